@@ -1,0 +1,1 @@
+"""What can happen: values, the life of a procedure step, aggregates and their events. No input, no output."""

@@ -1,0 +1,37 @@
+"""Stream ids: uuid5 of business keys, so that the store's primary key enforces their uniqueness (design §3.3)."""
+
+from __future__ import annotations
+
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+_ROOT = uuid5(NAMESPACE_URL, "https://worklist-gateway/streams")
+
+
+def worklist_item_id(accession_number: str) -> UUID:
+    """The stream of the item with this accession number."""
+    return uuid5(_ROOT, f"/worklist-items/{accession_number}")
+
+
+def performed_step_id(sop_instance_uid: str) -> UUID:
+    """The stream of the MPPS with this SOP Instance UID."""
+    return uuid5(_ROOT, f"/performed-procedure-steps/{sop_instance_uid}")
+
+
+def relay_action_id(action_id: str) -> UUID:
+    """The stream of the receipt for this action_id."""
+    return uuid5(_ROOT, f"/relay-actions/{action_id}")
+
+
+def status_update_id(event_id: str) -> UUID:
+    """The stream of the status update with this event_id."""
+    return uuid5(_ROOT, f"/status-updates/{event_id}")
+
+
+def status_event_id(cause: str, accession_number: str, status: str) -> str:
+    """The event_id that the web app sees: the same for the same cause, accession number and status."""
+    return str(uuid5(_ROOT, f"/status-events/{cause}/{accession_number}/{status}"))
+
+
+def new_study_instance_uid() -> str:
+    """A Study Instance UID derived from a random UUID (PS3.5 B.2)."""
+    return f"2.25.{uuid4().int}"

@@ -1,0 +1,100 @@
+"""A change of an item's status on its way to the web app: requested, then acknowledged or parked."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from gateway.domain.events import Stream
+from gateway.domain.identity import status_update_id
+
+
+class StatusUpdate(Stream):
+    """What the web app is owed. Delivery attempts are no events; their outcome is."""
+
+    TOPIC = "StatusUpdate"
+
+    class Event(Stream.Event):
+        """Base of the update's events."""
+
+        TOPIC = "StatusUpdate.Event"
+        event_id: str
+        accession_number: str
+
+    class Requested(Event, Stream.Created):
+        """Born in the transaction that changed the status. `sequence` counts per accession number, from 1."""
+
+        TOPIC = "StatusUpdate.Requested"
+        sequence: int
+        status: str
+        action_id: str | None
+        mpps_instance_uid: str | None
+        occurred_at: str
+
+    class Acknowledged(Event):
+        """The web app has it."""
+
+        TOPIC = "StatusUpdate.Acknowledged"
+        answer: str
+        attempts: int
+
+        def apply(self, aggregate: StatusUpdate) -> None:
+            """Settled."""
+            aggregate.state = "acknowledged"
+
+    class Parked(Event):
+        """The web app refused it for good, or an operator took it out; later ones of the accession still go."""
+
+        TOPIC = "StatusUpdate.Parked"
+        reason: str
+        attempts: int
+
+        def apply(self, aggregate: StatusUpdate) -> None:
+            """Out of the queue."""
+            aggregate.state = "parked"
+
+    class Requeued(Event):
+        """An operator wants it tried again."""
+
+        TOPIC = "StatusUpdate.Requeued"
+        reason: str
+
+        def apply(self, aggregate: StatusUpdate) -> None:
+            """Back in the queue."""
+            aggregate.state = "waiting"
+
+    def __init__(
+        self,
+        event_id: str,
+        accession_number: str,
+        sequence: int,
+        status: str,
+        action_id: str | None,
+        mpps_instance_uid: str | None,
+        occurred_at: str,
+    ) -> None:
+        self.event_id = event_id
+        self.accession_number = accession_number
+        self.state = "waiting"
+
+    @staticmethod
+    def create_id(event_id: str) -> UUID:
+        """The stream of this event_id."""
+        return status_update_id(event_id)
+
+    def acknowledge(self, answer: str, attempts: int) -> None:
+        """The web app has it. A second acknowledgement changes nothing."""
+        if self.state != "acknowledged":
+            self._happened(self.Acknowledged, answer=answer, attempts=attempts)
+
+    def park(self, reason: str, attempts: int) -> None:
+        """Take it out of the queue, visibly."""
+        if self.state == "waiting":
+            self._happened(self.Parked, reason=reason, attempts=attempts)
+
+    def requeue(self, reason: str) -> None:
+        """Put a parked one back into the queue."""
+        if self.state == "parked":
+            self._happened(self.Requeued, reason=reason)
+
+    def _happened(self, event: type[Event], **details: str | int) -> None:
+        self.trigger_event(event, event_id=self.event_id, accession_number=self.accession_number, **details)

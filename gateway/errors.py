@@ -1,0 +1,102 @@
+"""Errors, divided first by whose fault they are and then by what the asker can do.
+
+    GatewayError                 has a stable code, what failed, and what to do
+    ├── Refusal                  the asker's fault: this request can't be done as asked; the answer is final
+    │   ├── InvalidValue         a value breaks a rule (code `validation`)
+    │   ├── NotFound             nothing by that key (`not_found`)
+    │   ├── AccessionConflict    the accession number is taken by something else (`accession_conflict`)
+    │   ├── ActionIdConflict     the action_id was used for other content (`action_id_conflict`)
+    │   └── IllegalTransition    the life of the procedure step does not allow it (`illegal_transition`)
+    ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
+    ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
+    ├── Contention               too many writers on one item at once; ask again
+    └── SettingsInvalid          the operator's: a setting can't be used
+
+No message carries a name, an NHS number, a birth date, a token or a key.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Something failed; `code` is stable, `remedy` says what a person should do."""
+
+    code = "internal"
+    retryable = False
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} → {self.remedy}" if self.remedy else self.message
+
+
+class Refusal(GatewayError):
+    """The request can't be done as asked, and asking again gives the same answer.
+
+    `field` names the offending value in the domain's words (`accession_number`, `patient_id` …), or is None.
+    """
+
+    code = "refused"
+
+    def __init__(self, message: str, *, field: str | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.field = field
+
+
+class InvalidValue(Refusal, ValueError):
+    """A value breaks a rule of DICOM or of the contract."""
+
+    code = "validation"
+
+
+class NotFound(Refusal):
+    """There is nothing by that key."""
+
+    code = "not_found"
+
+
+class AccessionConflict(Refusal):
+    """The accession number belongs to another patient, other content, or an item that is over."""
+
+    code = "accession_conflict"
+
+
+class ActionIdConflict(Refusal):
+    """The action_id was used before for other content."""
+
+    code = "action_id_conflict"
+
+
+class IllegalTransition(Refusal):
+    """The table in `gateway.domain.lifecycle` has no such step."""
+
+    code = "illegal_transition"
+
+
+class StoreUnusable(GatewayError):
+    """The database can't be opened, or is not what it should be."""
+
+    code = "store_unusable"
+
+
+class OutcomeUnknown(GatewayError):
+    """A save ended in an I/O error: it may or may not have happened. The receipt answers the retry."""
+
+    code = "internal"
+    retryable = True
+
+
+class Contention(GatewayError):
+    """The same item was changed by others on every try."""
+
+    code = "internal"
+    retryable = True
+
+
+class SettingsInvalid(GatewayError):
+    """A setting in the environment or `.env` can't be used."""
+
+    code = "settings_invalid"
