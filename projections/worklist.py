@@ -117,7 +117,7 @@ def find(connection: sqlite3.Connection, wanted: WorklistFilter) -> Iterator[Wor
 def count_by_status(connection: sqlite3.Connection, *, is_test: bool = False) -> dict[str, int]:
     """How many items there are in each status; statuses without any are left out."""
     statement = "SELECT status, COUNT(*) FROM worklist_items WHERE is_test = ? GROUP BY status ORDER BY status"
-    return {status: count for status, count in connection.execute(statement, (int(is_test),))}
+    return dict(connection.execute(statement, (int(is_test),)).fetchall())
 
 
 def _conditions(wanted: WorklistFilter) -> tuple[list[str], list[Any]]:

@@ -18,7 +18,8 @@ from eventsourcing.domain import Aggregate
 
 from gateway import __version__
 
-_circumstances: ContextVar[dict[str, Any]] = ContextVar("circumstances", default={})  # noqa: B039  never mutated, only replaced
+_NONE: dict[str, Any] = {}
+_circumstances: ContextVar[dict[str, Any]] = ContextVar("circumstances", default=_NONE)
 
 
 @contextmanager
@@ -28,13 +29,14 @@ def circumstances(
     """Events born inside say where they came from.
 
     `source` is `relay`, `mpps`, `operator` or `gateway`; `correlation_id` is what the asker calls the request (an
-    action_id, an MPPS SOP Instance UID); `causation_id` the event_id that led to this; `ae_title` the calling AE title.
+    action_id, an MPPS SOP Instance UID); `causation_id` what led to this, by default the same; `ae_title` the calling AE
+    title.
     """
     token = _circumstances.set(
         {
             "source": source,
             "correlation_id": correlation_id,
-            "causation_id": causation_id,
+            "causation_id": causation_id or correlation_id,
             "ae_title": ae_title,
             "software": __version__,
         }

@@ -91,7 +91,10 @@ class PerformedProcedureStep(Stream):
         sop_instance_uid: str
 
     class Started(Event, Stream.Created):
-        """N-CREATE. `accession_numbers` are the items it was linked to, `unmatched` why others were not."""
+        """N-CREATE. `accession_numbers` are the items it was linked to, `unmatched` why others were not.
+
+        `concerned` holds also the accession numbers it named without being linked to them.
+        """
 
         TOPIC = "PerformedProcedureStep.Started"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "attribute_list")
@@ -101,6 +104,7 @@ class PerformedProcedureStep(Stream):
         details: dict[str, str]
         references: list[dict[str, str]]
         accession_numbers: list[str]
+        concerned: list[str]
         unmatched: list[str]
         warnings: list[str]
         received_at: str
@@ -113,6 +117,7 @@ class PerformedProcedureStep(Stream):
         attribute_list: bytes
         transfer_syntax: str
         accession_numbers: list[str]
+        concerned: list[str]
         warnings: list[str]
         received_at: str
 
@@ -143,21 +148,10 @@ class PerformedProcedureStep(Stream):
             wrong = self.reason == WRONG_WORKLIST_ENTRY
             aggregate.status = StepStatus.WITHDRAWN if wrong else StepStatus.DISCONTINUED
 
-    def __init__(
-        self,
-        sop_instance_uid: str,
-        patient: dict[str, str],
-        attribute_list: bytes,
-        transfer_syntax: str,
-        details: dict[str, str],
-        references: list[dict[str, str]],
-        accession_numbers: list[str],
-        unmatched: list[str],
-        warnings: list[str],
-        received_at: str,
-    ) -> None:
+    def __init__(self, sop_instance_uid: str, accession_numbers: list[str], concerned: list[str]) -> None:
         self.sop_instance_uid = sop_instance_uid
         self.accession_numbers = accession_numbers
+        self.concerned = concerned
         self.status = StepStatus.IN_PROGRESS
 
     @staticmethod
@@ -170,7 +164,9 @@ class PerformedProcedureStep(Stream):
         cls, report: StepReport, *, accession_numbers: list[str], unmatched: list[str], received_at: str
     ) -> PerformedProcedureStep:
         """The step that an N-CREATE reports."""
-        return cls(
+        named = (reference.accession_number for reference in report.references)
+        return cls._create(
+            event_class=cls.Started,
             sop_instance_uid=report.sop_instance_uid,
             patient={"patient_id": report.patient_id, "patient_name": report.patient_name},
             attribute_list=report.attribute_list,
@@ -183,6 +179,7 @@ class PerformedProcedureStep(Stream):
             },
             references=[asdict(reference) for reference in report.references],
             accession_numbers=accession_numbers,
+            concerned=list(dict.fromkeys([*accession_numbers, *filter(None, named)])),
             unmatched=unmatched,
             warnings=list(report.warnings),
             received_at=received_at,
@@ -197,6 +194,7 @@ class PerformedProcedureStep(Stream):
             "attribute_list": change.attribute_list,
             "transfer_syntax": change.transfer_syntax,
             "accession_numbers": self.accession_numbers,
+            "concerned": self.concerned,
             "warnings": list(change.warnings),
             "received_at": received_at,
         }

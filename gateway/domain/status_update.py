@@ -62,16 +62,7 @@ class StatusUpdate(Stream):
             """Back in the queue."""
             aggregate.state = "waiting"
 
-    def __init__(
-        self,
-        event_id: str,
-        accession_number: str,
-        sequence: int,
-        status: str,
-        action_id: str | None,
-        mpps_instance_uid: str | None,
-        occurred_at: str,
-    ) -> None:
+    def __init__(self, event_id: str, accession_number: str) -> None:
         self.event_id = event_id
         self.accession_number = accession_number
         self.state = "waiting"
@@ -80,6 +71,30 @@ class StatusUpdate(Stream):
     def create_id(event_id: str) -> UUID:
         """The stream of this event_id."""
         return status_update_id(event_id)
+
+    @classmethod
+    def request(
+        cls,
+        *,
+        event_id: str,
+        accession_number: str,
+        sequence: int,
+        status: str,
+        action_id: str | None,
+        mpps_instance_uid: str | None,
+        occurred_at: str,
+    ) -> StatusUpdate:
+        """The update that a change of status owes the web app."""
+        return cls._create(
+            event_class=cls.Requested,
+            event_id=event_id,
+            accession_number=accession_number,
+            sequence=sequence,
+            status=status,
+            action_id=action_id,
+            mpps_instance_uid=mpps_instance_uid,
+            occurred_at=occurred_at,
+        )
 
     def acknowledge(self, answer: str, attempts: int) -> None:
         """The web app has it. A second acknowledgement changes nothing."""

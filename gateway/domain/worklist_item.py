@@ -52,7 +52,7 @@ class Appointment:
 
     @classmethod
     def of(cls, accession_number: str, person: dict[str, Any], step: dict[str, Any]) -> Appointment:
-        """The appointment that `person()` and `step()` were taken from. Unknown fields of later versions are ignored."""
+        """The appointment that `person()` and `step()` were taken from; fields of later versions are ignored."""
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in {**person, **step}.items() if k in known}
         values["station_ae_titles"] = tuple(step.get("station_ae_titles") or ())
@@ -197,7 +197,7 @@ class WorklistItem(Stream):
         person: dict[str, Any],
         step: dict[str, Any],
         study_instance_uid: str,
-        is_test: bool,  # noqa: FBT001  the library passes the event's fields by name
+        is_test: bool,
         action_id: str | None,
         received_at: str,
     ) -> None:

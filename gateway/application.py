@@ -1,0 +1,492 @@
+"""The gateway's use cases, one method each: load, decide and save inside one retry (design §3.4, §3.16).
+
+What comes over the relay carries an `ActionRequest`: its effect and its receipt are saved in one transaction, and the
+same request is answered from the receipt ever after. What an operator or a modality asks raises what it can't have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from uuid import UUID, uuid4
+
+from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.persistence import InfrastructureFactory, IntegrityError
+from eventsourcing.utils import Environment, EnvType
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+import projections.outbox
+import projections.timeline
+import projections.worklist
+from gateway.domain import lifecycle
+from gateway.domain.events import Stream, circumstances
+from gateway.domain.identity import new_study_instance_uid, status_event_id
+from gateway.domain.lifecycle import Status, StepStatus
+from gateway.domain.performed_procedure_step import (
+    WRONG_WORKLIST_ENTRY,
+    PerformedProcedureStep,
+    Reference,
+    StepChange,
+    StepExists,
+    StepReport,
+    StepUnknown,
+)
+from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
+from gateway.domain.status_update import StatusUpdate
+from gateway.domain.worklist_item import Appointment, WorklistItem
+from gateway.errors import ActionIdConflict, Contention, NotFound, Refusal
+from gateway.eventstore import chain, replay
+from gateway.eventstore.factory import StoreFactory
+from gateway.eventstore.projection import as_projection
+from gateway.eventstore.recorder import Datastore
+from projections.outbox import OutboxCounts, OutboxRow
+from projections.timeline import TimelineRow
+from projections.worklist import WorklistFilter, WorklistRow
+
+PROJECTIONS = tuple(
+    as_projection(module) for module in (projections.worklist, projections.outbox, projections.timeline)
+)
+
+_TRIES = 25
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Stream)
+Decision = tuple[T, list[Stream]]
+"""What to answer, and the streams whose new events to save."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of an MPPS message: the linked items, why others are not, and what a person should look at."""
+
+    accession_numbers: tuple[str, ...]
+    unmatched: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+
+
+class Gateway(Application[UUID]):
+    """The application over one database file. Safe to call from many threads.
+
+    Every method that writes may raise `OutcomeUnknown` or `Contention`: ask again.
+    """
+
+    name = "gateway"
+
+    def __init__(self, path: Path, *, report_wrong_entry: bool = False) -> None:
+        """Open the database, creating what is missing and bringing the projections to the log's head.
+
+        Raises `StoreUnusable` when the file can't be used.
+        """
+        self.path = path
+        self.report_wrong_entry = report_wrong_entry
+        self._listeners: list[Callable[[], None]] = []
+        super().__init__()
+        self.caught_up = replay.catch_up(self.datastore.writer, self.mapper, PROJECTIONS)
+
+    # --- what the web app asks
+
+    def schedule(
+        self, appointment: Appointment, *, is_test: bool = False, request: ActionRequest | None = None
+    ) -> ActionReply:
+        """Take an appointment in: `created`, or `exists` when it is there with the same content.
+
+        Raises `AccessionConflict` (or answers it, when there is a request).
+        """
+
+        def decide() -> Decision[ActionReply]:
+            item = self._load(WorklistItem, WorklistItem.create_id(appointment.accession_number))
+            if item:
+                item.require_same(appointment, is_test=is_test)
+                return ActionReply(status="exists", accession_number=appointment.accession_number), []
+            item = WorklistItem(
+                accession_number=appointment.accession_number,
+                person=appointment.person(),
+                step=appointment.step(),
+                study_instance_uid=new_study_instance_uid(),
+                is_test=is_test,
+                action_id=request.action_id if request else None,
+                received_at=request.received_at if request else _now(),
+            )
+            return ActionReply(status="created", accession_number=appointment.accession_number), [item]
+
+        return self._answer(request, appointment.accession_number, decide)
+
+    def amend(
+        self,
+        accession_number: str,
+        changes: Callable[[Appointment], dict[str, Any]],
+        *,
+        request: ActionRequest | None = None,
+    ) -> ActionReply:
+        """Change an appointment while it is scheduled. `changes` gives the new values from the present ones."""
+
+        def decide() -> Decision[ActionReply]:
+            item = self._item(accession_number)
+            item.amend(changes(item.appointment))
+            return ActionReply(status="updated", accession_number=accession_number), [item]
+
+        return self._answer(request, accession_number, decide)
+
+    def cancel(
+        self, accession_number: str, reason: str | None = None, *, request: ActionRequest | None = None
+    ) -> ActionReply:
+        """Withdraw an appointment while it is scheduled."""
+
+        def decide() -> Decision[ActionReply]:
+            item = self._item(accession_number)
+            item.cancel(reason)
+            return ActionReply(status="cancelled", accession_number=accession_number), [item]
+
+        return self._answer(request, accession_number, decide)
+
+    def report_status(
+        self, accession_number: str, status: Status, *, request: ActionRequest | None = None
+    ) -> ActionReply:
+        """Take over the status that the web app says; it is owed no update."""
+
+        def decide() -> Decision[ActionReply]:
+            item = self._item(accession_number)
+            item.report_status(status)
+            return ActionReply(status="updated", accession_number=accession_number), [item]
+
+        return self._answer(request, accession_number, decide)
+
+    def reject(self, request: ActionRequest, refusal: Refusal, *, accession_number: str | None = None) -> ActionReply:
+        """Keep a request that can't even be tried, and answer it."""
+
+        def decide() -> Decision[ActionReply]:
+            raise refusal
+
+        return self._answer(request, accession_number, decide)
+
+    def reject_unidentified(self, request: ActionRequest, refusal: Refusal) -> ActionReply:
+        """Keep a message that has no usable action_id, under a random one, and answer it."""
+        reply = ActionReply.refused(refusal)
+        with circumstances(source="relay"):
+            self.save(RelayAction.reject_unidentified(request, reply))
+        return reply
+
+    # --- what people do
+
+    def correct_status(self, accession_number: str, status: Status, *, reason: str, operator: str) -> Status:
+        """Set a status by hand, with a reason. Returns the one before. Raises `NotFound`, `IllegalTransition`."""
+        cause = f"operator/{uuid4()}"
+
+        def decide() -> Decision[Status]:
+            item = self._item(accession_number)
+            before, sequence = item.status, item.update_sequence
+            item.correct_status(status, reason)
+            return before, [item, *_owed(item, sequence, cause=cause, occurred_at=_now())]
+
+        with circumstances(source="operator", correlation_id=operator):
+            return self._retry(decide)
+
+    def expire(self, today: date, *, after_days: int) -> list[str]:
+        """Mark scheduled items dated more than `after_days` days before today as expired; returns their numbers."""
+        last = (today - timedelta(days=after_days + 1)).strftime("%Y%m%d")
+        rows = self.find_items(WorklistFilter(statuses=(Status.SCHEDULED,), dates=("", last)))
+        with circumstances(source="gateway"):
+            return [
+                row.accession_number for row in rows if self._retry(partial(self._expire, row.accession_number, last))
+            ]
+
+    def _expire(self, accession_number: str, last: str) -> Decision[bool]:
+        item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
+        if item is None or item.status is not Status.SCHEDULED or item.appointment.scheduled_date > last:
+            return False, []  # changed since it was looked up, or a row that no event explains
+        item.expire()
+        return True, [item]
+
+    # --- what modalities report
+
+    def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> StepOutcome:
+        """An N-CREATE: keep the step whole and start the items it was performed for. Raises `StepExists`."""
+
+        def decide() -> Decision[StepOutcome]:
+            if self._load(PerformedProcedureStep, PerformedProcedureStep.create_id(report.sop_instance_uid)):
+                raise StepExists("the performed procedure step exists")
+            items, unmatched = self._linked(report)
+            alerts = [*unmatched, *_over(items)]
+            step = PerformedProcedureStep.start(
+                report,
+                accession_numbers=[item.accession_number for item in items],
+                unmatched=unmatched,
+                received_at=received_at.isoformat(),
+            )
+            updates: list[Stream] = []
+            for item in items:
+                sequence = item.update_sequence
+                item.start_step(report.sop_instance_uid)
+                updates += _owed(item, sequence, cause=report.sop_instance_uid, occurred_at=received_at.isoformat())
+            outcome = StepOutcome(tuple(step.accession_numbers), tuple(unmatched), tuple(alerts))
+            return outcome, [step, *items, *updates]
+
+        with circumstances(source="mpps", correlation_id=report.sop_instance_uid, ae_title=calling_ae_title):
+            return self._retry(decide)
+
+    def change_step(self, change: StepChange, *, calling_ae_title: str, received_at: datetime) -> StepOutcome:
+        """An N-SET: keep it whole and finish the items when it is final. Raises `StepUnknown`, `StepFinal`."""
+
+        def decide() -> Decision[StepOutcome]:
+            step = self._load(PerformedProcedureStep, PerformedProcedureStep.create_id(change.sop_instance_uid))
+            if step is None:
+                raise StepUnknown("there is no such performed procedure step")
+            step.change(change, received_at.isoformat())
+            streams: list[Stream] = [step]
+            if lifecycle.is_final(step.status):
+                for accession_number in step.accession_numbers:
+                    streams += self._finished(accession_number, step.status, change, received_at)
+            return StepOutcome(tuple(step.accession_numbers)), streams
+
+        with circumstances(source="mpps", correlation_id=change.sop_instance_uid, ae_title=calling_ae_title):
+            return self._retry(decide)
+
+    def _finished(
+        self, accession_number: str, outcome: StepStatus, change: StepChange, received_at: datetime
+    ) -> list[Stream]:
+        item = self._item(accession_number)
+        sequence = item.update_sequence
+        if outcome is StepStatus.COMPLETED:
+            item.complete_step(change.sop_instance_uid)
+        else:
+            item.discontinue_step(
+                change.sop_instance_uid,
+                reason=change.discontinuation_reason,
+                wrong_entry=change.discontinuation_reason == WRONG_WORKLIST_ENTRY,
+                report_wrong_entry=self.report_wrong_entry,
+            )
+        return [item, *_owed(item, sequence, cause=change.sop_instance_uid, occurred_at=received_at.isoformat())]
+
+    def _linked(self, report: StepReport) -> tuple[list[WorklistItem], list[str]]:
+        """The items that the step was performed for, and why the others could not be found (design §3.16)."""
+        items: dict[str, WorklistItem] = {}
+        unmatched: list[str] = [] if report.references else ["the step names no scheduled step"]
+        for reference in report.references:
+            found = self._referenced(reference, report.patient_id)
+            if isinstance(found, str):
+                unmatched.append(found)
+            else:
+                items[found.accession_number] = found
+        return list(items.values()), unmatched
+
+    def _referenced(self, reference: Reference, patient_id: str) -> WorklistItem | str:
+        by_study = self._rows(
+            WorklistFilter(study_instance_uids=(reference.study_instance_uid,)), reference.study_instance_uid
+        )
+        by_number = self._rows(WorklistFilter(accession_number=reference.accession_number), reference.accession_number)
+        step_id = reference.scheduled_procedure_step_id
+        by_step = self._rows(WorklistFilter(accession_number=step_id), step_id)
+        named = {row.accession_number: row for row in (*by_study, *by_number)}
+        if len(named.keys() | {row.accession_number for row in by_step if named}) > 1:
+            return "the keys of the step name two items"
+        if not named:
+            return "no item has the accession number or the Study Instance UID of the step"
+        [(accession_number, row)] = named.items()
+        if patient_id and patient_id != row.patient_id:
+            return f"the step is of another patient than item {accession_number}"
+        item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
+        return item or f"no event explains item {accession_number}"
+
+    def _rows(self, wanted: WorklistFilter, key: str) -> list[WorklistRow]:
+        return self.find_items(wanted) if key else []
+
+    # --- what delivery reports
+
+    def acknowledge_update(self, event_id: str, *, answer: str, attempts: int) -> None:
+        """The web app has it."""
+        self._settle(event_id, lambda update: update.acknowledge(answer, attempts))
+
+    def park_update(self, event_id: str, *, reason: str, attempts: int) -> None:
+        """The web app refuses it for good; it waits for a person."""
+        self._settle(event_id, lambda update: update.park(reason, attempts))
+
+    def requeue_update(self, event_id: str, *, reason: str) -> None:
+        """A person wants a parked one tried again."""
+        self._settle(event_id, lambda update: update.requeue(reason), source="operator")
+
+    def _settle(self, event_id: str, command: Callable[[StatusUpdate], None], *, source: str = "gateway") -> None:
+        def decide() -> Decision[None]:
+            update = self._load(StatusUpdate, StatusUpdate.create_id(event_id))
+            if update is None:
+                raise NotFound("there is no such status update", field="event_id")
+            command(update)
+            return None, [update]
+
+        with circumstances(source=source, correlation_id=event_id):
+            self._retry(decide)
+
+    # --- what is asked without changing anything
+
+    def find_items(self, wanted: WorklistFilter) -> list[WorklistRow]:
+        """Worklist items by date and time."""
+        with self.reading() as connection:
+            return list(projections.worklist.find(connection, wanted))
+
+    def count_by_status(self, *, is_test: bool = False) -> dict[str, int]:
+        """How many items are in each status; test items are counted apart."""
+        with self.reading() as connection:
+            return projections.worklist.count_by_status(connection, is_test=is_test)
+
+    def timeline(self, accession_number: str) -> list[TimelineRow]:
+        """All that happened to an accession number."""
+        with self.reading() as connection:
+            return projections.timeline.find(connection, accession_number)
+
+    def due_updates(self) -> list[OutboxRow]:
+        """The next status update of each accession number."""
+        with self.reading() as connection:
+            return projections.outbox.next_due(connection)
+
+    def find_updates(self, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
+        """Status updates in the order they were requested; without a state: the unsettled ones."""
+        with self.reading() as connection:
+            return projections.outbox.find(connection, state=state, accession_number=accession_number)
+
+    def count_updates(self) -> OutboxCounts:
+        """The outbox in three figures."""
+        with self.reading() as connection:
+            return projections.outbox.count(connection)
+
+    # --- keeping the log and its projections
+
+    def verify_chain(self, progress: Callable[[int], None] = lambda _: None) -> chain.Verification:
+        """Whether every event is as it was written."""
+        with self.reading() as connection:
+            return chain.verify(connection, progress)
+
+    def rebuild_projections(self, progress: replay.Progress = lambda _done, _all: None) -> int:
+        """Build all projections anew while the service goes on; returns the number of events."""
+        store = self.datastore
+        return replay.rebuild(self.path, store.writer, store.readers, self.mapper, PROJECTIONS, progress)
+
+    def verify_projections(self, progress: replay.Progress = lambda _done, _all: None) -> list[replay.Difference]:
+        """The first difference of each projection between what is served and what the events say."""
+        return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
+
+    def check_store(self) -> int:
+        """Take the write lock, look at the log's head and let go; raises when the store can't be written."""
+        with self.datastore.writer.transaction() as cursor:
+            return chain.head(cursor)[0]
+
+    def reading(self) -> Any:  # noqa: ANN401  a context manager over a connection
+        """A connection for reading, for as long as the `with` lasts."""
+        return self.datastore.readers.connection()
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call the listener after each commit of this process, from the thread that saved: a wake-up only."""
+        self._listeners.append(listener)
+
+    # --- the library's hooks
+
+    @property
+    def datastore(self) -> Datastore:
+        """The connections."""
+        return cast("StoreFactory", self.factory).datastore
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        """Nothing from the process's environment: `gateway.settings` is its only reader."""
+        return Environment(name, env)
+
+    def construct_factory(self, env: Environment) -> InfrastructureFactory:  # noqa: ARG002  the library's own signature
+        """Our store."""
+        return cast("InfrastructureFactory", StoreFactory(self.path, PROJECTIONS))
+
+    def _notify(self, recordings: list[Any]) -> None:
+        if recordings:
+            for listener in self._listeners:
+                listener()
+
+    # --- load, decide, save
+
+    def _answer(
+        self, request: ActionRequest | None, accession_number: str | None, decide: Callable[[], Decision[ActionReply]]
+    ) -> ActionReply:
+        if request is None:
+            with circumstances(source="operator"):
+                return self._retry(decide)
+        with circumstances(source="relay", correlation_id=request.action_id):
+            try:
+                return self._retry(lambda: self._with_receipt(request, accession_number, decide))
+            except ActionIdConflict as conflict:
+                return self.reject_unidentified(request, conflict)
+
+    def _with_receipt(
+        self, request: ActionRequest, accession_number: str | None, decide: Callable[[], Decision[ActionReply]]
+    ) -> Decision[ActionReply]:
+        receipt = self._load(RelayAction, RelayAction.create_id(request.action_id))
+        if receipt:
+            return receipt.repeat(request), []
+        try:
+            reply, streams = decide()
+        except Refusal as refusal:
+            reply, streams = ActionReply.refused(refusal), []
+        return reply, [*streams, RelayAction.answer(request, reply, accession_number=accession_number)]
+
+    def _retry(self, decide: Callable[[], Decision[T]]) -> T:
+        """Decide on fresh state and save; when somebody else was faster, decide again."""
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(IntegrityError),
+                stop=stop_after_attempt(_TRIES),
+                wait=wait_random(0, 0.01),
+            ):
+                with attempt:
+                    answer, streams = decide()
+                    self.save(*streams)
+        except RetryError as error:
+            raise Contention("the item was changed by others on every try", remedy="ask again") from error
+        return answer
+
+    def _item(self, accession_number: str) -> WorklistItem:
+        item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
+        if item is None:
+            raise NotFound("there is no item with this accession number", field="accession_number")
+        return item
+
+    def _load(self, _stream: type[S], stream_id: UUID) -> S | None:
+        try:
+            return cast("S", self.repository.get(stream_id))
+        except AggregateNotFoundError:
+            return None
+
+
+def _owed(item: WorklistItem, sequence_before: int, *, cause: str, occurred_at: str) -> list[Stream]:
+    """The status update that this change owes the web app, if any."""
+    if item.update_sequence == sequence_before:
+        return []
+    steps = [*item.steps]
+    update = StatusUpdate.request(
+        event_id=status_event_id(cause, item.accession_number, item.status),
+        accession_number=item.accession_number,
+        sequence=item.update_sequence,
+        status=item.status.value,
+        action_id=item.action_id,
+        mpps_instance_uid=cause if cause in item.steps else (steps[-1] if steps else None),
+        occurred_at=occurred_at,
+    )
+    return [update]
+
+
+def _over(items: list[WorklistItem]) -> Iterator[str]:
+    for item in items:
+        if item.status in lifecycle.OVER:
+            yield f"item {item.accession_number} is performed although it is {item.status}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+@contextmanager
+def opened(path: Path, *, report_wrong_entry: bool = False) -> Iterator[Gateway]:
+    """The application for as long as the `with` lasts."""
+    gateway = Gateway(path, report_wrong_entry=report_wrong_entry)
+    try:
+        yield gateway
+    finally:
+        gateway.close()

@@ -1,0 +1,161 @@
+"""SQLite connections: one writer, a few readers, WAL, and `synchronous=FULL` set and asserted.
+
+The library's own pool is not used: it lets readers queue behind writers, gives a waiting writer five seconds, and keeps
+the writer's lock when opening a connection fails once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventsourcing.persistence import IntegrityError
+
+from gateway.errors import Contention, OutcomeUnknown, StoreUnusable
+
+APPLICATION_ID = 0x574C4757  # "WLGW", in the file's header: whose database this is
+_FULL = 2
+_BUSY_SECONDS = 30.0
+_IDLE_READERS = 8
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode. Raises `StoreUnusable` when the file can't be used."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+        connection.execute(f"PRAGMA synchronous={_FULL}")
+        connection.execute(f"PRAGMA query_only={int(read_only)}")
+        mode = connection.execute("PRAGMA journal_mode" if read_only else "PRAGMA journal_mode=WAL").fetchone()[0]
+        level = connection.execute("PRAGMA synchronous").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"the database {path} can't be opened: {error}", remedy=_remedy(path)) from error
+    if level != _FULL or mode.lower() != "wal":
+        connection.close()
+        raise StoreUnusable(
+            f"the database {path} is in mode {mode} with synchronous={level}, not WAL and FULL",
+            remedy="put it on a local disk: acknowledged data must survive a power cut",
+        )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _remedy(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"create the folder {path.parent}, or set WORKLIST_DB_PATH to a path on a local disk"
+    if path.is_dir():
+        return "it is a folder: set WORKLIST_DB_PATH to a file"
+    return (
+        "check that this user may write to the file and its folder, that the disk has room, "
+        "and that it is a database of this gateway"
+    )
+
+
+class Writer:
+    """The one connection that writes. Callers queue; the transaction takes SQLite's write lock at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._connection: sqlite3.Connection | None = connect(path)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """BEGIN IMMEDIATE … COMMIT.
+
+        Raises the library's `IntegrityError`; `Contention` when another process holds the file for 30 s;
+        `OutcomeUnknown` after an input/output error, which leaves open whether the commit happened: the connection is
+        then replaced.
+        """
+        if self._owner == threading.get_ident():
+            raise RuntimeError("a save inside a save: a projection must not write through the application")
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                yield from self._attempt()
+            except sqlite3.IntegrityError as error:
+                raise IntegrityError(error) from error
+            except sqlite3.OperationalError as error:
+                raise self._translated(error) from error
+            except sqlite3.DatabaseError as error:
+                self._drop()
+                raise OutcomeUnknown(f"the store failed: {error}", remedy=_remedy(self._path)) from error
+            finally:
+                self._owner = None
+
+    def _attempt(self) -> Iterator[sqlite3.Cursor]:
+        connection = self._connection or connect(self._path)
+        self._connection = connection
+        cursor = connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.rollback()
+            raise
+        finally:
+            cursor.close()
+
+    def _translated(self, error: sqlite3.OperationalError) -> Contention | OutcomeUnknown:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Contention(
+                "the database was held by another process", remedy="ask again; look for a long-running sqlite3 prompt"
+            )
+        self._drop()
+        return OutcomeUnknown(f"the store failed: {error}", remedy=_remedy(self._path))
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """Wait for the transaction under way, then close."""
+        with self._lock:
+            self._drop()
+
+
+class Readers:
+    """Connections for reading, kept for reuse; they never wait for the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._closed = False
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection of one's own for a while. Each statement sees the newest commit."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = connect(self._path, read_only=True)
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.rollback()
+            if self._closed or len(self._idle) >= _IDLE_READERS:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose statements all see the same commit."""
+        with self.connection() as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # a read fixes the snapshot
+            yield connection
+
+    def close(self) -> None:
+        """Close what is idle; what is in use closes when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,36 @@
+"""Up to which position of the log each projection has been written, and by which version of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from gateway.eventstore.projection import Projection
+
+SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS projection_positions (
+        name TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        position INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+
+def advance(cursor: sqlite3.Cursor, projections: Sequence[Projection], position: int) -> None:
+    """Note that these projections have taken everything up to `position`."""
+    cursor.executemany(
+        "INSERT INTO projection_positions VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
+        " SET version = excluded.version, position = excluded.position",
+        [(projection.NAME, projection.VERSION, position) for projection in projections],
+    )
+
+
+def position_of(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Projection) -> int | None:
+    """The position of this version of the projection; None if it has never been built."""
+    row = cursor.execute(
+        "SELECT position FROM projection_positions WHERE name = ? AND version = ?",
+        (projection.NAME, projection.VERSION),
+    ).fetchone()
+    return row[0] if row else None

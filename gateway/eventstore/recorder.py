@@ -1,0 +1,151 @@
+"""Events in, and with them in the same transaction: their links in the chain and the rows of every projection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import EventStore, Mapper, Recording, StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
+
+from gateway.errors import StoreUnusable
+from gateway.eventstore import chain, positions
+from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
+from gateway.eventstore.projection import Projection, RecordedEvent
+
+EVENTS_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS stored_events (
+        rowid INTEGER PRIMARY KEY AUTOINCREMENT,
+        originator_id TEXT NOT NULL,
+        originator_version INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        state BLOB NOT NULL,
+        UNIQUE (originator_id, originator_version)
+    )
+"""  # the column is called rowid because the library reads it by that name
+
+
+class Datastore(SQLiteDatastore):
+    """The library's datastore over our connections."""
+
+    def __init__(self, path: Path) -> None:
+        self.single_row_tracking = True
+        self.originator_id_type = "uuid"
+        self.writer = Writer(path)
+        self.readers = Readers(path)
+
+    @contextmanager
+    def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
+        """A transaction that writes, or a look at the newest commit."""
+        if commit:
+            with self.writer.transaction() as cursor:
+                yield SQLiteCursor(cursor)
+        else:
+            with self.readers.connection() as connection:
+                yield SQLiteCursor(connection.cursor())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.writer.close()
+        self.readers.close()
+
+    def __del__(self) -> None:
+        """The owner closes; the library's finaliser would close twice."""
+
+
+class Recorder(SQLiteApplicationRecorder):
+    """The library's recorder with AUTOINCREMENT positions, the hash chain and inline projections."""
+
+    datastore: Datastore
+
+    def __init__(self, datastore: Datastore, projections: Sequence[Projection]) -> None:
+        super().__init__(datastore)
+        self.projections = projections
+        self.insert_events_statement = (
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
+        )
+        self.select_events_statement = (
+            "SELECT originator_id, originator_version, topic, state FROM stored_events WHERE originator_id=? "
+        )
+
+    def construct_create_table_statements(self) -> list[str]:
+        """The log and its chain; projections have their own."""
+        return [EVENTS_SCHEMA, *chain.SCHEMA, *positions.SCHEMA]
+
+    def create_table(self) -> None:
+        """Create what is missing. Raises `StoreUnusable` for a database that is not ours."""
+        try:
+            with self.datastore.writer.transaction() as cursor:
+                _claim(cursor)
+                for statement in self.create_table_statements:
+                    cursor.execute(statement)
+        except sqlite3.Error as error:
+            raise StoreUnusable(f"the tables can't be created: {error}") from error
+
+    def _insert_events(
+        self,
+        c: SQLiteCursor,
+        stored_events: Sequence[StoredEvent],
+        *,
+        inline: Sequence[DomainEventProtocol[UUID]] = (),
+        **_: Any,  # noqa: ANN401  the library's own signature
+    ) -> Sequence[int]:
+        ids = super()._insert_events(c, stored_events) or []
+        if not ids:
+            return ids
+        cursor = c.sqlite_cursor
+        committed_at = self._link(cursor, ids, stored_events)
+        for position, event in zip(ids, inline, strict=True):
+            recorded = RecordedEvent(position, committed_at, event)
+            for projection in self.projections:
+                projection.apply(cursor, recorded)
+        positions.advance(cursor, self.projections, ids[-1])
+        return ids
+
+    @staticmethod
+    def _link(cursor: sqlite3.Cursor, ids: Sequence[int], stored_events: Sequence[StoredEvent]) -> str:
+        """Write the links; all events of one commit carry one time that never decreases."""
+        _, previous_time, previous = chain.head(cursor)
+        committed_at = max(previous_time, datetime.now(UTC).isoformat(timespec="microseconds"))
+        for position, stored in zip(ids, stored_events, strict=True):
+            stream = stored.originator_id.hex if isinstance(stored.originator_id, UUID) else stored.originator_id
+            previous = chain.link(
+                previous, position, stream, stored.originator_version, stored.topic, committed_at, stored.state
+            )
+            cursor.execute("INSERT INTO event_chain VALUES (?, ?, ?)", (position, committed_at, previous))
+        return committed_at
+
+
+class InlineEventStore(EventStore[UUID]):
+    """An event store that hands the events themselves to the recorder, for the projections."""
+
+    def __init__(self, mapper: Mapper[UUID], recorder: Recorder) -> None:
+        super().__init__(mapper, recorder)
+
+    def put(
+        self,
+        domain_events: Sequence[DomainEventProtocol[UUID]],
+        **kwargs: Any,  # noqa: ANN401  the library's own signature
+    ) -> list[Recording[UUID]]:
+        """Append, link and project in one transaction."""
+        return super().put(domain_events, inline=domain_events, **kwargs)
+
+
+def _claim(cursor: sqlite3.Cursor) -> None:
+    """Take an empty database, or recognise our own."""
+    found = cursor.execute("PRAGMA application_id").fetchone()[0]
+    if found == APPLICATION_ID:
+        return
+    if found != 0 or cursor.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreUnusable(
+            "the database belongs to another program",
+            remedy="set WORKLIST_DB_PATH to a new file; a proof of concept's worklist.db is not taken over, "
+            "its items are scheduled again",
+        )
+    cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")

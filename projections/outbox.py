@@ -1,0 +1,160 @@
+"""What the web app is owed: one row per status update, waiting until it is acknowledged or parked.
+
+Rows are born in the transaction that changed the status. How often and when delivery was tried is kept elsewhere
+(`gateway.delivery.attempts`): attempts are no events, and a rebuild must not send anything again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.status_update import StatusUpdate
+from gateway.eventstore.projection import RecordedEvent
+
+NAME = "outbox"
+VERSION = 1
+TABLES = ("outbox",)
+
+SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS outbox (
+        event_id TEXT PRIMARY KEY,
+        accession_number TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        action_id TEXT,
+        mpps_instance_uid TEXT,
+        occurred_at TEXT NOT NULL,
+        requested_at TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'acknowledged', 'parked')),
+        settled_at TEXT,
+        answer TEXT
+    )
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS idx_outbox_unsettled ON outbox (accession_number, sequence)
+    WHERE state != 'acknowledged'
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """One status update. `answer` is the web app's word, or why it was parked."""
+
+    event_id: str
+    accession_number: str
+    sequence: int
+    status: str
+    action_id: str | None
+    mpps_instance_uid: str | None
+    occurred_at: str
+    requested_at: str
+    state: str
+    settled_at: str | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCounts:
+    """How many wait, since when the oldest does (`requested_at`), and how many are parked."""
+
+    waiting: int
+    oldest: str | None
+    parked: int
+
+
+def next_due(connection: sqlite3.Connection) -> list[OutboxRow]:
+    """The first waiting update of each accession number: later ones wait for it (design §3.8)."""
+    return _rows(
+        connection,
+        "SELECT outbox.* FROM outbox JOIN (SELECT accession_number AS a, MIN(sequence) AS s FROM outbox"
+        " WHERE state = 'waiting' GROUP BY accession_number) ON accession_number = a AND sequence = s"
+        " WHERE state = 'waiting' ORDER BY requested_at",
+    )
+
+
+def find(connection: sqlite3.Connection, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
+    """Updates in the order they were requested; without a state: those not yet acknowledged."""
+    wanted = ("waiting", "parked") if state is None else (state,)
+    marks = ", ".join("?" * len(wanted))
+    statement = f"SELECT * FROM outbox WHERE state IN ({marks})"  # noqa: S608  question marks only
+    parameters = [*wanted]
+    if accession_number:
+        statement += " AND accession_number = ?"
+        parameters.append(accession_number)
+    return _rows(connection, statement + " ORDER BY requested_at, sequence", parameters)
+
+
+def get(connection: sqlite3.Connection, event_id: str) -> OutboxRow | None:
+    """The update with this event_id."""
+    rows = _rows(connection, "SELECT * FROM outbox WHERE event_id = ?", [event_id])
+    return rows[0] if rows else None
+
+
+def count(connection: sqlite3.Connection) -> OutboxCounts:
+    """The state of the outbox in three figures."""
+    waiting, oldest = connection.execute(
+        "SELECT COUNT(*), MIN(requested_at) FROM outbox WHERE state = 'waiting'"
+    ).fetchone()
+    parked = connection.execute("SELECT COUNT(*) FROM outbox WHERE state = 'parked'").fetchone()[0]
+    return OutboxCounts(waiting, oldest, parked)
+
+
+def _rows(connection: sqlite3.Connection, statement: str, parameters: list[str] | None = None) -> list[OutboxRow]:
+    cursor = connection.execute(statement, parameters or [])
+    names = [column[0] for column in cursor.description]
+    return [OutboxRow(**dict(zip(names, row, strict=True))) for row in cursor]
+
+
+def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+    """Write one event into the table; events of other streams leave it alone."""
+    write = _WRITERS.get(type(event.domain_event))
+    if write:
+        write(cursor, event, event.domain_event)
+
+
+def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, requested: StatusUpdate.Requested) -> None:
+    cursor.execute(
+        "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL)",
+        (
+            requested.event_id,
+            requested.accession_number,
+            requested.sequence,
+            requested.status,
+            requested.action_id,
+            requested.mpps_instance_uid,
+            requested.occurred_at,
+            event.committed_at,
+        ),
+    )
+
+
+def _acknowledge(cursor: sqlite3.Cursor, event: RecordedEvent, acknowledged: StatusUpdate.Acknowledged) -> None:
+    _settle(cursor, event, "acknowledged", acknowledged.answer)
+
+
+def _park(cursor: sqlite3.Cursor, event: RecordedEvent, parked: StatusUpdate.Parked) -> None:
+    _settle(cursor, event, "parked", parked.reason)
+
+
+def _requeue(cursor: sqlite3.Cursor, event: RecordedEvent, _: StatusUpdate.Requeued) -> None:
+    _settle(cursor, event, "waiting", None)
+
+
+def _settle(cursor: sqlite3.Cursor, event: RecordedEvent, state: str, answer: str | None) -> None:
+    cursor.execute(
+        "UPDATE outbox SET state = ?, settled_at = ?, answer = ? WHERE event_id = ?",
+        (state, None if state == "waiting" else event.committed_at, answer, event.domain_event.event_id),
+    )
+
+
+_WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
+    StatusUpdate.Requested: _insert,
+    StatusUpdate.Acknowledged: _acknowledge,
+    StatusUpdate.Parked: _park,
+    StatusUpdate.Requeued: _requeue,
+}

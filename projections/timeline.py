@@ -1,0 +1,164 @@
+"""What happened to each accession number, in order.
+
+It identifies nobody: `details` hold no names, patient ids or birth dates.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.relay_action import RelayAction
+from gateway.domain.status_update import StatusUpdate
+from gateway.domain.worklist_item import WorklistItem
+from gateway.eventstore.projection import RecordedEvent
+
+NAME = "timeline"
+VERSION = 1
+TABLES = ("timeline",)
+
+SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS timeline (
+        accession_number TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        occurred_at TEXT,
+        committed_at TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        source TEXT,
+        ae_title TEXT,
+        details TEXT NOT NULL,
+        PRIMARY KEY (accession_number, position)
+    ) WITHOUT ROWID
+    """,  # accession_number is '' where none was named
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineRow:
+    """One thing that happened; `kind` is the event's topic, `occurred_at` when its cause came in, where known."""
+
+    accession_number: str
+    position: int
+    occurred_at: str | None
+    committed_at: str
+    kind: str
+    source: str | None
+    ae_title: str | None
+    details: dict[str, Any]
+
+
+def find(connection: sqlite3.Connection, accession_number: str) -> list[TimelineRow]:
+    """The story of one accession number; "" gives what named none."""
+    cursor = connection.execute(
+        "SELECT * FROM timeline WHERE accession_number = ? ORDER BY position", (accession_number,)
+    )
+    names = [column[0] for column in cursor.description]
+    rows = (dict(zip(names, row, strict=True)) for row in cursor)
+    return [TimelineRow(**{**row, "details": json.loads(row["details"])}) for row in rows]
+
+
+def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+    """Write one event under each accession number it concerns."""
+    happened = event.domain_event
+    describe = _DETAILS.get(type(happened))
+    if not describe:
+        return
+    details = json.dumps({k: v for k, v in describe(happened).items() if v not in (None, "", [])}, ensure_ascii=False)
+    metadata = happened.metadata
+    occurred_at = getattr(happened, "received_at", None)
+    cursor.executemany(
+        "INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                accession_number,
+                event.position,
+                occurred_at,
+                event.committed_at,
+                happened.TOPIC,
+                metadata.get("source"),
+                metadata.get("ae_title"),
+                details,
+            )
+            for accession_number in _concerned(happened)
+        ],
+    )
+
+
+def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
+    """The accession numbers; for a performed step also those it named without being linked to them."""
+    if isinstance(happened, PerformedProcedureStep.Started | PerformedProcedureStep.Changed):
+        return happened.concerned or [""]
+    return [happened.accession_number or ""]
+
+
+def _scheduled(e: WorklistItem.Scheduled) -> dict[str, Any]:
+    step = {k: e.step[k] for k in ("scheduled_date", "scheduled_time", "modality")}
+    return {**step, "study_instance_uid": e.study_instance_uid, "action_id": e.action_id, "is_test": e.is_test or None}
+
+
+def _amended(e: WorklistItem.Amended) -> dict[str, Any]:
+    return {"fields": [*e.person, *e.step]}
+
+
+def _rescheduled(e: WorklistItem.Rescheduled) -> dict[str, Any]:
+    return {"scheduled_date": e.scheduled_date, "scheduled_time": e.scheduled_time}
+
+
+def _status(e: WorklistItem.StatusChanged) -> dict[str, Any]:
+    names = ("status", "reason", "mpps_instance_uid", "update_sequence")
+    return {name: getattr(e, name, None) for name in names} | {"wrong_entry": getattr(e, "wrong_entry", None) or None}
+
+
+def _step_started(e: PerformedProcedureStep.Started) -> dict[str, Any]:
+    return {"mpps_instance_uid": e.sop_instance_uid, **e.details, "unmatched": e.unmatched, "warnings": e.warnings}
+
+
+def _step_changed(e: PerformedProcedureStep.Changed) -> dict[str, Any]:
+    return {
+        "mpps_instance_uid": e.sop_instance_uid,
+        "ended": getattr(e, "ended", None),
+        "reason": getattr(e, "reason", None),
+        "warnings": e.warnings,
+    }
+
+
+def _answered(e: RelayAction.Created) -> dict[str, Any]:
+    names = ("status", "code", "message", "field")
+    return {"action_id": e.action_id, "action_type": e.action_type} | {name: e.reply.get(name) for name in names}
+
+
+def _requested(e: StatusUpdate.Requested) -> dict[str, Any]:
+    return {"event_id": e.event_id, "sequence": e.sequence, "status": e.status, "occurred_at": e.occurred_at}
+
+
+def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
+    return {"event_id": e.event_id} | {name: getattr(e, name, None) for name in ("answer", "reason", "attempts")}
+
+
+_DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
+    RelayAction.Accepted: _answered,
+    RelayAction.Rejected: _answered,
+    WorklistItem.Scheduled: _scheduled,
+    WorklistItem.Amended: _amended,
+    WorklistItem.Rescheduled: _rescheduled,
+    WorklistItem.Cancelled: _status,
+    WorklistItem.Expired: _status,
+    WorklistItem.StatusReported: _status,
+    WorklistItem.StatusCorrected: _status,
+    WorklistItem.StepStarted: _status,
+    WorklistItem.StepCompleted: _status,
+    WorklistItem.StepDiscontinued: _status,
+    PerformedProcedureStep.Started: _step_started,
+    PerformedProcedureStep.Updated: _step_changed,
+    PerformedProcedureStep.Completed: _step_changed,
+    PerformedProcedureStep.Discontinued: _step_changed,
+    StatusUpdate.Requested: _requested,
+    StatusUpdate.Acknowledged: _settled,
+    StatusUpdate.Parked: _settled,
+    StatusUpdate.Requeued: _settled,
+}
