@@ -1,0 +1,104 @@
+"""Who may do what: keys, their rights, and the token in a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from relay.emulator.calls import Call, Refusal
+from relay.errors import TokenRejected
+from relay.tokens import DEFAULT_LIFETIME, SCHEME, TOKEN_HEADER, verify
+
+
+class Right(StrEnum):
+    """What a shared access policy may grant. Manage includes the others."""
+
+    LISTEN = "Listen"
+    SEND = "Send"
+    MANAGE = "Manage"
+
+
+ALL_RIGHTS: Final = frozenset(Right)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """The key of a shared access policy and its rights."""
+
+    key: str = field(repr=False)
+    rights: frozenset[Right] = ALL_RIGHTS
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Until when somebody may do what was asked."""
+
+    expires_at: datetime
+
+
+class Gatekeeper:
+    """Checks tokens.
+
+    Args:
+        keys: Policies by name; a bare text is a key with all rights.
+        accepts_bearer: Judges Microsoft Entra tokens; without it none is valid.
+        now: The clock.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, str | AccessKey],
+        accepts_bearer: Callable[[str], bool] | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._policies = {name: key if isinstance(key, AccessKey) else AccessKey(key) for name, key in keys.items()}
+        self._accepts_bearer = accepts_bearer
+        self._now = now
+
+    def check(self, call: Call, right: Right) -> Grant:
+        """Let a call pass.
+
+        Raises:
+            Refusal: 401 without a valid token, 403 without the right.
+        """
+        token = token_of(call)
+        if not token:
+            raise Refusal(401, "MissingToken: The request carries no token")
+        return self.check_token(token, call.path, right)
+
+    def check_token(self, token: str, path: str, right: Right) -> Grant:
+        """Let the bearer of this token do what ``right`` names, on ``path``.
+
+        Raises:
+            Refusal: 401 if it is not valid, 403 without the right.
+        """
+        if not token.startswith(SCHEME):
+            return self._check_bearer(token.removeprefix("Bearer ").strip())
+        try:
+            verified = verify(
+                token, keys={name: policy.key for name, policy in self._policies.items()}, path=path, now=self._now()
+            )
+        except TokenRejected as error:
+            raise Refusal(401, f"{error.code}: {error.message[0].upper()}{error.message[1:]}") from error
+        rights = self._policies[verified.key_name].rights
+        if right not in rights and Right.MANAGE not in rights:
+            raise Refusal(403, f"Unauthorized: '{right}' claim is required")
+        return Grant(verified.expires_at)
+
+    def _check_bearer(self, token: str) -> Grant:
+        if self._accepts_bearer is None or not self._accepts_bearer(token):
+            raise Refusal(401, "InvalidToken: The bearer token is not valid here")
+        return Grant(self._now() + DEFAULT_LIFETIME)
+
+
+def token_of(call: Call) -> str | None:
+    """The token of a request: query before ``ServiceBusAuthorization`` before ``Authorization``."""
+    return call.argument("sb-hc-token") or call.headers.get(TOKEN_HEADER) or call.headers.get("Authorization")
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)

@@ -1,0 +1,122 @@
+"""The relay's end of a control channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from websockets.exceptions import ConnectionClosed
+
+from relay.emulator.calls import Call, Refusal
+from relay.emulator.door import Door
+from relay.emulator.http import Exchange
+from relay.errors import ControlMessageError
+from relay.protocol import MAX_CONTROL_BODY, RenewToken, Request, Response, parse_control_message
+
+LOG: Final = logging.getLogger("relay.emulator")
+
+
+class ControlEnd:
+    """One listener's control channel, seen from the relay.
+
+    Args:
+        door: Its websocket.
+        call: The request that opened it.
+        cut_off: When it is closed for want of a valid token, on the loop's clock.
+        renew: Checks a new token and tells the new cut-off; raises `Refusal`.
+        renewed: Told of every attempt to renew.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        call: Call,
+        cut_off: float,
+        renew: Callable[[str], float],
+        renewed: Callable[[ControlEnd, bool], None],
+    ) -> None:
+        self.call = call
+        self._door = door
+        self._cut_off = asyncio.timeout_at(cut_off)
+        self._renew = renew
+        self._renewed = renewed
+        self._sending = asyncio.Lock()
+        self._exchanges: dict[str, Exchange] = {}
+        self._awaiting_body: Response | None = None
+
+    @property
+    def close_code(self) -> int:
+        """How it ended."""
+        return self._door.close_code or 1006
+
+    async def serve(self) -> None:
+        """Read what the listener says until it goes or its token has been expired for too long."""
+        try:
+            async with self._cut_off:
+                async for frame in self._door:
+                    await self._take(frame)
+        except ConnectionClosed:
+            pass  # cut, or closed with a code: how it ended is in ``close_code``
+        except TimeoutError:
+            await self.close(1008, "ExpiredToken: The token is expired.")
+
+    async def send(self, *frames: str | bytes) -> None:
+        """Send frames that belong together, nothing in between."""
+        async with self._sending:
+            for frame in frames:
+                await self._door.send(frame)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close politely."""
+        await self._door.close(code, reason)
+
+    def cut(self) -> None:
+        """Reset the TCP connection."""
+        self._door.transport.abort()
+
+    async def request(self, exchange: Exchange, address: str) -> None:
+        """Pass an HTTP request on: whole if it is small, else as a call to a rendezvous."""
+        self._exchanges[exchange.id] = exchange
+        exchange.done.add_done_callback(lambda _: self._exchanges.pop(exchange.id, None))
+        exchange.address = address
+        request = exchange.request()
+        if len(exchange.body) <= MAX_CONTROL_BODY:
+            await self.send(request.to_text(), *([exchange.body] if request.body else []))
+        else:
+            exchange.waits_at_rendezvous = True
+            await self.send(Request(address, exchange.id).to_text())
+
+    async def _take(self, frame: str | bytes) -> None:
+        response, self._awaiting_body = self._awaiting_body, None
+        if isinstance(frame, bytes):
+            if response is not None:
+                self._respond(response, frame)
+            return  # else an empty binary frame: hyco-https sends them, they mean nothing
+        try:
+            message = parse_control_message(frame)
+        except ControlMessageError as error:
+            LOG.info("control_message_unreadable", extra={"reason": error.message, "size": len(frame)})
+            return
+        match message:
+            case RenewToken(token=token):
+                await self._renew_token(token)
+            case Response(body=True):
+                self._awaiting_body = message
+            case Response():
+                self._respond(message, b"")
+
+    async def _renew_token(self, token: str) -> None:
+        try:
+            self._cut_off.reschedule(self._renew(token))
+        except Refusal as refusal:
+            self._renewed(self, False)
+            await self.close(1008, refusal.text)
+        else:
+            self._renewed(self, True)
+
+    def _respond(self, response: Response, body: bytes) -> None:
+        exchange = self._exchanges.get(response.request_id)
+        if exchange is not None:
+            exchange.respond(response, body)

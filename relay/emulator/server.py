@@ -1,0 +1,436 @@
+"""The emulator: who listens where, who asks for whom, and what they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from relay.connection_string import ConnectionString, HybridConnection, Namespace
+from relay.dial import WIRE
+from relay.emulator.access import AccessKey, Gatekeeper, Grant, Right, utc_now
+from relay.emulator.calls import Call, Refusal
+from relay.emulator.control import ControlEnd
+from relay.emulator.door import Door
+from relay.emulator.faults import Faults
+from relay.emulator.http import Exchange, HttpFront
+from relay.emulator.log import RelayLog, What
+from relay.emulator.rendezvous import Meeting
+from relay.errors import ConfigurationError
+from relay.protocol import ACCEPT_WINDOW, Accept
+from relay.tokens import SharedAccessKey
+
+LOG: Final = logging.getLogger("relay.emulator")
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A hybrid connection of the emulator.
+
+    Attributes:
+        path: Its name; letter case makes no difference.
+        requires_client_authorization: Whether senders need a token. Listeners always do.
+    """
+
+    path: str
+    requires_client_authorization: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmulatorOptions:
+    """How the emulator behaves; times in seconds, sizes in bytes. The defaults are Azure's.
+
+    Attributes:
+        accept_window: Time for a listener to come to a rendezvous; then its sender gets 504.
+        token_grace: Time an open control channel outlives its token; new handshakes get none.
+        max_listeners: Control channels per hybrid connection; one more is refused with 429.
+        max_message_size: Largest websocket message and HTTP body carried.
+        http_timeout: Time for a listener to answer an HTTP request; then its sender gets 504.
+        accepts_bearer: Judges Microsoft Entra tokens; without it none is valid.
+        tls: Serves ``wss`` and ``https`` with this instead of ``ws`` and ``http``.
+        now: The clock that tokens are checked with.
+    """
+
+    accept_window: float = ACCEPT_WINDOW
+    token_grace: float = 300.0
+    max_listeners: int = 25
+    max_message_size: int = 64 * 1024 * 1024
+    http_timeout: float = 60.0
+    accepts_bearer: Callable[[str], bool] | None = None
+    tls: ssl.SSLContext | None = None
+    now: Callable[[], datetime] = utc_now
+
+
+@dataclass(slots=True)
+class _Place:
+    """A hybrid connection with whoever listens on it now."""
+
+    entity: Entity
+    listeners: set[ControlEnd] = field(default_factory=set)
+
+
+class Emulator:
+    """Azure Relay on this machine.
+
+    Args:
+        host: Interface to bind to.
+        port: TCP port; 0 takes any free one, see ``port``.
+        hybrid_connections: Their names, or `Entity` to say more.
+        keys: Key, or `AccessKey` with fewer rights, by policy name.
+        options: Bounds and times.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        hybrid_connections: Iterable[str | Entity],
+        keys: Mapping[str, str | AccessKey],
+        options: EmulatorOptions | None = None,
+    ) -> None:
+        self.host = host
+        self.options = options or EmulatorOptions()
+        self.log = RelayLog()
+        self.faults = Faults(self._control_ends)
+        self._port = port
+        self._keys = dict(keys)
+        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self.options.now)
+        entities = (item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections)
+        self._places = {entity.path.strip("/").lower(): _Place(entity) for entity in entities}
+        self._meetings: dict[str, Meeting] = {}
+        self._exchanges: dict[str, Exchange] = {}
+        self._http = HttpFront(
+            self._answer_http, secure=self.options.tls is not None, max_body=self.options.max_message_size
+        )
+        self._changed = asyncio.Event()
+        self._server: Server | None = None
+
+    # life
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            OSError: if the port cannot be bound.
+        """
+        self._server = await serve(
+            _serve_door,
+            self.host,
+            self._port,
+            ssl=self.options.tls,
+            compression=None,
+            process_request=self._process_request,
+            select_subprotocol=_select_subprotocol,
+            create_connection=partial(Door, http=self._http.serve),  # type: ignore[arg-type]
+            open_timeout=self.options.accept_window + 10,
+            ping_interval=None,
+            close_timeout=3,
+            max_size=self.options.max_message_size,
+            logger=WIRE,
+        )
+        self._port = self.port
+
+    async def stop(self) -> None:
+        """Close everything with 1001 and free the port. It can be started again, on the same port."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close(code=1001, reason="The relay is going away.")
+        for meeting in list(self._meetings.values()):
+            meeting.end()
+        await self._http.close()
+        await server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # what tests and demonstrations ask
+
+    @property
+    def port(self) -> int:
+        """The port that is bound; 0 before the first start when any free one was asked for."""
+        if self._server is None:
+            return self._port
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    @property
+    def namespace(self) -> Namespace:
+        """Where it is."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return Namespace(host, self.port, self.options.tls is not None)
+
+    def credential(self, key_name: str) -> SharedAccessKey:
+        """The key of that name.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        key = self._keys.get(key_name)
+        if key is None:
+            raise ConfigurationError(f"the emulator has no key named {key_name}")
+        return SharedAccessKey(key_name, key.key if isinstance(key, AccessKey) else key)
+
+    def connection_string(self, key_name: str, path: str | None = None) -> str:
+        """A connection string that leads here. It holds the key."""
+        return ConnectionString(self.namespace, self.credential(key_name), path).format()
+
+    def hybrid_connection(self, path: str, key_name: str) -> HybridConnection:
+        """A hybrid connection of this emulator, for a listener or sender."""
+        return HybridConnection(self.namespace, path, self.credential(key_name))
+
+    def listeners(self, path: str) -> int:
+        """How many listen there now."""
+        return len(self._places[path.strip("/").lower()].listeners)
+
+    async def wait_for_listeners(self, path: str, count: int = 1) -> None:
+        """Return as soon as that many listen there."""
+        while self.listeners(path) != count:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _control_ends(self) -> list[ControlEnd]:
+        return [end for place in self._places.values() for end in place.listeners]
+
+    # handshakes
+
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(connection, Door)  # noqa: S101 - we made it
+        call: Call | None = None
+        try:
+            call = self._read(request.path, request, connection)
+            await self._admit(connection, call)
+        except Refusal as refusal:
+            self._note(call, refusal.status)
+            return refusal.response(call)
+        self._note(call, 101)
+        return None
+
+    def _read(self, target: str, request: Request, connection: Door) -> Call:
+        secure = self.options.tls is not None
+        return Call.read(target, request.headers, secure=secure, peer=connection.remote_address)
+
+    async def _admit(self, door: Door, call: Call) -> None:
+        actions: dict[str, Callable[[Door, Call], Awaitable[None]]] = {
+            "listen": self._admit_listener,
+            "connect": self._admit_sender,
+            "accept": self._admit_rendezvous,
+            "request": self._admit_http_rendezvous,
+        }
+        admit = actions.get(call.action)
+        if admit is None or not call.websocket:
+            raise Refusal(400, "BadRequest: sb-hc-action must be listen, connect, accept or request")
+        await admit(door, call)
+
+    async def _admit_listener(self, door: Door, call: Call) -> None:
+        if self.faults.refuse_listen is not None:
+            raise Refusal(self.faults.refuse_listen, "ServiceUnavailable: The relay was told to refuse listeners")
+        grant = self._gatekeeper.check(call, Right.LISTEN)
+        place = self._place(call)
+        if len(place.listeners) >= self.options.max_listeners:
+            raise Refusal(429, "QuotaExceeded: Maximum number of listeners reached", retry_after=1)
+        check = partial(self._gatekeeper.check_token, path=call.path, right=Right.LISTEN)
+        end = ControlEnd(door, call, self._cut_off(grant), lambda token: self._cut_off(check(token)), self._renewed)
+        door.serve = partial(self._serve_listener, place, end)
+
+    def _cut_off(self, grant: Grant) -> float:
+        """When, on the loop's clock, a control channel with this grant is closed."""
+        left = (grant.expires_at - self.options.now()).total_seconds() + self.options.token_grace
+        return asyncio.get_running_loop().time() + left
+
+    def _renewed(self, end: ControlEnd, accepted: bool) -> None:
+        self.log.note("renew", end.call.path, 200 if accepted else 401)
+
+    async def _serve_listener(self, place: _Place, end: ControlEnd) -> None:
+        place.listeners.add(end)
+        self._changed.set()
+        try:
+            await end.serve()
+        finally:
+            place.listeners.discard(end)
+            self._changed.set()
+            self.log.note("listener gone", end.call.path, end.close_code)
+
+    async def _admit_sender(self, door: Door, call: Call) -> None:
+        place = self._place_for_sender(call)
+        meeting = Meeting()
+        door.subprotocol_offered = lambda offered: _same(offered, meeting.listener.result().subprotocol)
+        self._meetings[meeting.id] = meeting
+        try:
+            await self._announce(place, meeting, call)
+            await self._wait_for_listener(meeting, door)
+        except BaseException:
+            meeting.end()
+            raise
+        finally:
+            self._meetings.pop(meeting.id, None)
+        door.serve = partial(meeting.converse, door)
+        _end_when_gone(door, meeting)
+
+    async def _announce(self, place: _Place, meeting: Meeting, call: Call) -> None:
+        async def send(end: ControlEnd) -> None:
+            address = self._address(end, call, "accept", meeting.id)
+            if self.faults.accept_address is not None:
+                address = self.faults.accept_address(address)
+            await end.send(Accept(address, meeting.id, call.forwarded_headers(), call.remote).to_text())
+
+        await self._tell_a_listener(place, send)
+
+    async def _tell_a_listener(self, place: _Place, tell: Callable[[ControlEnd], Awaitable[None]]) -> None:
+        """Tell one of the listeners, at random; another one if that one is just going."""
+        candidates = list(place.listeners)
+        while candidates:
+            end = candidates.pop(secrets.randbelow(len(candidates)))
+            if self.faults.deaf:
+                return
+            with suppress(ConnectionClosed):
+                await tell(end)
+                return
+        raise Refusal(404, "Endpoint does not exist: There are no listeners connected for the endpoint")
+
+    async def _wait_for_listener(self, meeting: Meeting, door: Door) -> None:
+        gone = asyncio.ensure_future(door.wait_closed())
+        waiting: set[asyncio.Future[Any]] = {meeting.listener, meeting.rejected, gone}
+        try:
+            await asyncio.wait(waiting, timeout=self.options.accept_window, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if meeting.rejected.done() and not meeting.rejected.cancelled():
+            status, text = meeting.rejected.result()
+            raise Refusal(status, text)
+        if not meeting.listener.done() or meeting.listener.cancelled():
+            raise Refusal(504, "GatewayTimeout: The listener did not come to the rendezvous in time")
+
+    async def _admit_rendezvous(self, door: Door, call: Call) -> None:
+        meeting = self._meetings.pop(call.argument("sb-hc-id") or "", None)
+        if meeting is None:
+            raise Refusal(403, "Forbidden: The rendezvous address is invalid or was used before")
+        status = call.argument("sb-hc-statusCode", "statusCode")  # hyco-ws leaves out the prefix
+        if status is not None:
+            text = call.argument("sb-hc-statusDescription", "statusDescription") or "Rejected by the listener"
+            if not meeting.rejected.done():
+                meeting.rejected.set_result((_status(status), text))
+            raise Refusal(410, "Gone: The sender was rejected as you asked")
+        door.subprotocol_offered = lambda offered: next(iter(offered), None)
+        door.serve = partial(meeting.listener_came, door)
+
+    async def _admit_http_rendezvous(self, door: Door, call: Call) -> None:
+        exchange = self._exchanges.get(call.argument("sb-hc-id") or "")
+        if exchange is None or exchange.taken:
+            raise Refusal(403, "Forbidden: The rendezvous address is invalid or was used before")
+        exchange.taken = True
+        door.serve = partial(exchange.serve_rendezvous, door)
+
+    # HTTP senders
+
+    async def _answer_http(self, call: Call, exchange: Exchange) -> None:
+        try:
+            place = self._place_for_http(call)
+            self._exchanges[exchange.id] = exchange
+            await self._tell_a_listener(place, lambda end: self._pass_on(end, call, exchange))
+            await exchange.wait(self.options.http_timeout)
+        except Refusal as refusal:
+            self.log.note("http", call.path, refusal.status)
+            raise
+        finally:
+            self._exchanges.pop(exchange.id, None)
+        self.log.note("http", call.path, 200)
+
+    async def _pass_on(self, end: ControlEnd, call: Call, exchange: Exchange) -> None:
+        await end.request(exchange, self._address(end, call, "request", exchange.id))
+
+    # places
+
+    def _place_for_http(self, call: Call) -> _Place:
+        if call.websocket:
+            raise Refusal(400, "BadRequest: The request is no websocket upgrade")
+        return self._place_for_sender(call)
+
+    def _place_for_sender(self, call: Call) -> _Place:
+        place = self._find(call.path)
+        if place is None or place.entity.requires_client_authorization:
+            self._gatekeeper.check(call, Right.SEND)
+        return self._place(call)
+
+    def _place(self, call: Call) -> _Place:
+        place = self._find(call.path)
+        if place is None:
+            raise Refusal(404, "Endpoint does not exist")
+        return place
+
+    def _find(self, path: str) -> _Place | None:
+        """The hybrid connection a path leads to: the longest name it starts with, by whole segments."""
+        segments = path.strip("/").lower().split("/")
+        names = ("/".join(segments[:length]) for length in range(len(segments), 0, -1))
+        return next((self._places[name] for name in names if name in self._places), None)
+
+    def _address(self, end: ControlEnd, call: Call, action: str, meeting_id: str) -> str:
+        own = f"{call.query}&" if call.query else ""
+        return f"{end.call.authority}/$hc/{quote(call.path)}?{own}sb-hc-action={action}&sb-hc-id={quote(meeting_id)}"
+
+    def _note(self, call: Call | None, status: int) -> None:
+        known: dict[str, What] = {"listen": "listen", "connect": "connect", "accept": "accept", "request": "request"}
+        if call is not None and call.action in known:
+            self.log.note(known[call.action], call.path, status)
+
+
+async def emulate(
+    host: str = "127.0.0.1",
+    port: int = 9080,
+    *,
+    hybrid_connections: Iterable[str | Entity],
+    keys: Mapping[str, str | AccessKey],
+    options: EmulatorOptions | None = None,
+    started: Callable[[Emulator], None] | None = None,
+) -> None:
+    """Run an emulator until cancelled; ``started`` is called once it is bound. Prints nothing.
+
+    Raises:
+        OSError: if the port cannot be bound.
+    """
+    async with Emulator(host, port, hybrid_connections=hybrid_connections, keys=keys, options=options) as emulator:
+        if started is not None:
+            started(emulator)
+        await asyncio.Event().wait()
+
+
+async def _serve_door(connection: ServerConnection) -> None:
+    if isinstance(connection, Door) and connection.serve is not None:
+        await connection.serve()
+
+
+def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    chosen = connection.subprotocol_offered([str(each) for each in offered]) if isinstance(connection, Door) else None
+    return Subprotocol(chosen) if chosen else None
+
+
+def _same(offered: list[str], chosen: Subprotocol | None) -> str | None:
+    return chosen if chosen in offered else None
+
+
+def _end_when_gone(door: Door, meeting: Meeting) -> None:
+    """Let the listener go when its sender vanished between the meeting and the first frame."""
+    watch = asyncio.ensure_future(door.wait_closed())
+    watch.add_done_callback(lambda _: meeting.end())
+
+
+def _status(text: str) -> int:
+    status = int(text) if text.isascii() and text.isdigit() else 400
+    return status if 400 <= status <= 599 else 400

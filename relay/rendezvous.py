@@ -1,0 +1,404 @@
+"""Rendezvous: the listener's meetings with senders, each in a task of its own and all of them bounded.
+
+Laws:
+
+1. Nothing that happens at one rendezvous (a silent sender, a dead address, a raising handler) reaches another one or
+   the control channel. There is room for ``max_rendezvous`` at once; the rest queue while their address is still good.
+2. Every frame that arrives gets exactly one reply frame.
+3. Every HTTP request is answered, if only with 501: Azure may block a listener that ignores them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from relay.connection_string import HybridConnection
+from relay.dial import DialOptions, dial
+from relay.errors import DialError, Phase, RelayError, RendezvousError
+from relay.protocol import (
+    ACCEPT_WINDOW,
+    MAX_CONTROL_BODY,
+    Accept,
+    HttpRequest,
+    Request,
+    Response,
+    check_address,
+    explain_close,
+    own_query,
+    parse_control_message,
+    sender_target,
+)
+
+LOG: Final = logging.getLogger("relay.rendezvous")
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that concern one hop only (RFC 7230 section 6.1); they stay out of what the relay carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One frame from a sender.
+
+    Attributes:
+        data: The frame: text as ``str``, binary as ``bytes``.
+        received_at: When it arrived here (UTC).
+        remote: The sender's address, as the relay reports it.
+        path: What the sender put behind the hybrid connection's path, such as ``/x``; often empty.
+        query: The sender's own query arguments; often empty.
+    """
+
+    data: str | bytes = field(repr=False)
+    received_at: datetime
+    remote: str = ""
+    path: str = ""
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedRequest:
+    """An HTTP request that came through the relay.
+
+    Attributes:
+        method: ``GET``, ``POST``, ….
+        path: What follows the hybrid connection's path, such as ``/echo``.
+        query: Its query without the relay's own arguments.
+        headers: Header fields as the relay passes them.
+        body: The body; empty when there is none.
+        received_at: When it arrived here (UTC).
+        remote: The sender's address, as the relay reports it.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    received_at: datetime
+    remote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedReply:
+    """The answer to a ``RelayedRequest``. Never use status 502 or 504: they are the relay's own (protocol guide)."""
+
+    status: int = 200
+    body: bytes = field(default=b"", repr=False)
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+Handler = Callable[[Message], Awaitable[str]]
+RequestHandler = Callable[[RelayedRequest], Awaitable[RelayedReply]]
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RendezvousOptions:
+    """Bounds of the meetings with senders; times in seconds, sizes in bytes.
+
+    Attributes:
+        max_rendezvous: Rendezvous at once.
+        max_queued: Accepts that may wait for a place; more are let go (their senders see 504).
+        accept_window: Age at which a waiting accept is let go; the relay gives it up after 30 s.
+        accept_dial: Time to open the rendezvous.
+        first_message: Time for the sender to say something.
+        next_message: Time for the sender to say more, or to close, after each reply.
+        reply: Time for a reply to be taken.
+        max_message_size: Largest frame taken; a larger one closes that rendezvous with 1009.
+        allowed_suffixes: Host suffixes besides the namespace's own that may be dialled, such as ``.relay.example``.
+        failure_reply: Sent when the handler raises, so that no frame goes unanswered.
+        handle_request: Answers HTTP requests; without it they get 501.
+        now: The clock.
+    """
+
+    max_rendezvous: int = 64
+    max_queued: int = 10_000
+    accept_window: float = ACCEPT_WINDOW
+    accept_dial: float = 10.0
+    first_message: float = 10.0
+    next_message: float = 10.0
+    reply: float = 10.0
+    max_message_size: int = 4 * 1024 * 1024
+    allowed_suffixes: tuple[str, ...] = ()
+    failure_reply: str = '{"status": "error", "code": "internal", "retryable": true}'
+    handle_request: RequestHandler | None = None
+    now: Callable[[], datetime] = utc_now
+
+
+class Responder(Protocol):
+    """The open control channel, as far as answers to HTTP requests need it."""
+
+    async def respond(self, response: Response, body: bytes) -> None:
+        """Send a response and its body, nothing in between."""
+        ...
+
+
+class RendezvousDesk:
+    """Takes accepts and requests, meets the senders, counts what came of it."""
+
+    def __init__(
+        self, connection: HybridConnection, handle: Handler, options: RendezvousOptions, dialling: DialOptions
+    ) -> None:
+        self._connection = connection
+        self._handle = handle
+        self._options = options
+        self._dialling = dialling
+        self._places = asyncio.Semaphore(options.max_rendezvous)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.in_progress = 0
+        self.served = 0
+        self.failed = 0
+
+    @property
+    def queued(self) -> int:
+        """How many wait for a place."""
+        return len(self._tasks) - self.in_progress
+
+    def admit(self, call: Accept | HttpRequest, channel: Responder) -> None:
+        """Meet this sender when there is a place; returns at once."""
+        if self.queued >= self._options.max_queued:
+            self._lost(_too_late("more accepts than may wait"))
+            return
+        task = asyncio.create_task(self._attend(call, channel))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self, seconds: float) -> None:
+        """Let what is in progress end, for at most ``seconds``; then cut the rest."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Cut everything."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _attend(self, call: Accept | HttpRequest, channel: Responder) -> None:
+        try:
+            async with self._place():
+                await (self._converse(call) if isinstance(call, Accept) else self._answer(call, channel))
+        except RelayError as error:
+            self._lost(error)
+        except Exception:
+            self.failed += 1
+            LOG.exception("rendezvous_broken")
+        else:
+            self.served += 1
+
+    def _place(self) -> _Place:
+        return _Place(self, self._places, self._options.accept_window)
+
+    def _lost(self, error: RelayError) -> None:
+        self.failed += 1
+        gone = error.phase == Phase.ACCEPT_DIAL and error.status in {403, 404, 410}  # the sender left before we came
+        LOG.log(logging.DEBUG if gone else logging.WARNING, "rendezvous_failed", extra=error.details)
+
+    # websocket senders
+
+    async def _converse(self, accept: Accept) -> None:
+        websocket = await self._meet(accept.address, accept.subprotocol)
+        async with websocket:
+            suffix, query = sender_target(accept.address, self._connection.path)
+            frame = await _receive(websocket, self._options.first_message, Phase.FIRST_MESSAGE)
+            while frame is not None:
+                message = Message(frame, self._options.now(), str(accept.remote or ""), suffix, query)
+                await _send(websocket, await self._reply_to(message), self._options.reply)
+                frame = await self._next(websocket)
+
+    async def _next(self, websocket: ClientConnection) -> str | bytes | None:
+        """Another frame; ``None`` when the sender closed or had its time."""
+        try:
+            return await _receive(websocket, self._options.next_message, Phase.REPLY)
+        except RendezvousError as error:
+            if error.close_code == 1009:
+                raise
+            return None
+
+    async def _reply_to(self, message: Message) -> str:
+        try:
+            return await self._handle(message)
+        except Exception as error:  # noqa: BLE001 - the frame gets its reply; the exception's text may hold what the frame carried
+            LOG.error("handler_failed", extra=_raised(error))  # noqa: TRY400 - for the same reason
+            return self._options.failure_reply
+
+    async def _meet(self, address: str, subprotocol: str | None = None) -> ClientConnection:
+        check_address(address, self._connection, self._options.allowed_suffixes)
+        try:
+            async with asyncio.timeout(self._options.accept_dial):
+                return await dial(
+                    address, self._dialling, subprotocol=subprotocol, max_size=self._options.max_message_size
+                )
+        except DialError as error:
+            raise RendezvousError(
+                f"{error.phase}: {error.message}",
+                phase=Phase.ACCEPT_DIAL,
+                status=error.status,
+                tracking_id=error.tracking_id,
+                address=error.address,
+                code=error.code,
+                remedy=_ACCEPT_DIAL_HELP,
+            ) from error
+        except TimeoutError:
+            raise RendezvousError(
+                "timed out", phase=Phase.ACCEPT_DIAL, code="timeout", remedy=_ACCEPT_DIAL_HELP
+            ) from None
+
+    # HTTP senders
+
+    async def _answer(self, call: HttpRequest, channel: Responder) -> None:
+        if call.head.needs_rendezvous:
+            async with await self._meet(call.head.address) as websocket:
+                call = await self._fetch(websocket)
+                await _respond(websocket, call, await self._response_to(call), self._options.reply)
+            return
+        reply = await self._response_to(call)
+        if len(reply.body) <= MAX_CONTROL_BODY:
+            try:
+                await channel.respond(_response(call, reply), reply.body)
+            except ConnectionClosed as error:
+                raise _closed(error, Phase.REPLY) from error
+        else:
+            async with await self._meet(call.head.address) as websocket:
+                await _respond(websocket, call, reply, self._options.reply)
+
+    async def _fetch(self, websocket: ClientConnection) -> HttpRequest:
+        """The request that was too large for the control channel."""
+        wait = self._options.first_message
+        head = parse_control_message(await _receive(websocket, wait, Phase.FIRST_MESSAGE) or b"")
+        if not isinstance(head, Request) or head.needs_rendezvous:
+            raise RendezvousError("no request came on its rendezvous", phase=Phase.FIRST_MESSAGE)
+        body = await _receive(websocket, wait, Phase.FIRST_MESSAGE) if head.body else b""
+        return HttpRequest(head, body.encode() if isinstance(body, str) else body or b"")
+
+    async def _response_to(self, call: HttpRequest) -> RelayedReply:
+        if self._options.handle_request is None:
+            return RelayedReply(501, b'{"error": "this listener answers websockets only"}')
+        try:
+            return await self._options.handle_request(self._request(call))
+        except Exception as error:  # noqa: BLE001 - answered all the same, see _reply_to
+            LOG.error("request_handler_failed", extra=_raised(error))  # noqa: TRY400 - see _reply_to
+            return RelayedReply(500, self._options.failure_reply.encode())
+
+    def _request(self, call: HttpRequest) -> RelayedRequest:
+        head = call.head
+        path, _, query = head.target.partition("?")
+        start = f"/{self._connection.path}"
+        suffix = path[len(start) :] if path.lower().startswith(start.lower()) else path
+        remote = str(head.remote or "")
+        return RelayedRequest(
+            head.method or "", suffix, own_query(query), head.headers, call.body, self._options.now(), remote
+        )
+
+
+class _Place:
+    """A place at the desk: waited for while the accept is young, given back whatever happens."""
+
+    def __init__(self, desk: RendezvousDesk, places: asyncio.Semaphore, window: float) -> None:
+        self._desk = desk
+        self._places = places
+        self._window = window
+
+    async def __aenter__(self) -> None:
+        try:
+            async with asyncio.timeout(self._window):
+                await self._places.acquire()
+        except TimeoutError:
+            raise _too_late("waited too long for a place") from None
+        self._desk.in_progress += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._desk.in_progress -= 1
+        self._places.release()
+
+
+_ACCEPT_DIAL_HELP: Final = (
+    "Rendezvous go to nodes of the relay: let *.servicebus.windows.net through, not only the namespace."
+)
+
+
+def _too_late(message: str) -> RendezvousError:
+    return RendezvousError(
+        message, phase=Phase.ACCEPT_DIAL, code="no_place", remedy="Allow more rendezvous at once, or answer faster."
+    )
+
+
+async def _receive(websocket: ClientConnection, seconds: float, phase: Phase) -> str | bytes | None:
+    """The next frame; ``None`` when the sender closed politely.
+
+    Raises:
+        RendezvousError: in ``phase``, when it did not come or the connection broke.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await websocket.recv()
+    except TimeoutError:
+        raise RendezvousError("the sender said nothing", phase=phase, code="silent") from None
+    except ConnectionClosed as error:
+        if error.rcvd is not None and error.rcvd.code in {1000, 1001, 1005}:
+            return None
+        raise _closed(error, phase) from error
+
+
+async def _send(websocket: ClientConnection, data: str | bytes, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await websocket.send(data)
+    except TimeoutError:
+        raise RendezvousError("the reply was not taken", phase=Phase.REPLY, code="stuck") from None
+    except ConnectionClosed as error:
+        raise _closed(error, Phase.REPLY) from error
+
+
+async def _respond(websocket: ClientConnection, call: HttpRequest, reply: RelayedReply, seconds: float) -> None:
+    response = _response(call, reply)
+    await _send(websocket, response.to_text(), seconds)
+    if response.body:
+        await _send(websocket, reply.body, seconds)
+
+
+def _response(call: HttpRequest, reply: RelayedReply) -> Response:
+    headers = {name: value for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP}
+    has_body = bool(reply.body) and call.head.method != "HEAD"
+    if has_body:
+        headers.setdefault("Content-Type", reply.content_type)
+    return Response(call.head.id, reply.status, "", headers, has_body)
+
+
+def _closed(error: ConnectionClosed, phase: Phase) -> RendezvousError:
+    frame = error.sent if error.sent is not None and error.sent.code == 1009 else error.rcvd
+    meaning = explain_close(frame.code if frame is not None else 1006)
+    return RendezvousError(meaning.meaning, phase=phase, close_code=frame.code if frame else 1006, code=meaning.code)
+
+
+def _raised(error: Exception) -> dict[str, str]:
+    """Type and place of an exception, without its text."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place, trace = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}", trace.tb_next
+    return {"phase": str(Phase.HANDLE), "error": type(error).__name__, "place": place}
