@@ -166,10 +166,10 @@ class Gateway(Application[UUID]):
 
     def reject_unidentified(self, request: ActionRequest, refusal: Refusal) -> ActionReply:
         """Keep a message that has no usable action_id, under a random one, and answer it."""
-        reply = ActionReply.refused(refusal)
+        receipt = RelayAction.reject_unidentified(request, ActionReply.refused(refusal))
         with circumstances(source="relay"):
-            self.save(RelayAction.reject_unidentified(request, reply))
-        return reply
+            self.save(receipt)
+        return receipt.reply
 
     # --- what people do
 
@@ -425,7 +425,8 @@ class Gateway(Application[UUID]):
             reply, streams = decide()
         except Refusal as refusal:
             reply, streams = ActionReply.refused(refusal), []
-        return reply, [*streams, RelayAction.answer(request, reply, accession_number=accession_number)]
+        receipt = RelayAction.answer(request, reply, accession_number=accession_number)
+        return receipt.reply, [*streams, receipt]
 
     def _retry(self, decide: Callable[[], Decision[T]]) -> T:
         """Decide on fresh state and save; when somebody else was faster, decide again."""

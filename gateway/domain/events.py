@@ -29,8 +29,8 @@ def circumstances(
     """Events born inside say where they came from.
 
     `source` is `relay`, `mpps`, `operator` or `gateway`; `correlation_id` is what the asker calls the request (an
-    action_id, an MPPS SOP Instance UID); `causation_id` what led to this, by default the same; `ae_title` the calling AE
-    title.
+    action_id, an MPPS SOP Instance UID); `causation_id` what led to this, by default the same; `ae_title` the calling
+    AE title.
     """
     token = _circumstances.set(
         {

@@ -36,6 +36,8 @@ class ActionReply:
     field: str | None = None
     retryable: bool = False
     duplicate: bool = False
+    received_at: str | None = None
+    """When the request that is answered came in; a repeat says when the first one did."""
 
     @classmethod
     def refused(cls, refusal: Refusal) -> ActionReply:
@@ -91,7 +93,7 @@ class RelayAction(Stream):
             action_type=request.action_type,
             digest=request.digest,
             request=request.text,
-            reply=asdict(reply),
+            reply=asdict(replace(reply, received_at=request.received_at)),
             accession_number=accession_number,
             received_at=request.received_at,
         )

@@ -1,0 +1,1 @@
+"""The web app's words ↔ ours: the wire contract of the actions hybrid connection."""

@@ -1,0 +1,280 @@
+"""The door for actions: a frame in, a reply out, always. What is refused is kept, with code and field.
+
+The order of the questions: is it readable at all, is it echo or health, has it a usable action_id, do we know the
+action, are its values right, and then the use case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from gateway import __version__
+from gateway.actions import messages
+from gateway.actions.limits import Allowance
+from gateway.actions.messages import CancelItem, CreateItem, UpdateItem, UpdateStatus, WorklistMessage
+from gateway.actions.times import SiteClock
+from gateway.actions.translation import appointment_of, changes_of
+from gateway.application import Gateway
+from gateway.domain import values
+from gateway.domain.relay_action import ActionReply, ActionRequest
+from gateway.errors import GatewayError, InvalidValue, Refusal
+
+MAXIMUM_SIZE = 64 * 1024
+"""Bytes of a message; larger ones are answered `malformed`."""
+
+_KEPT = 16 * 1024
+_ACTION_ID_LIMIT = 128
+
+log = structlog.get_logger(__name__)
+
+
+class Malformed(Refusal):
+    """The message is not a JSON object of a size we take."""
+
+    code = "malformed"
+
+
+class UnsupportedVersion(Refusal):
+    """The message has a schema_version we do not know."""
+
+    code = "unsupported_version"
+
+
+class UnsupportedAction(Refusal):
+    """There is no such action."""
+
+    code = "unsupported_action"
+
+
+class ActionDoor:
+    """Answers the web app's messages from the application. Blocking: call it off the event loop.
+
+    `health` gives the present state for the `health` action.
+    """
+
+    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], dict[str, Any]]) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._health = health
+        self._unidentified = Allowance(burst=100, per_minute=60)
+
+    def answer(self, frame: str | bytes, received_at: datetime | None = None) -> str:
+        """The reply to one frame, whatever it holds."""
+        received = (received_at or datetime.now(UTC)).isoformat()
+        message: dict[str, Any] = {}
+        try:
+            message = _parsed(frame)
+            reply = self._reply(message, frame, received)
+        except Refusal as refusal:
+            reply = self._refused(frame, message, refusal, received)
+        except GatewayError as error:
+            log.error(
+                "action_failed", phase="handle", code=error.code, error=str(error), action_id=_claimed_id(message)
+            )
+            reply = _failure(message, received)
+        except Exception:
+            log.exception("action_failed", phase="handle", action_id=_claimed_id(message))
+            reply = _failure(message, received)
+        return json.dumps(reply)
+
+    def _reply(self, message: dict[str, Any], frame: str | bytes, received: str) -> dict[str, Any]:
+        action_type = message.get("action_type")
+        if action_type == "echo":
+            return {"status": "echo", "payload": message}
+        if action_type == "health":
+            return _told({"status": "ok", "action_id": _claimed_id(message), "health": self._health()}, received)
+        request = _request(message, frame, received)
+        try:
+            _require_version(message)
+            reply = self._do(_modelled(message), request)
+        except Refusal as refusal:
+            reply = self._gateway.reject(request, refusal, accession_number=_claimed_accession(message))
+        log.info(
+            "action_answered",
+            action_id=request.action_id,
+            action_type=request.action_type,
+            status=reply.status,
+            code=reply.code,
+            field=reply.field,
+            accession_number=reply.accession_number,
+            duplicate=reply.duplicate,
+        )
+        return _wire(reply, request.action_id)
+
+    def _do(self, message: WorklistMessage, request: ActionRequest) -> ActionReply:
+        match message:
+            case CreateItem():
+                appointment = appointment_of(message.parameters.worklist_item, self._clock)
+                warning = values.patient_id_warning(appointment.patient_id)
+                if warning:
+                    log.warning("patient_id_odd", accession_number=appointment.accession_number, finding=warning)
+                is_test = message.action_type == "worklist.create_test_item"
+                return self._gateway.schedule(appointment, is_test=is_test, request=request)
+            case UpdateItem():
+                update = message.parameters.worklist_item
+                return self._gateway.amend(update.accession_number, changes_of(update, self._clock), request=request)
+            case UpdateStatus():
+                changed = message.parameters.worklist_item
+                return self._gateway.report_status(changed.accession_number, changed.wanted(), request=request)
+            case CancelItem():
+                cancelled = message.parameters.worklist_item
+                return self._gateway.cancel(cancelled.accession_number, cancelled.reason, request=request)
+
+    def _refused(self, frame: str | bytes, message: dict[str, Any], refusal: Refusal, received: str) -> dict[str, Any]:
+        """The answer to a message without a usable action_id; kept under a random one, not without bound."""
+        log.warning("message_refused", code=refusal.code, field=refusal.field, size=len(frame))
+        if self._unidentified.take():
+            request = ActionRequest(
+                action_id="",
+                action_type=str(message.get("action_type", ""))[:64],
+                digest="",
+                text=_kept(frame),
+                received_at=received,
+            )
+            try:
+                self._gateway.reject_unidentified(request, refusal)
+            except GatewayError as error:
+                log.error("refusal_not_kept", code=error.code, error=str(error))
+        else:
+            log.warning("refusal_not_kept", reason="too many messages without a usable action_id")
+        reply = ActionReply(
+            status="error", code=refusal.code, message=refusal.message, field=refusal.field, received_at=received
+        )
+        return _wire(reply, _claimed_id(message))
+
+
+def digest_of(message: dict[str, Any]) -> str:
+    """SHA-256 over action_type and parameters as canonical JSON: what makes two requests the same (design §3.4)."""
+    content = {"action_type": message.get("action_type"), "parameters": message.get("parameters")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _parsed(frame: str | bytes) -> dict[str, Any]:
+    if isinstance(frame, bytes):
+        raise Malformed("the message is binary, not a text frame")
+    if len(frame) > MAXIMUM_SIZE or len(frame.encode("utf-8", "surrogatepass")) > MAXIMUM_SIZE:
+        raise Malformed(f"the message is larger than {MAXIMUM_SIZE} bytes")
+    try:
+        message = json.loads(frame, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Malformed("the message is not JSON") from None
+    if not isinstance(message, dict):
+        raise Malformed("the message is not a JSON object")
+    return message
+
+
+def _no_constant(_: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _request(message: dict[str, Any], frame: str | bytes, received: str) -> ActionRequest:
+    action_id = message.get("action_id")
+    if action_id is None:
+        raise InvalidValue("action_id: is required", field="action_id")
+    if not isinstance(action_id, str) or not action_id.strip() or len(action_id) > _ACTION_ID_LIMIT:
+        raise InvalidValue(f"action_id: must be 1 to {_ACTION_ID_LIMIT} characters", field="action_id")
+    if not action_id.isprintable():
+        raise InvalidValue("action_id: no control characters", field="action_id")
+    return ActionRequest(
+        action_id=action_id,
+        action_type=str(message.get("action_type", ""))[:64],
+        digest=digest_of(message),
+        text=_kept(frame),
+        received_at=received,
+    )
+
+
+def _require_version(message: dict[str, Any]) -> None:
+    version = message.get("schema_version", 1)
+    if isinstance(version, bool) or str(version).split(".")[0] != "1":
+        raise UnsupportedVersion("schema_version: only 1 is known", field="schema_version")
+
+
+def _modelled(message: dict[str, Any]) -> WorklistMessage:
+    action_type = message.get("action_type")
+    model = messages.MODELS.get(action_type) if isinstance(action_type, str) else None
+    if model is None:
+        raise UnsupportedAction("action_type: there is no such action", field="action_type")
+    try:
+        return model.model_validate(message)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> InvalidValue:
+    """The first thing that is wrong, by its path in the message; never its value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    cause = first.get("ctx", {}).get("error")
+    text = str(getattr(cause, "message", cause)) if cause else f"{path.rsplit('.', 1)[-1]}: {_plain(first['type'])}"
+    domain_field = getattr(cause, "field", None) or text.split(":", 1)[0]
+    return InvalidValue(text, field=messages.PATHS.get(domain_field, path) if path.endswith("scheduled") else path)
+
+
+def _plain(error_type: str) -> str:
+    words = {
+        "missing": "is required",
+        "string_type": "must be a string",
+        "list_type": "must be a string or a list of strings",
+        "model_type": "must be an object",
+        "model_attributes_type": "must be an object",
+        "string_too_long": "is too long",
+    }
+    return words.get(error_type, "is not what it should be")
+
+
+def _wire(reply: ActionReply, action_id: str | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"status": reply.status, "action_id": action_id}
+    if reply.status == "error":
+        told["message"] = reply.message
+        told["code"] = reply.code
+        told["field"] = messages.PATHS.get(reply.field, reply.field) if reply.field else None
+        told["retryable"] = reply.retryable
+    elif reply.accession_number:
+        told["accession_number"] = reply.accession_number
+    if reply.duplicate:
+        told["duplicate"] = True
+    return _told(told, reply.received_at)
+
+
+def _failure(message: dict[str, Any], received: str) -> dict[str, Any]:
+    reply = ActionReply(
+        status="error",
+        code="internal",
+        message="the gateway could not do it now: ask again",
+        retryable=True,
+        received_at=received,
+    )
+    return _wire(reply, _claimed_id(message))
+
+
+def _told(reply: dict[str, Any], received_at: str | None) -> dict[str, Any]:
+    return {**reply, "received_at": received_at, "gateway_version": __version__}
+
+
+def _claimed_id(message: dict[str, Any]) -> str | None:
+    action_id = message.get("action_id")
+    return action_id[:_ACTION_ID_LIMIT] if isinstance(action_id, str) else None
+
+
+def _claimed_accession(message: dict[str, Any]) -> str | None:
+    """The accession number of a message that is refused, for its timeline, if it is one."""
+    try:
+        return values.accession_number(message["parameters"]["worklist_item"]["accession_number"])
+    except (KeyError, TypeError, AttributeError, InvalidValue):
+        return None
+
+
+def _kept(frame: str | bytes) -> str:
+    """The message as received, for the record; of a large one its beginning, size and hash."""
+    raw = frame if isinstance(frame, bytes) else frame.encode("utf-8", "replace")
+    if isinstance(frame, str) and len(raw) <= MAXIMUM_SIZE:
+        return raw.decode("utf-8")
+    return f"{len(raw)} bytes, SHA-256 {hashlib.sha256(raw).hexdigest()}, begins: {raw[:_KEPT]!a}"

@@ -1,0 +1,35 @@
+"""What the web app's dates and times mean on the site's wall clock (design §3.13)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+_FORMAT = "%Y%m%d%H%M%S"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteClock:
+    """The site's time zone, and whether the web app's `date` and `time` are UTC."""
+
+    zone: ZoneInfo
+    scheduled_times_are_utc: bool = False
+
+    def wall_clock(self, date: str, time: str) -> tuple[str, str]:
+        """The site's date and time for what a message says."""
+        if not self.scheduled_times_are_utc:
+            return date, time
+        return self.at(datetime.strptime(date + time, _FORMAT).replace(tzinfo=UTC))
+
+    def at(self, instant: datetime) -> tuple[str, str]:
+        """The site's date and time at an instant."""
+        text = instant.astimezone(self.zone).strftime(_FORMAT)
+        return text[:8], text[8:]
+
+    def as_sent(self, date: str, time: str) -> tuple[str, str]:
+        """The other way round: what a message would say for the site's date and time."""
+        if not self.scheduled_times_are_utc:
+            return date, time
+        text = datetime.strptime(date + time, _FORMAT).replace(tzinfo=self.zone).astimezone(UTC).strftime(_FORMAT)
+        return text[:8], text[8:]

@@ -1,0 +1,69 @@
+"""Logging: one structured line per event, in JSON or for people.
+
+Events are snake_case nouns with keys. Libraries that log by the standard library come out in the same form, and only
+their warnings: what they say in detail may hold data sets.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing")
+
+
+def configure(log_format: str) -> None:
+    """Send log lines to stderr: `json`, `console`, or `auto` (console when a terminal is watching)."""
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_exception_text, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_exception_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401  structlog's signature
+    """An exception is told by its type and its places: its text may hold what somebody sent."""
+    information = event.pop("exc_info", None)
+    if information is True:
+        information = sys.exc_info()
+    if isinstance(information, BaseException):
+        information = (type(information), information, information.__traceback__)
+    if isinstance(information, tuple) and information[0] is not None:
+        event["exception"] = information[0].__name__
+        event["at"] = _places(information[2])
+    return event
+
+
+def _places(traceback: Any) -> list[str]:  # noqa: ANN401  a traceback or None
+    places = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        places.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return places[-6:]

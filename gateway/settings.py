@@ -1,0 +1,171 @@
+"""The settings: the only reader of the environment and of `.env`.
+
+Each field's description is the README's line about it; a test compares them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gateway.errors import SettingsInvalid
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""A list, written with commas."""
+
+_STATUSES = ("SCHEDULED", "IN PROGRESS", "COMPLETED", "DISCONTINUED", "CANCELLED", "EXPIRED")
+
+
+class Settings(BaseSettings):
+    """What the operator decides. Field names are the environment variables in lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    azure_relay_connection_string: SecretStr | None = Field(
+        None,
+        description="`Endpoint=sb://HOST[:PORT]/;SharedAccessKeyName=…;SharedAccessKey=…[;EntityPath=…]`; with "
+        "`;UseDevelopmentEmulator=true` plain `ws://`. Instead of the three below.",
+    )
+    azure_relay_namespace: str | None = Field(None, description="`NAME` or `NAME.servicebus.windows.net`")
+    azure_relay_key_name: str | None = Field(None, description="name of the shared access policy")
+    azure_relay_shared_access_key: SecretStr | None = Field(None, description="its key")
+    azure_relay_hybrid_connection: str | None = Field(
+        None, description="the hybrid connection that brings actions; `EntityPath` may stand for it"
+    )
+    azure_relay_events_hybrid_connection: str | None = Field(
+        None, description="the hybrid connection that takes status events to the web app"
+    )
+    azure_relay_events_connection_string: SecretStr | None = Field(
+        None, description="where keys are per connection: the one for events"
+    )
+    worklist_db_path: Path = Field(Path("data/gateway.db"), description="the one database file, on a local disk")
+    gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
+    gateway_dicom_host: str = Field("0.0.0.0", description="address that modalities reach it at")  # noqa: S104  modalities are other machines
+    gateway_dicom_port: int = Field(4243, ge=0, le=65535, description="port that modalities reach it at")
+    gateway_ops_host: str = Field("127.0.0.1", description="address of the ops port (`GET /health`)")
+    gateway_ops_port: int = Field(8080, ge=0, le=65535, description="the ops port")
+    gateway_time_zone: str = Field("Europe/London", description="the site's wall clock")
+    gateway_scheduled_times: Literal["local", "utc"] | None = Field(
+        None,
+        description="how to read the web app's `scheduled.date` and `time`: `local` (also when unset) or `utc`; "
+        "health warns while it is unset and a relay is configured",
+    )
+    gateway_accept_any_called_ae: bool = Field(
+        False, description="take associations that call another AE title than ours"
+    )
+    gateway_expire_at: time = Field(time(4, 0), description="site time at which old scheduled items expire")
+    gateway_expire_after_days: int = Field(
+        1, ge=0, description="items dated more than this many days ago expire; today's never do"
+    )
+    gateway_listed_statuses: Words = Field(
+        ("SCHEDULED",), description="statuses shown to modalities that do not ask for one, with commas"
+    )
+    gateway_test_ae_titles: Words = Field(("REHEARSAL",), description="callers that are shown test items, with commas")
+    gateway_report_wrong_entry: bool = Field(
+        False, description="tell the web app when a modality gives an item back as *wrong worklist entry*"
+    )
+    gateway_log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json` lines, `console` for people, or by whether a terminal is watching"
+    )
+
+    @field_validator("gateway_listed_statuses", "gateway_test_ae_titles", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("gateway_listed_statuses")
+    @classmethod
+    def _statuses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        words = tuple(word.upper().replace("_", " ") for word in value)
+        unknown = [word for word in words if word not in _STATUSES]
+        if unknown or not words:
+            raise ValueError(f"must be some of {', '.join(_STATUSES)}")
+        return words
+
+    @field_validator("gateway_ae_title")
+    @classmethod
+    def _ae_title(cls, value: str) -> str:
+        if not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?", value):
+            raise ValueError("must be 1 to 16 ASCII characters without backslash (DICOM AE)")
+        return value
+
+    @field_validator("gateway_time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError, KeyError):
+            raise ValueError("must be a time zone such as Europe/London") from None
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unset(cls, value: object, info: Any) -> object:  # noqa: ANN401  pydantic's own type is not public
+        """An empty variable is one that is not set."""
+        if isinstance(value, str) and not value.strip():
+            return cls.model_fields[info.field_name].get_default()
+        return value.strip() if isinstance(value, str) else value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        return ZoneInfo(self.gateway_time_zone)
+
+    @property
+    def scheduled_times_are_utc(self) -> bool:
+        """How the web app's dates and times are read."""
+        return self.gateway_scheduled_times == "utc"
+
+    @property
+    def relay_configured(self) -> bool:
+        """Whether any relay setting is present: then all that is needed must be."""
+        return any(getattr(self, name) for name in type(self).model_fields if name.startswith("azure_relay_"))
+
+
+def load(**overrides: Any) -> Settings:  # noqa: ANN401  any setting
+    """The settings in force; `overrides` win over the environment, which wins over `.env`.
+
+    Raises `SettingsInvalid`, naming the variables and never their values.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        raise SettingsInvalid("; ".join(lines), remedy="correct the environment or .env") from None
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables that look like ours and are not: most often a misspelling."""
+    known = {name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(("GATEWAY_", "AZURE_RELAY_")) and name not in known)
+
+
+def listed(settings: Settings) -> list[tuple[str, str, str]]:
+    """(variable, value with secrets masked, description) for each setting."""
+    return [
+        (name.upper(), _shown(getattr(settings, name)), field.description or "")
+        for name, field in type(settings).model_fields.items()
+    ]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return (
+            re.sub(r"(?i)(SharedAccessKey|SharedAccessSignature)=[^;]*", r"\1=***", value.get_secret_value())
+            if "=" in value.get_secret_value() and ";" in value.get_secret_value()
+            else "***"
+        )
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.strftime("%H:%M") if isinstance(value, time) else str(value)
