@@ -165,7 +165,7 @@ class Listener:
         )
 
     async def run(self) -> None:
-        """Listen until stopped or cancelled. Never raises for anything the relay or a sender does.
+        """Listen until stopped or cancelled. Never raises for anything the relay or a sender does. May be run again.
 
         Raises:
             ConfigurationError: if it is running already.
@@ -173,6 +173,7 @@ class Listener:
         if self._running:
             raise ConfigurationError("this listener is running already")
         self._running = True
+        self._ended.clear()
         listening = asyncio.create_task(self._keep_listening())
         stop_asked = asyncio.create_task(self._stop_asked.wait())
         try:
@@ -186,6 +187,7 @@ class Listener:
             await _cancel(stop_asked)
             await self._desk.abandon()
             self._running = False
+            self._stop_asked.clear()
             self._enter(ListenerState.STOPPED)
             self._ended.set()
 

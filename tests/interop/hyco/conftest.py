@@ -1,0 +1,3 @@
+from tests.interop.hyco.clients import hyco
+
+__all__ = ["hyco"]
