@@ -1,0 +1,322 @@
+"""Matching of worklist items against keys (PS3.4 C.2.2.2 and K.2.2.1), without any input or output.
+
+A plan is the coarse filter that an index can serve, and one criterion for each key that is not universal. An item is
+listed when every criterion holds; each carries its key and clause, so that a miss can be explained.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import lru_cache
+
+from gateway.dicom.data_set import tag_name
+from gateway.dicom.identifier import Identifier, Key
+from gateway.dicom.keys import (
+    ACCESSION_NUMBER,
+    MODALITY,
+    PATIENT_ID,
+    REQUESTED_PROCEDURE_ID,
+    SCHEDULED_PROCEDURE_STEP_ID,
+    START_DATE,
+    START_TIME,
+    STATUS,
+    STUDY_INSTANCE_UID,
+    Attribute,
+    Matching,
+    Values,
+)
+from gateway.dicom.status import IDENTIFIER_DOES_NOT_MATCH, RequestRefused
+from projections.worklist import WorklistFilter, WorklistRow
+
+Test = Callable[[Values], bool]
+"""Whether an item's values for one attribute match; an item without a value has ()."""
+
+_PERIOD = "PS3.4 K.6.1.2.2, Start Time: a date range and a time range are one period"
+_WILDCARDS = re.compile(r"[*?]")
+_STARTED = "STARTED"
+"""DICOM's word for a step in progress in (0040,0020) (PS3.3 C.4.10); ours is MPPS's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """What one key demands. `clause` is where the standard says so."""
+
+    tags: tuple[int, ...]
+    clause: str
+    matches: Callable[[WorklistRow], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingPlan:
+    """What to read from the store, and what each row read must fulfil."""
+
+    wanted: WorklistFilter
+    criteria: tuple[Criterion, ...]
+
+    def matches(self, row: WorklistRow) -> bool:
+        """Whether every criterion holds."""
+        return all(criterion.matches(row) for criterion in self.criteria)
+
+
+def plan(identifier: Identifier, *, listed_statuses: Sequence[str], test_items: bool) -> MatchingPlan:
+    """The plan for a query. `listed_statuses` holds unless the query asks by Scheduled Procedure Step Status.
+
+    Raises `RequestRefused` when the value of a key can't be read, such as a date that does not exist.
+    """
+    keys = {key.tag: key for key in identifier.matched() if not _universal(key)}
+    criteria = tuple(_criteria(keys))
+    wanted = _coarse(keys)
+    if not wanted.statuses and STATUS not in keys:
+        wanted = replace(wanted, statuses=tuple(listed_statuses))
+    return MatchingPlan(replace(wanted, is_test=None if test_items else False), criteria)
+
+
+def _universal(key: Key) -> bool:
+    """A lone `*` asks nothing (PS3.4 C.2.2.2.4) where wildcards are allowed, nor does a name of empty components."""
+    matching = key.attribute.matching if key.attribute else Matching.NONE
+    if matching is Matching.NAME:
+        return not key.text.strip("*^= ")
+    return matching in _WILDCARD_MATCHING and not key.text.strip("*")
+
+
+def _criteria(keys: dict[int, Key]) -> Iterator[Criterion]:
+    period = _period(keys.get(START_DATE), keys.get(START_TIME))
+    if period:
+        yield period
+    for tag, key in keys.items():
+        if key.attribute and not (period and tag in period.tags):
+            yield _criterion(key, key.attribute)
+
+
+def _criterion(key: Key, attribute: Attribute) -> Criterion:
+    clause, test_of = _TESTS[attribute.matching]
+    test, values_of = test_of(key), attribute.values or (lambda _: ())
+    return Criterion((key.tag,), clause, lambda row: test(values_of(row)))
+
+
+# --- text
+
+
+def _texts(key: Key) -> tuple[str, ...]:
+    """The values of a key; several mean any of them (PS3.4 C.2.2.2.8 leaves it open; everything would be wrong)."""
+    return tuple(text for text in (value.strip(" ") for value in key.text.split("\\")) if text)
+
+
+def _text_test(key: Key) -> Test:
+    """Single value: the whole value, case-sensitive, padding aside; `*` any run, `?` one character."""
+    patterns = [_pattern(_composed(text)) for text in _texts(key)]
+    return lambda values: any(
+        pattern.fullmatch(_composed(value.strip(" "))) for pattern in patterns for value in values
+    )
+
+
+def _station_test(key: Key) -> Test:
+    """An item without a station is for any station (design §3.15)."""
+    of_text = _text_test(key)
+    return lambda values: not values or of_text(values)
+
+
+def _status_test(key: Key) -> Test:
+    return _text_test(replace(key, text="\\".join(_statuses(key))))
+
+
+def _statuses(key: Key) -> tuple[str, ...]:
+    """Statuses as the worklist has them: an underscore may stand for the space, STARTED is IN PROGRESS."""
+    words = (text.replace("_", " ") for text in _texts(key))
+    return tuple("IN PROGRESS" if word == _STARTED else word for word in words)
+
+
+@lru_cache(maxsize=512)
+def _pattern(text: str) -> re.Pattern[str]:
+    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in re.split(r"([*?])", text))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+# --- names
+
+
+def _name_test(key: Key) -> Test:
+    """Person names: case, accents and trailing empty components do not count; per group (PS3.4 C.2.2.2.1)."""
+    asked = [_folded(text) for text in _texts(key)]
+    return lambda values: any(_name_matches(name, _folded(value)) for name in asked for value in values)
+
+
+def _name_matches(asked: tuple[str, ...], groups: tuple[str, ...]) -> bool:
+    if len(asked) == 1:
+        return any(group and _group_matches(asked[0], group) for group in groups)
+    padded = (*groups, "", "")
+    return all(not key or _group_matches(key, group) for key, group in zip(asked, padded, strict=False))
+
+
+def _group_matches(asked: str, group: str) -> bool:
+    missing = asked.count("^") - group.count("^")
+    return bool(_pattern(asked).fullmatch(group + "^" * missing))
+
+
+@lru_cache(maxsize=4096)
+def _folded(name: str) -> tuple[str, ...]:
+    """The groups of a name: alphabetic, ideographic, phonetic."""
+    decomposed = unicodedata.normalize("NFKD", name)
+    text = "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
+    groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
+    return tuple(groups)
+
+
+# --- dates and times
+
+Interval = tuple[str, str]
+"""A closed range of comparable texts; "" is an open end."""
+
+_FIRST_MOMENT, _LAST_MOMENT = "000000000000", "235959999999"
+
+
+def _dates(key: Key) -> list[Interval]:
+    return [_range(text, _date, key) for text in _texts(key)]
+
+
+def _times(key: Key) -> list[Interval]:
+    return [_range(text, _time, key) for text in _texts(key)]
+
+
+def _range(text: str, parse: Callable[[str], Interval], key: Key) -> Interval:
+    """A single value or a range `a-b`, `a-`, `-b`, both ends included (PS3.4 C.2.2.2.5)."""
+    first, dash, last = (part.strip(" ") for part in text.partition("-"))
+    try:
+        if not dash or not (first or last):
+            return parse(text)
+        return (parse(first)[0] if first else "", parse(last)[1] if last else "")
+    except ValueError:
+        kind = "date" if parse is _date else "time"
+        raise RequestRefused(
+            IDENTIFIER_DOES_NOT_MATCH, f"{tag_name(key.tag)} is no {kind} and no range of them", tags=(key.tag,)
+        ) from None
+
+
+@lru_cache(maxsize=1024)
+def _date(text: str) -> Interval:
+    """A date as `YYYYMMDD`; `YYYY.MM.DD` of old units is read too (PS3.5 6.2)."""
+    found = re.fullmatch(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})", text)
+    if not found:
+        raise ValueError(text)
+    day = date(int(found[1]), int(found[3]), int(found[4])).strftime("%Y%m%d").rjust(8, "0")
+    return day, day
+
+
+_TIME = re.compile(r"([01][0-9]|2[0-3])(?::?([0-5][0-9])(?::?([0-5][0-9]|60)(?:\.([0-9]{1,6}))?)?)?")
+
+
+@lru_cache(maxsize=4096)
+def _time(text: str) -> Interval:
+    """The first and last microsecond of a time, which may stop at the hour, the minute or the second (PS3.5 6.2)."""
+    found = _TIME.fullmatch(text)
+    if not found:
+        raise ValueError(text)
+    hour, minute, second, fraction = found.groups()
+    if second == "60":  # a leap second
+        second = "59"
+    known = hour + (minute or "") + (second or "") + (fraction or "")
+    return known + _FIRST_MOMENT[len(known) :], known + _LAST_MOMENT[len(known) :]
+
+
+def _interval_test(intervals: list[Interval], read: Callable[[str], Interval]) -> Test:
+    def test(values: Values) -> bool:
+        return any(_within(_moment(value, read), interval) for value in values for interval in intervals)
+
+    return test
+
+
+def _moment(value: str, read: Callable[[str], Interval]) -> str | None:
+    """The item's own date or time; None when it is none, which matches nothing."""
+    try:
+        return read(value.strip(" "))[0]
+    except ValueError:
+        return None
+
+
+def _within(moment: str | None, interval: Interval) -> bool:
+    first, last = interval
+    return moment is not None and (not first or first <= moment) and (not last or moment <= last)
+
+
+def _period(dates: Key | None, times: Key | None) -> Criterion | None:
+    """From the first date at the first time to the last date at the last time, when both are ranges."""
+    if dates is None or times is None or not all("-" in key.text and "\\" not in key.text for key in (dates, times)):
+        return None
+    (first_day, last_day), (first_time, last_time) = _dates(dates)[0], _times(times)[0]
+    first = first_day + (first_time or _FIRST_MOMENT) if first_day else ""
+    last = last_day + (last_time or _LAST_MOMENT) if last_day else ""
+
+    def matches(row: WorklistRow) -> bool:
+        day, time = _moment(row.scheduled_date, _date), _moment(row.scheduled_time, _time)
+        return day is not None and time is not None and _within(day + time, (first, last))
+
+    return Criterion((dates.tag, times.tag), _PERIOD, matches)
+
+
+# --- UIDs
+
+
+def _uid_test(key: Key) -> Test:
+    """Any UID of the list (PS3.4 C.2.2.2.2); no wildcards."""
+    asked = _uids(key)
+    return lambda values: any(value in asked for value in values)
+
+
+def _uids(key: Key) -> tuple[str, ...]:
+    uids = tuple(text.strip("\0") for text in _texts(key))
+    if not all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in uids):
+        raise RequestRefused(IDENTIFIER_DOES_NOT_MATCH, f"{tag_name(key.tag)} is no UID", tags=(key.tag,))
+    return uids
+
+
+_TESTS: dict[Matching, tuple[str, Callable[[Key], Test]]] = {
+    Matching.TEXT: ("PS3.4 C.2.2.2.1 and C.2.2.2.4", _text_test),
+    Matching.STATION: ("PS3.4 C.2.2.2.1 and K.6.1.2.2", _station_test),
+    Matching.STATUS: ("PS3.4 C.2.2.2.1 and C.2.2.2.4", _status_test),
+    Matching.NAME: ("PS3.4 C.2.2.2.1 and C.2.2.2.4, person names", _name_test),
+    Matching.DATE: ("PS3.4 C.2.2.2.5, dates", lambda key: _interval_test(_dates(key), _date)),
+    Matching.TIME: ("PS3.4 C.2.2.2.5, times", lambda key: _interval_test(_times(key), _time)),
+    Matching.UID: ("PS3.4 C.2.2.2.2, list of UID", _uid_test),
+}
+_WILDCARD_MATCHING = frozenset({Matching.TEXT, Matching.NAME, Matching.STATION, Matching.STATUS})
+
+
+# --- what an index can serve
+
+
+def _coarse(keys: dict[int, Key]) -> WorklistFilter:
+    """A superset of the matches: exact values and date bounds, which the store has indexes for."""
+    number = (_exact(keys.get(tag)) for tag in (ACCESSION_NUMBER, REQUESTED_PROCEDURE_ID, SCHEDULED_PROCEDURE_STEP_ID))
+    patient_ids = _exact(keys.get(PATIENT_ID))
+    statuses = keys.get(STATUS)
+    uids = keys.get(STUDY_INSTANCE_UID)
+    return WorklistFilter(
+        accession_number=next((values[0] for values in number if len(values) == 1), ""),
+        patient_id=patient_ids[0] if len(patient_ids) == 1 else "",
+        study_instance_uids=_uids(uids) if uids else (),
+        modalities=_exact(keys.get(MODALITY)),
+        dates=_date_bounds(keys.get(START_DATE)),
+        statuses=_exact(replace(statuses, text="\\".join(_statuses(statuses)))) if statuses else (),
+    )
+
+
+def _exact(key: Key | None) -> tuple[str, ...]:
+    """The values of a key if an index can look them up as they stand, else ()."""
+    texts = _texts(key) if key else ()
+    return () if any(_WILDCARDS.search(text) or not text.isascii() for text in texts) else texts
+
+
+def _date_bounds(key: Key | None) -> Interval:
+    intervals = _dates(key) if key else []
+    if not intervals:
+        return "", ""
+    firsts, lasts = [first for first, _ in intervals], [last for _, last in intervals]
+    return "" if "" in firsts else min(firsts), "" if "" in lasts else max(lasts)

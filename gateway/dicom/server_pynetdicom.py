@@ -1,0 +1,284 @@
+"""The engine on pynetdicom's threads: an association server that hands everything to a `Responder`.
+
+What pynetdicom cannot do stays undone here (the conformance notes name it): N-ACTION and N-DELETE abort, a C-CANCEL in
+the same segment as its query is lost, an unknown application context name is accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_primitives import C_FIND
+from pynetdicom.dsutils import encode
+from pynetdicom.sop_class import (
+    ModalityPerformedProcedureStep,
+    ModalityWorklistInformationFind,
+    Verification,
+)
+from pynetdicom.transport import ThreadedAssociationServer
+
+from gateway.dicom.data_set import TRANSFER_SYNTAXES
+from gateway.dicom.find import FindResponse
+from gateway.dicom.responder import Caller, NResponse, Responder
+from gateway.dicom.status import PENDING, SUCCESS
+
+# pynetdicom logs whole identifiers, and handler errors with their text: patients. What matters we log ourselves.
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+_config.LOG_HANDLER_LEVEL = "none"
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+
+SOP_CLASSES = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
+
+_ACCEPT_POLL = 0.1
+"""Seconds between looks whether to stop accepting."""
+
+_INVALID_PDU = "Evt19"
+"""The state machine's event for an unrecognised or invalid PDU (PS3.8 Table 9-8)."""
+
+
+class PynetdicomServer:
+    """Listens for associations and answers them by `responder`.
+
+    `ae_title` is ours; an association that calls another is rejected unless `accept_any_called_ae`. Port 0 takes any
+    free one. `acse_timeout` is how long a peer may take to ask for an association, `stall_timeout` how long it may
+    pause within a PDU, `idle_timeout` how long an association may do nothing; all in seconds.
+    """
+
+    def __init__(
+        self,
+        responder: Responder,
+        *,
+        ae_title: str = "ORTHANC_MWL",
+        host: str = "0.0.0.0",  # noqa: S104  modalities come from the network
+        port: int = 4243,
+        accept_any_called_ae: bool = False,
+        maximum_associations: int = 200,
+        acse_timeout: float = 10.0,
+        stall_timeout: float = 30.0,
+        idle_timeout: float = 600.0,
+    ) -> None:
+        self.responder = responder
+        self.ae_title = ae_title
+        self.host = host
+        self.stall_timeout = stall_timeout
+        self._wanted_port = port
+        self._server: _Server | None = None
+        self._details: dict[Any, NResponse] = {}
+        self._ae = AE(ae_title=ae_title)
+        self._ae.require_called_aet = not accept_any_called_ae
+        self._ae.maximum_associations = maximum_associations
+        self._ae.acse_timeout = acse_timeout
+        self._ae.network_timeout = idle_timeout
+        for sop_class in SOP_CLASSES:
+            self._ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; before `start` the one asked for."""
+        return int(self._server.server_address[1]) if self._server else self._wanted_port
+
+    @property
+    def listening(self) -> bool:
+        """Whether associations are accepted."""
+        return self._server is not None
+
+    @property
+    def open_associations(self) -> int:
+        """How many connections there are, silent ones included."""
+        return len(self._server.active_associations) if self._server else 0
+
+    def start(self) -> None:
+        """Listen. Raises OSError when the port can't be had."""
+        self._server = self._ae.make_server(
+            (self.host, self._wanted_port), evt_handlers=self._handlers(), server_class=_Server
+        )
+        self._server.stall_timeout = self.stall_timeout
+        threading.Thread(
+            target=self._server.serve_forever, args=(_ACCEPT_POLL,), name="dicom-acceptor", daemon=True
+        ).start()
+
+    def stop(self, deadline: float = 5.0) -> None:
+        """Accept no more, let associations finish their present operation, then close them; within `deadline` seconds."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        end = time.monotonic() + deadline
+        server.shutdown()
+        busy = [association for association in server.active_associations if association.is_established]
+        for association in busy:
+            association.network_timeout = 0  # looked at between operations only: it aborts when the present one is over
+        for association in busy:
+            association.join(max(0.0, end - time.monotonic()))
+        for association in server.active_associations:
+            association.dul.socket.close()
+
+    def _handlers(self) -> list[tuple[Any, ...]]:
+        return [
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_FSM_TRANSITION, self._transition),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_FIND, self._find),
+            (evt.EVT_N_CREATE, self._n_create),
+            (evt.EVT_N_SET, self._n_set),
+            (evt.EVT_N_GET, self._unrecognised, ["N-GET"]),
+            (evt.EVT_N_EVENT_REPORT, self._unrecognised, ["N-EVENT-REPORT"]),
+            (evt.EVT_DIMSE_SENT, self._complete),
+        ]
+
+    # --- associations
+
+    def _accepted(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
+        refused = [context.abstract_syntax.name for context in event.assoc.rejected_contexts]
+        self.responder.association_accepted(_caller(event), refused_contexts=refused)
+
+    def _rejected(self, event: Any) -> None:  # noqa: ANN401
+        reason = event.assoc.acceptor.primitive.reason_str
+        self.responder.association_refused(_caller(event), reason=reason)
+
+    def _transition(self, event: Any) -> None:  # noqa: ANN401
+        if event.fsm_event == _INVALID_PDU:
+            self.responder.connection_broken(_address(event), reason="sent what is no DICOM PDU")
+
+    # --- operations
+
+    def _echo(self, event: Any) -> int:  # noqa: ANN401
+        return self.responder.echo(_caller(event))
+
+    def _find(self, event: Any) -> Iterator[tuple[Dataset, None]]:  # noqa: ANN401
+        """Pending responses are sent here, encoded as they are; pynetdicom itself sends the final one."""
+        responses = self.responder.find(
+            _caller(event),
+            _bytes(event.request.Identifier),
+            str(event.context.transfer_syntax),
+            lambda: bool(event.is_cancelled),
+        )
+        for response in responses:
+            if event.assoc.acse.is_aborted():
+                return
+            if response.status == PENDING:
+                _send_pending(event, response)
+            elif response.status != SUCCESS:
+                yield _find_status(response), None
+
+    def _n_create(self, event: Any) -> tuple[Dataset, Dataset]:  # noqa: ANN401
+        request = event.request
+        uid = request.AffectedSOPInstanceUID
+        response = self.responder.n_create(
+            _caller(event),
+            str(request.AffectedSOPClassUID),
+            str(uid) if uid else None,
+            _bytes(request.AttributeList),
+            str(event.context.transfer_syntax),
+        )
+        assigned = Dataset()
+        if not uid:
+            assigned.AffectedSOPInstanceUID = response.sop_instance_uid
+        return self._n_status(event, response), assigned
+
+    def _n_set(self, event: Any) -> tuple[Dataset, None]:  # noqa: ANN401
+        request = event.request
+        response = self.responder.n_set(
+            _caller(event),
+            str(request.RequestedSOPClassUID),
+            str(request.RequestedSOPInstanceUID),
+            _bytes(request.ModificationList),
+            str(event.context.transfer_syntax),
+        )
+        return self._n_status(event, response), None
+
+    def _unrecognised(self, event: Any, operation: str) -> tuple[Dataset, None]:  # noqa: ANN401
+        request = event.request
+        uid = getattr(request, "RequestedSOPInstanceUID", None) or getattr(request, "AffectedSOPInstanceUID", None)
+        return self._n_status(event, self.responder.unrecognised(_caller(event), operation, str(uid))), None
+
+    def _n_status(self, event: Any, response: NResponse) -> Dataset:  # noqa: ANN401
+        status = Dataset()
+        status.Status = response.status
+        if response.error_comment:
+            status.ErrorComment = response.error_comment
+        if response.error_id is not None:
+            status.ErrorID = response.error_id
+        if response.attribute_identifier_list or response.attribute_list:
+            self._details[event.assoc] = response
+        return status
+
+    def _complete(self, event: Any) -> None:  # noqa: ANN401
+        """Add to a message, just before it is encoded, what pynetdicom leaves out of failures."""
+        response = self._details.pop(event.assoc, None)
+        if response is None:
+            return
+        command = event.message.command_set
+        if response.attribute_identifier_list:
+            command.AttributeIdentifierList = list(response.attribute_identifier_list)
+        if response.attribute_list:
+            event.message.data_set = BytesIO(response.attribute_list)
+            command.CommandDataSetType = 0x0001
+        del command.CommandGroupLength
+        command.CommandGroupLength = len(encode(command, is_implicit_vr=True, is_little_endian=True))
+
+
+class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is untyped to us
+    """pynetdicom's threaded server with the sockets set right."""
+
+    request_queue_size = 128
+    stall_timeout: float
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Without TCP_NODELAY every query waits 40 ms for an acknowledgement that the peer delays."""
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(self.stall_timeout)
+        return connection, address
+
+    def shutdown(self) -> None:
+        """Stop accepting and close the listening socket."""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
+
+def _caller(event: Any) -> Caller:  # noqa: ANN401
+    requestor = event.assoc.requestor
+    return Caller(
+        str(requestor.ae_title).strip(),
+        str(requestor.primitive.called_ae_title).strip(),
+        str(requestor.address),
+        int(requestor.port),
+    )
+
+
+def _address(event: Any) -> str:  # noqa: ANN401
+    return str(event.assoc.requestor.address)
+
+
+def _bytes(stream: BytesIO | None) -> bytes | None:
+    return None if stream is None else stream.getvalue()
+
+
+def _send_pending(event: Any, response: FindResponse) -> None:  # noqa: ANN401
+    message = C_FIND()
+    message.MessageIDBeingRespondedTo = event.request.MessageID
+    message.AffectedSOPClassUID = event.request.AffectedSOPClassUID
+    message.Status = response.status
+    message.Identifier = BytesIO(response.identifier or b"")
+    event.assoc.dimse.send_msg(message, event.context.context_id)
+
+
+def _find_status(response: FindResponse) -> Dataset:
+    status = Dataset()
+    status.Status = response.status
+    if response.error_comment:
+        status.ErrorComment = response.error_comment
+    if response.offending_elements:
+        status.OffendingElement = list(response.offending_elements)
+    return status
