@@ -6,6 +6,7 @@ same request is answered from the receipt ever after. What an operator or a moda
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from gateway.domain.performed_procedure_step import (
 from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import Appointment, WorklistItem
-from gateway.errors import ActionIdConflict, Contention, NotFound, Refusal
+from gateway.errors import ActionIdConflict, Contention, NotFound, Refusal, StoreUnusable
 from gateway.eventstore import chain, replay
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
@@ -369,9 +370,17 @@ class Gateway(Application[UUID]):
         return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
 
     def check_store(self) -> int:
-        """Take the write lock, look at the log's head and let go; raises when the store can't be written."""
-        with self.datastore.writer.transaction() as cursor:
-            return chain.head(cursor)[0]
+        """The log's head. Raises `StoreUnusable` when the last save failed or the file can't be read."""
+        failure = self.datastore.writer.failure
+        if failure:
+            raise StoreUnusable(f"the last save failed: {failure}", remedy="look at the disk: room, rights, health")
+        try:
+            with self.reading() as connection:
+                return int(connection.execute("SELECT COALESCE(MAX(position), 0) FROM event_chain").fetchone()[0])
+        except sqlite3.Error as error:
+            raise StoreUnusable(
+                f"the database can't be read: {error}", remedy="look at the file and its disk"
+            ) from error
 
     def reading(self) -> Any:  # noqa: ANN401  a context manager over a connection
         """A connection for reading, for as long as the `with` lasts."""

@@ -62,6 +62,8 @@ class Writer:
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._connection: sqlite3.Connection | None = connect(path)
+        self.failure: str | None = None
+        """Why the last transaction could not be written, until one can be again."""
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -82,8 +84,7 @@ class Writer:
             except sqlite3.OperationalError as error:
                 raise self._translated(error) from error
             except sqlite3.DatabaseError as error:
-                self._drop()
-                raise OutcomeUnknown(f"the store failed: {error}", remedy=_remedy(self._path)) from error
+                raise self._lost(error) from error
             finally:
                 self._owner = None
 
@@ -95,6 +96,7 @@ class Writer:
         try:
             yield cursor
             cursor.execute("COMMIT")
+            self.failure = None
         except BaseException:
             if connection.in_transaction:
                 connection.rollback()
@@ -107,7 +109,11 @@ class Writer:
             return Contention(
                 "the database was held by another process", remedy="ask again; look for a long-running sqlite3 prompt"
             )
+        return self._lost(error)
+
+    def _lost(self, error: sqlite3.DatabaseError) -> OutcomeUnknown:
         self._drop()
+        self.failure = str(error)
         return OutcomeUnknown(f"the store failed: {error}", remedy=_remedy(self._path))
 
     def _drop(self) -> None:

@@ -1,0 +1,75 @@
+"""How often and since when the delivery of a status update was tried. No projection: attempts are no events."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gateway.application import Gateway
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS delivery_attempts (
+        event_id TEXT PRIMARY KEY,
+        attempts INTEGER NOT NULL,
+        first_sent_at TEXT NOT NULL,
+        last_sent_at TEXT NOT NULL,
+        last_error TEXT
+    ) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The attempt that begins now: its number from 1, and when the update was sent first."""
+
+    number: int
+    first_sent_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What is known of the tries so far."""
+
+    attempts: int
+    first_sent_at: str
+    last_sent_at: str
+    last_error: str | None
+
+
+class AttemptBook:
+    """Counts attempts before they are made, so that a killed process has counted too."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._store = gateway.datastore
+        with self._store.writer.transaction() as cursor:
+            cursor.execute(_SCHEMA)
+
+    def begin(self, event_id: str) -> Attempt:
+        """Count one more attempt."""
+        now = datetime.now(UTC).isoformat()
+        with self._store.writer.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO delivery_attempts VALUES (?, 1, ?, ?, NULL) ON CONFLICT (event_id) DO UPDATE"
+                " SET attempts = attempts + 1, last_sent_at = excluded.last_sent_at",
+                (event_id, now, now),
+            )
+            number, first = cursor.execute(
+                "SELECT attempts, first_sent_at FROM delivery_attempts WHERE event_id = ?", (event_id,)
+            ).fetchone()
+        return Attempt(number, first)
+
+    def note_failure(self, event_id: str, error: str) -> None:
+        """Keep why the last attempt failed, for people."""
+        with self._store.writer.transaction() as cursor:
+            cursor.execute("UPDATE delivery_attempts SET last_error = ? WHERE event_id = ?", (error, event_id))
+
+
+def attempts_of(connection: sqlite3.Connection) -> dict[str, Attempts]:
+    """The tries of each update that was ever tried, by event_id; empty where the service never ran."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery_attempts'").fetchone():
+        return {}
+    rows = connection.execute(
+        "SELECT event_id, attempts, first_sent_at, last_sent_at, last_error FROM delivery_attempts"
+    )
+    return {row[0]: Attempts(*row[1:]) for row in rows}

@@ -1,0 +1,95 @@
+"""The event as the web app reads it, and what its acknowledgement means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from gateway.delivery.attempts import Attempt
+from projections.outbox import OutboxRow
+
+SOURCE_SYSTEM = "gateway-mwl"
+EVENT_TYPE = "mpps.status_update"
+
+_REFUSALS = frozenset(
+    {
+        "action_not_found",
+        "appointment_not_found",
+        "no_appointment_id",
+        "unknown_status",
+        "unknown_event",
+        "unknown_event_type",
+    }
+)
+_SUCCESSES = frozenset({"ok", "updated"})
+_KNOWN_FAILURES = frozenset({"error"})
+
+
+class Meaning(StrEnum):
+    """What an acknowledgement does to an event."""
+
+    SETTLED = "settled"
+    PARKED = "parked"
+    RETRIED = "retried"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The web app's answer: its word, and what it means."""
+
+    word: str
+    meaning: Meaning
+
+
+def event_text(row: OutboxRow, attempt: Attempt) -> str:
+    """The JSON of an `mpps.status_update` event (`contract/events/mpps.status_update.json`)."""
+    return json.dumps(
+        {
+            "schema_version": 1,
+            "event_type": EVENT_TYPE,
+            "timestamp": _zulu(attempt.first_sent_at),
+            "source_system": SOURCE_SYSTEM,
+            "event_id": row.event_id,
+            "sequence": row.sequence,
+            "attempt": attempt.number,
+            "data": {
+                "action_id": row.action_id,
+                "accession_number": row.accession_number,
+                "status": row.status,
+                "mpps_instance_uid": row.mpps_instance_uid,
+                "occurred_at": _zulu(row.occurred_at),
+            },
+        }
+    )
+
+
+def read_acknowledgement(text: str, event_id: str) -> Acknowledgement:
+    """What the web app's answer means for this event.
+
+    `updated` settles it; so does a reply with `ok` or `updated` that echoes its event_id. A reply that names another
+    event_id is about something else and settles nothing. Refusals park it. All else is retried.
+    """
+    try:
+        answer: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return Acknowledgement("not JSON", Meaning.RETRIED)
+    word = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(word, str):
+        return Acknowledgement("no status", Meaning.RETRIED)
+    echoed = answer.get("event_id")
+    if echoed not in (None, event_id):
+        return Acknowledgement("another event_id", Meaning.RETRIED)
+    if word == "updated" or (word in _SUCCESSES and echoed == event_id):
+        return Acknowledgement(word, Meaning.SETTLED)
+    if word in _REFUSALS:
+        return Acknowledgement(word, Meaning.PARKED)
+    known = word in _SUCCESSES | _KNOWN_FAILURES
+    return Acknowledgement(word if known else f"unknown word {word[:40]!a}", Meaning.RETRIED)
+
+
+def _zulu(instant: str) -> str:
+    text = datetime.fromisoformat(instant).astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

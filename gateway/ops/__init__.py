@@ -1,0 +1,1 @@
+"""The people's window: health, later metrics and pages."""

@@ -1,0 +1,85 @@
+"""Health: what works, what does not, whose move it is.
+
+`healthy` is false, and the ops port answers 503, only when the store or DICOM fails or a configured relay is not
+hearing: restarting or calling somebody can help then. A backlog, a full-looking disk or a doubtful setting are warnings.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__
+from gateway.application import Gateway
+from gateway.errors import GatewayError
+
+_BACKLOG_SECONDS = 120
+_DISK_PERCENT = 5.0
+
+Check = dict[str, Any]
+"""At least `ok`; `error` says what is wrong, `warning` what is doubtful; the rest is detail."""
+
+
+@dataclass
+class Health:
+    """Asks each part how it is. Blocking: call it off the event loop."""
+
+    checks: dict[str, Callable[[], Check]]
+    warnings: Callable[[], list[str]] = list
+    started: float = field(default_factory=time.monotonic)
+
+    def report(self) -> dict[str, Any]:
+        """The whole state, as `contract/replies/health.json` has it; we only add keys."""
+        results = {name: _asked(check) for name, check in self.checks.items()}
+        told = [f"{name}: {result['warning']}" for name, result in results.items() if "warning" in result]
+        return {
+            "healthy": all(result["ok"] for result in results.values()),
+            "version": __version__,
+            "listener_uptime_seconds": int(time.monotonic() - self.started),
+            "checks": results,
+            "warnings": [*told, *self.warnings()],
+        }
+
+
+def _asked(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except GatewayError as error:
+        return {"ok": False, "error": str(error), "code": error.code}
+
+
+def store_check(gateway: Gateway) -> Check:
+    """The log can be read, and the last save succeeded."""
+    return {"ok": True, "position": gateway.check_store()}
+
+
+def outbox_check(gateway: Gateway, *, delivers: bool) -> Check:
+    """How much the web app has not heard of yet. Never a failure of ours."""
+    counts = gateway.count_updates()
+    check: Check = {"ok": True, "waiting": counts.waiting, "parked": counts.parked}
+    if counts.oldest:
+        age = (datetime.now(UTC) - datetime.fromisoformat(counts.oldest)).total_seconds()
+        check["oldest_seconds"] = int(age)
+        if not delivers:
+            check["warning"] = f"{counts.waiting} status updates wait: no events hybrid connection is configured"
+        elif age > _BACKLOG_SECONDS:
+            check["warning"] = f"{counts.waiting} status updates wait, the oldest for {int(age)} s"
+    if counts.parked:
+        parked = f"{counts.parked} status updates were refused: gateway outbox list shows them"
+        check["warning"] = f"{check['warning']}; {parked}" if "warning" in check else parked
+    return check
+
+
+def disk_check(path: Path) -> Check:
+    """Room on the disk of the database."""
+    usage = shutil.disk_usage(path.parent)
+    percent = round(100 * usage.free / usage.total, 1)
+    check: Check = {"ok": True, "free_bytes": usage.free, "free_percent": percent}
+    if percent < _DISK_PERCENT:
+        check["warning"] = f"only {percent} % of the disk is free"
+    return check

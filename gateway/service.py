@@ -1,0 +1,357 @@
+"""The composition root: settings in, a running gateway out, one process.
+
+Started in the order in which parts need each other: store, DICOM, ops port, relay, courier. Stopped in the order that
+loses nothing: no new associations and actions, what is in flight finishes, then the courier, the ops port, the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import __version__
+from gateway.actions.door import ActionDoor
+from gateway.actions.times import SiteClock
+from gateway.application import Gateway
+from gateway.delivery.courier import Courier
+from gateway.dicom.responder import Responder
+from gateway.dicom.server_pynetdicom import WorklistServer
+from gateway.errors import GatewayError, SettingsInvalid
+from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
+from gateway.ops.server import OpsServer
+from gateway.settings import Settings, unknown_variables
+from relay import (
+    ConfigurationError,
+    ConnectionString,
+    HybridConnection,
+    Listener,
+    ListenerOptions,
+    ListenerState,
+    ListenerStatus,
+    Message,
+    Namespace,
+    RelayedReply,
+    RelayedRequest,
+    Sender,
+    SharedAccessKey,
+)
+
+_STOP_SECONDS = 10.0
+_ACTION_THREADS = 8
+
+log = structlog.get_logger(__name__)
+
+
+class PortUnusable(GatewayError):
+    """A port can't be listened at."""
+
+    code = "port_unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConnections:
+    """The two hybrid connections; `events` None: status updates wait in the outbox."""
+
+    actions: HybridConnection
+    events: HybridConnection | None
+
+    @property
+    def is_emulator(self) -> bool:
+        """Whether it is a development emulator and no real relay."""
+        return not self.actions.namespace.secure
+
+
+def relay_connections(settings: Settings) -> RelayConnections | None:
+    """What the relay settings say; None when there are none. Raises `SettingsInvalid`, naming the variable."""
+    if not settings.relay_configured:
+        return None
+    actions = _connection_string(settings)
+    events = settings.azure_relay_events_connection_string
+    try:
+        return RelayConnections(
+            actions.hybrid_connection(settings.azure_relay_hybrid_connection),
+            _events_connection(settings, ConnectionString.parse(events.get_secret_value()) if events else actions),
+        )
+    except ConfigurationError as error:
+        raise SettingsInvalid(
+            f"the relay settings can't be used: {error}",
+            remedy="check AZURE_RELAY_CONNECTION_STRING (or _NAMESPACE, _KEY_NAME and _SHARED_ACCESS_KEY) and "
+            "AZURE_RELAY_HYBRID_CONNECTION; gateway config show prints them",
+        ) from error
+
+
+def _connection_string(settings: Settings) -> ConnectionString:
+    if settings.azure_relay_connection_string:
+        try:
+            return ConnectionString.parse(settings.azure_relay_connection_string.get_secret_value())
+        except ConfigurationError as error:
+            raise SettingsInvalid(f"AZURE_RELAY_CONNECTION_STRING: {error}") from error
+    needed = ("azure_relay_namespace", "azure_relay_key_name", "azure_relay_shared_access_key")
+    missing = [name.upper() for name in needed if not getattr(settings, name)]
+    if missing:
+        raise SettingsInvalid(
+            f"{', '.join(missing)} must be set too",
+            remedy="set all three, or AZURE_RELAY_CONNECTION_STRING, or no relay setting at all",
+        )
+    assert settings.azure_relay_namespace and settings.azure_relay_key_name and settings.azure_relay_shared_access_key
+    key = SharedAccessKey(settings.azure_relay_key_name, settings.azure_relay_shared_access_key.get_secret_value())
+    try:
+        return ConnectionString(Namespace.named(settings.azure_relay_namespace), key)
+    except ConfigurationError as error:
+        raise SettingsInvalid(f"AZURE_RELAY_NAMESPACE: {error}") from error
+
+
+def _events_connection(settings: Settings, string: ConnectionString) -> HybridConnection | None:
+    path = settings.azure_relay_events_hybrid_connection
+    if settings.azure_relay_events_connection_string:
+        return string.hybrid_connection(path)
+    return string.with_entity_path(None).hybrid_connection(path) if path else None
+
+
+class Service:
+    """A gateway that runs. `run()` returns when it was asked to stop; it raises when a part of it dies."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the database and take the ports. Raises `StoreUnusable`, `SettingsInvalid`, `PortUnusable`."""
+        self.settings = settings
+        self.relay = relay_connections(settings)
+        is_new = not settings.worklist_db_path.exists()
+        settings.worklist_db_path.parent.mkdir(parents=True, exist_ok=True)
+        self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
+        self._say_what_is_there(is_new=is_new)
+        self._stop = asyncio.Event()
+        self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
+        self.responder = Responder(
+            self.gateway,
+            listed_statuses=settings.gateway_listed_statuses,
+            test_ae_titles=settings.gateway_test_ae_titles,
+        )
+        self.dicom = WorklistServer(
+            self.responder,
+            host=settings.gateway_dicom_host,
+            port=settings.gateway_dicom_port,
+            ae_title=settings.gateway_ae_title,
+            accept_any_called_ae=settings.gateway_accept_any_called_ae,
+        )
+        self.health = Health(self._checks(), self._setting_warnings)
+        self.door = ActionDoor(
+            self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
+        )
+        self.listener: Listener | None = None
+        self.courier: Courier | None = None
+        if self.relay:
+            options = ListenerOptions(on_state=_say_relay_state, handle_request=self._answer_request)
+            self.listener = Listener(self.relay.actions, self._answer_frame, options=options)
+            if self.relay.events:
+                self.courier = Courier(self.gateway, Sender(self.relay.events))
+
+    def ask_to_stop(self) -> None:
+        """Begin a clean stop. Call it from the event loop."""
+        self._stop.set()
+
+    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Serve until asked to stop; `started` is called when all doors are open."""
+        ops = self._open_doors()
+        loop = asyncio.get_running_loop()
+        parts = [
+            asyncio.create_task(ops.run_until_stopped(), name="ops"),
+            asyncio.create_task(self._expire_daily(), name="expiry"),
+        ]
+        if self.listener:
+            parts.append(asyncio.create_task(self.listener.run(), name="relay"))
+        if self.courier:
+            self.gateway.on_commit(lambda: _safely(loop, self.courier))
+            parts.append(asyncio.create_task(self.courier.run(), name="delivery"))
+        log.info(
+            "gateway_started",
+            version=__version__,
+            dicom=f"{self.settings.gateway_dicom_host}:{self.dicom.port}",
+            ae_title=self.settings.gateway_ae_title,
+            ops=f"{self.settings.gateway_ops_host}:{ops.port}",
+            relay=str(self.relay.actions.namespace.authority) if self.relay else "not configured: DICOM only",
+        )
+        started()
+        try:
+            await self._until_stopped(parts)
+        finally:
+            await self._close(ops, parts)
+
+    def _open_doors(self) -> OpsServer:
+        try:
+            self.dicom.start()
+        except OSError as error:
+            raise _port_unusable("GATEWAY_DICOM_PORT", self.settings.gateway_dicom_port, error) from error
+        try:
+            return OpsServer(self.health, host=self.settings.gateway_ops_host, port=self.settings.gateway_ops_port)
+        except OSError as error:
+            self.dicom.stop(0)
+            raise _port_unusable("GATEWAY_OPS_PORT", self.settings.gateway_ops_port, error) from error
+
+    async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
+        asked = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([asked, *parts], return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        for part in done - {asked}:
+            log.error("part_ended", part=part.get_name(), remedy="the service stops: its supervisor starts it again")
+            part.result()
+            raise RuntimeError(f"{part.get_name()} ended by itself")
+
+    async def _close(self, ops: OpsServer, parts: list[asyncio.Task[None]]) -> None:
+        began = time.monotonic()
+        log.info("gateway_stopping")
+        dicom_stops = asyncio.create_task(asyncio.to_thread(self.dicom.stop, _STOP_SECONDS))
+        if self.listener:
+            await self.listener.stop(_STOP_SECONDS)
+        await dicom_stops
+        ops.should_exit = True
+        for part in parts:
+            if part.get_name() in ("expiry", "delivery"):
+                part.cancel()
+        await asyncio.wait(parts, timeout=_STOP_SECONDS)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        await asyncio.to_thread(self.gateway.close)
+        log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
+
+    # --- the relay's door
+
+    async def _answer_frame(self, message: Message) -> str:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.door.answer, message.data, message.received_at)
+
+    async def _answer_request(self, request: RelayedRequest) -> RelayedReply:
+        """`GET /HC/echo` and `GET /HC/health` answer like the actions; all else is not implemented."""
+        action_type = request.path.strip("/").lower()
+        if request.method != "GET" or action_type not in ("echo", "health"):
+            return RelayedReply(501, json.dumps({"status": "error", "code": "unsupported_action"}).encode())
+        loop = asyncio.get_running_loop()
+        text = await loop.run_in_executor(self._threads, self.door.answer, json.dumps({"action_type": action_type}))
+        return RelayedReply(200, text.encode())
+
+    # --- expiry
+
+    async def _expire_daily(self) -> None:
+        """Expire at the settled site time, and at start for the day that was missed."""
+        while True:
+            now = datetime.now(self.settings.zone)
+            due = datetime.combine(now.date(), self.settings.gateway_expire_at, self.settings.zone)
+            day = now.date() if now >= due else now.date() - timedelta(days=1)
+            try:
+                expired = await asyncio.to_thread(
+                    self.gateway.expire, day, after_days=self.settings.gateway_expire_after_days
+                )
+            except GatewayError as error:
+                log.error("expiry_failed", code=error.code, error=str(error))
+            else:
+                if expired:
+                    log.info("items_expired", accession_numbers=expired)
+            await self._sleep_until(due if now < due else due + timedelta(days=1))
+
+    async def _sleep_until(self, moment: datetime) -> None:
+        """In short naps: clocks are set, and machines sleep."""
+        while (remaining := (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()) > 0:
+            await asyncio.sleep(min(remaining, 60.0))
+
+    # --- what it says of itself
+
+    def _say_what_is_there(self, *, is_new: bool) -> None:
+        path = str(self.settings.worklist_db_path)
+        if self.gateway.caught_up:
+            log.info("projections_caught_up", events=self.gateway.caught_up)
+        log.info(
+            "database_created" if is_new else "database_opened", path=path, worklist=self.gateway.count_by_status()
+        )
+        for name in unknown_variables():
+            log.warning("setting_unknown", variable=name, remedy="gateway config show lists the ones there are")
+
+    def _checks(self) -> dict[str, Callable[[], Check]]:
+        return {
+            "store": lambda: store_check(self.gateway),
+            "dicom": self._dicom_check,
+            "relay": self._relay_check,
+            "outbox": self._outbox_check,
+            "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
+        }
+
+    def _dicom_check(self) -> Check:
+        if self.dicom.is_serving:
+            return {"ok": True, "ae_title": self.settings.gateway_ae_title, "port": self.dicom.port}
+        return {"ok": False, "error": "the DICOM server does not listen: restart the service"}
+
+    def _relay_check(self) -> Check:
+        if self.listener is None:
+            return {"ok": True, "state": "not configured"}
+        status = self.listener.status()
+        check: Check = {
+            "ok": status.state is ListenerState.HEARING,
+            "state": status.state.value,
+            "since": status.since.isoformat(),
+            "last_proof": status.last_proof.isoformat() if status.last_proof else None,
+            "round_trip_ms": status.round_trip_ms,
+            "reconnects": status.reconnects,
+            "token_expires_at": status.token_expires_at.isoformat() if status.token_expires_at else None,
+        }
+        if not check["ok"]:
+            check["error"] = status.last_error or "not hearing yet"
+        return check
+
+    def _outbox_check(self) -> Check:
+        check = outbox_check(self.gateway, delivers=self.courier is not None)
+        if self.courier and self.courier.status.last_error:
+            check["last_error"] = self.courier.status.last_error
+        return check
+
+    def _setting_warnings(self) -> list[str]:
+        if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
+            return []
+        return [
+            "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
+            "set `local` or `utc` once the web app's team has said which they are"
+        ]
+
+
+def _say_relay_state(status: ListenerStatus) -> None:
+    say = (
+        log.info
+        if status.state in (ListenerState.HEARING, ListenerState.STOPPED, ListenerState.CONNECTING)
+        else log.warning
+    )
+    details: dict[str, Any] = {"error": status.last_error} if status.state is ListenerState.BACKING_OFF else {}
+    say("relay_state", state=status.state.value, **details)
+
+
+def _safely(loop: asyncio.AbstractEventLoop, courier: Courier | None) -> None:
+    """Wake the courier from whichever thread has saved."""
+    if courier and not loop.is_closed():
+        loop.call_soon_threadsafe(courier.wake)
+
+
+def _port_unusable(variable: str, port: int, error: OSError) -> PortUnusable:
+    return PortUnusable(
+        f"port {port} can't be listened at: {error.strerror or error}",
+        remedy=f"stop the program that holds it, or set {variable}",
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; a second one ends at once."""
+    service = Service(settings)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        service.ask_to_stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)  # the next one has its ordinary effect
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await service.run()
