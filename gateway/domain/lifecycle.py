@@ -10,7 +10,8 @@ and the item's status give the new status:
     CANCELLED, EXPIRED   IN PROGRESS   COMPLETED    DISCONTINUED    (stays)         and somebody is alerted
     COMPLETED            never left: a second performed step adds to its record
 
-A withdrawn step gives an item that was cancelled or expired before it that status back, instead of SCHEDULED.
+A withdrawn step gives an item that was cancelled or expired before it that status back, instead of SCHEDULED;
+what somebody corrected meanwhile stays as corrected.
 
 What the web app and people may do is in `COMMANDS`.
 """
@@ -137,9 +138,9 @@ def verdict_of(steps: Iterable[StepStatus]) -> Verdict:
 
 
 def performed(status: Status, verdict: Verdict, *, before: Status) -> Status:
-    """The status after a modality's report; `before` is what it was when the first step began."""
-    after = PERFORMED[status][verdict]
-    return before if after is Status.SCHEDULED and before in OVER else after
+    """The status after a modality's report; `before` is what it was before reports made it IN PROGRESS."""
+    put_back = verdict is Verdict.WITHDRAWN and status is Status.IN_PROGRESS
+    return before if put_back and before in OVER else PERFORMED[status][verdict]
 
 
 def require(command: Command, status: Status, target: Status | None = None) -> None:

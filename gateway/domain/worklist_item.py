@@ -9,7 +9,7 @@ from uuid import UUID
 from gateway.domain import lifecycle
 from gateway.domain.events import Stream
 from gateway.domain.identity import worklist_item_id
-from gateway.domain.lifecycle import Command, Status, StepStatus
+from gateway.domain.lifecycle import Command, Status, StepStatus, Verdict
 from gateway.errors import AccessionConflict
 
 PERSON_FIELDS = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
@@ -153,8 +153,8 @@ class WorklistItem(Stream):
         mpps_instance_uid: str
 
         def apply(self, aggregate: WorklistItem) -> None:
-            """Remember the step, and the status before the first one."""
-            if not aggregate.steps:
+            """Remember the step, and the status that a withdrawn step gives back."""
+            if aggregate.status is not Status.IN_PROGRESS:
                 aggregate.status_before_steps = aggregate.status
             aggregate.steps[self.mpps_instance_uid] = self.step_status
             super().apply(aggregate)
@@ -286,13 +286,16 @@ class WorklistItem(Stream):
     def discontinue_step(
         self, mpps_instance_uid: str, *, reason: str | None, wrong_entry: bool, report_wrong_entry: bool = False
     ) -> None:
-        """A modality gave a step up. A wrong worklist entry is reported to the web app only when asked for."""
+        """A modality gave a step up.
+
+        A wrong worklist entry before anything else was performed is told to the web app only when asked for.
+        """
         outcome = StepStatus.WITHDRAWN if wrong_entry else StepStatus.DISCONTINUED
         self._step_happened(
             self.StepDiscontinued,
             mpps_instance_uid,
             outcome,
-            silent=wrong_entry and not report_wrong_entry,
+            report_putting_back=report_wrong_entry,
             reason=reason,
             wrong_entry=wrong_entry,
         )
@@ -303,13 +306,12 @@ class WorklistItem(Stream):
         mpps_instance_uid: str,
         outcome: StepStatus,
         *,
-        silent: bool = False,
+        report_putting_back: bool = True,
         **details: Any,  # noqa: ANN401  the event's own fields
     ) -> None:
-        before = self.status_before_steps if self.steps else self.status
         verdict = lifecycle.verdict_of({**self.steps, mpps_instance_uid: outcome}.values())
-        status = lifecycle.performed(self.status, verdict, before=before)
-        owed = status is not self.status and not silent
+        status = lifecycle.performed(self.status, verdict, before=self.status_before_steps)
+        owed = status is not self.status and (report_putting_back or verdict is not Verdict.WITHDRAWN)
         self._happened(
             event,
             mpps_instance_uid=mpps_instance_uid,

@@ -1,0 +1,176 @@
+"""Synthetic appointments, actions and modality reports, for the benchmarks and the tests.
+
+Nobody here exists: NHS numbers are of the 999 range, names are SMITH^JANE and her like.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.application import Gateway
+from gateway.domain.lifecycle import StepStatus
+from gateway.domain.performed_procedure_step import WRONG_WORKLIST_ENTRY, Reference, StepChange, StepReport
+from gateway.domain.relay_action import ActionRequest
+from gateway.domain.worklist_item import Appointment
+
+RECEIVED = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
+MODALITY = "MAMMO1"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
+PERSON = {
+    "patient_id": "9990000018",
+    "patient_name": "SMITH^JANE",
+    "patient_birth_date": "19650315",
+    "patient_sex": "F",
+}
+"""The values of `appointment()` that identify somebody."""
+
+_ROOT = "1.2.826.0.1.3680043.8.498"
+
+
+def appointment(accession_number: str = "ACC001", **changes: Any) -> Appointment:
+    """An appointment of Jane Smith's, with changes."""
+    values: dict[str, Any] = {
+        "accession_number": accession_number,
+        **PERSON,
+        "scheduled_date": "20261123",
+        "scheduled_time": "100000",
+        "modality": "MG",
+        "study_description": "Bilateral Mammography",
+    }
+    return Appointment(**{**values, **changes})
+
+
+def participant(number: int) -> dict[str, str]:
+    """The identifying values of the n-th synthetic woman."""
+    return {
+        "patient_id": f"999{number % 10_000_000:07d}",
+        "patient_name": f"SMITH^JANE^{number}",
+        "patient_birth_date": f"19{50 + number % 30}0{1 + number % 9}{10 + number % 18}",
+        "patient_sex": "F",
+    }
+
+
+def request(action_id: str, action_type: str = "worklist.create_item", **parameters: Any) -> ActionRequest:
+    """An action as the relay door hands it on."""
+    content = json.dumps([action_type, parameters], sort_keys=True)
+    return ActionRequest(
+        action_id=action_id,
+        action_type=action_type,
+        digest=hashlib.sha256(content.encode()).hexdigest(),
+        text=json.dumps({"action_id": action_id, "action_type": action_type, "parameters": parameters}),
+        received_at=RECEIVED.isoformat(),
+    )
+
+
+def create_request(action_id: str, wanted: Appointment) -> ActionRequest:
+    """The `worklist.create_item` that asks for this appointment, as long as a real one is."""
+    return request(
+        action_id,
+        worklist_item={
+            "accession_number": wanted.accession_number,
+            "participant": {
+                "nhs_number": wanted.patient_id,
+                "name": wanted.patient_name,
+                "birth_date": wanted.patient_birth_date,
+                "sex": wanted.patient_sex,
+            },
+            "scheduled": {"date": wanted.scheduled_date, "time": wanted.scheduled_time},
+            "procedure": {"modality": wanted.modality, "study_description": wanted.study_description},
+        },
+    )
+
+
+def step_uid(number: int) -> str:
+    """The SOP Instance UID of the n-th performed procedure step."""
+    return f"{_ROOT}.{number}"
+
+
+def report(uid: str, *references: Reference, **details: Any) -> StepReport:
+    """An N-CREATE of Jane Smith's; without references it is unscheduled."""
+    values: dict[str, Any] = {
+        "patient_id": PERSON["patient_id"],
+        "patient_name": PERSON["patient_name"],
+        "performed_station_ae_title": MODALITY,
+        "performed_procedure_step_id": "PPS1",
+        "started": "20261123100500",
+        "modality": "MG",
+        "attribute_list": bytes(range(256)) * 3,
+        "transfer_syntax": EXPLICIT_LITTLE_ENDIAN,
+    }
+    return StepReport(sop_instance_uid=uid, references=references, **{**values, **details})
+
+
+def naming(accession_number: str = "ACC001") -> Reference:
+    """A reference by accession number, as most units send it."""
+    return Reference(accession_number=accession_number, scheduled_procedure_step_id=accession_number)
+
+
+def completed(uid: str) -> StepChange:
+    """An N-SET COMPLETED."""
+    return StepChange(
+        sop_instance_uid=uid,
+        status=StepStatus.COMPLETED,
+        ended="20261123101500",
+        attribute_list=bytes(range(256)) * 4,
+        transfer_syntax=EXPLICIT_LITTLE_ENDIAN,
+    )
+
+
+def discontinued(uid: str, reason: str | None = None) -> StepChange:
+    """An N-SET DISCONTINUED."""
+    return StepChange(
+        sop_instance_uid=uid,
+        status=StepStatus.DISCONTINUED,
+        discontinuation_reason=reason,
+        ended="20261123100700",
+        attribute_list=b"\x08\x00\x16\x00UI",
+        transfer_syntax=EXPLICIT_LITTLE_ENDIAN,
+    )
+
+
+def wrong_entry(uid: str) -> StepChange:
+    """An N-SET DISCONTINUED because the wrong worklist entry had been chosen."""
+    return discontinued(uid, WRONG_WORKLIST_ENTRY)
+
+
+def progressing(uid: str) -> StepChange:
+    """An N-SET that holds no status: the step goes on."""
+    return StepChange(sop_instance_uid=uid, attribute_list=b"\x18\x00\x60", transfer_syntax=EXPLICIT_LITTLE_ENDIAN)
+
+
+def schedule(gateway: Gateway, accession_number: str = "ACC001", **changes: Any) -> Appointment:
+    """Schedule an appointment by an action of its own."""
+    wanted = appointment(accession_number, **changes)
+    reply = gateway.schedule(wanted, request=create_request(f"create-{accession_number}", wanted))
+    assert reply.status == "created", reply
+    return wanted
+
+
+def start(gateway: Gateway, uid: str, *references: Reference, **details: Any) -> Any:
+    """Report an N-CREATE."""
+    return gateway.start_step(report(uid, *references, **details), calling_ae_title=MODALITY, received_at=RECEIVED)
+
+
+def change(gateway: Gateway, what: StepChange) -> Any:
+    """Report an N-SET."""
+    return gateway.change_step(what, calling_ae_title=MODALITY, received_at=RECEIVED)
+
+
+def examine(gateway: Gateway, number: int) -> None:
+    """One whole examination: scheduled over the relay, started, completed, both status updates acknowledged.
+
+    Ten events: Scheduled and its receipt; Started, StepStarted and its update; the same three at the end; and two
+    acknowledgements.
+    """
+    accession_number, uid = f"ACC{number:09d}", step_uid(number)
+    who = participant(number)
+    schedule(gateway, accession_number, **who)
+    named = {"patient_id": who["patient_id"], "patient_name": who["patient_name"]}
+    start(gateway, uid, naming(accession_number), **named)
+    change(gateway, completed(uid))
+    for update in gateway.find_updates(accession_number=accession_number):
+        gateway.acknowledge_update(update.event_id, answer="updated", attempts=1)
