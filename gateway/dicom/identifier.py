@@ -107,7 +107,7 @@ def _text(element: Element, attribute: Attribute | None, character_set: Characte
         return ""  # not matched, so its value does not matter (PS3.4 K.2.2.1.1.2)
     try:
         return character_set.decode(element.value.rstrip(b"\0"), attribute.vr).strip(" ")
-    except UnicodeError:
+    except (UnicodeError, LookupError):
         raise _refused("a key is not in the declared character set", element.tag) from None
 
 

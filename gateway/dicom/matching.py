@@ -142,6 +142,11 @@ def _composed(text: str) -> str:
 
 # --- names
 
+_ACCENTS = re.compile("[\u0300-\u036f]")
+"""Combining marks of Latin, Greek and Cyrillic letters; other scripts' marks tell letters apart."""
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "’": "'"})
+"""What has no decomposition in Unicode, as a keyboard without these letters writes it."""
+
 
 def _name_test(key: Key) -> Test:
     """Person names: case, accents and trailing empty components do not count; per group (PS3.4 C.2.2.2.1)."""
@@ -164,8 +169,8 @@ def _group_matches(asked: str, group: str) -> bool:
 @lru_cache(maxsize=4096)
 def _folded(name: str) -> tuple[str, ...]:
     """The groups of a name: alphabetic, ideographic, phonetic."""
-    decomposed = unicodedata.normalize("NFKD", name)
-    text = "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).translate(_PLAIN)
     groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
     return tuple(groups)
 

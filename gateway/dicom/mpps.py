@@ -238,7 +238,7 @@ class _Attributes:
         value, vr = element.value.rstrip(b"\0"), data_set.vr_of(tag)
         try:
             return self.character_set.decode(value, vr).strip(" ")
-        except UnicodeError:
+        except (UnicodeError, LookupError):
             self.warn(f"{tag_name(tag)} is not in the declared character set")
             return value.decode("latin-1").strip(" ")
 

@@ -44,6 +44,8 @@ _log = structlog.get_logger(__name__)
 _COMMENT_LIMIT = 64
 """Error Comment is LO (PS3.7 E.1)."""
 
+_ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
+
 _CHANGED: dict[StepStatus | None, str] = {
     StepStatus.COMPLETED: "step_completed",
     StepStatus.DISCONTINUED: "step_discontinued",
@@ -127,8 +129,10 @@ class Responder:
 
     def association_accepted(self, caller: Caller, *, refused_contexts: Sequence[str] = ()) -> None:
         """An association was accepted; `refused_contexts` are the abstract syntaxes that were not."""
-        refused = {"refused_contexts": list(refused_contexts)} if refused_contexts else {}
-        _log.info("association_accepted", **caller.logged(), **refused)
+        _log.info("association_accepted", **caller.logged())
+        if refused_contexts:
+            remedy = {"remedy": _ASK_THE_WORKLIST} if any("FIND" in name for name in refused_contexts) else {}
+            _log.warning("contexts_refused", **caller.logged(), abstract_syntaxes=list(refused_contexts), **remedy)
 
     def association_refused(self, caller: Caller, *, reason: str) -> None:
         """An association was rejected (PS3.8 9.3.4)."""

@@ -108,7 +108,7 @@ class PynetdicomServer:
         ).start()
 
     def stop(self, deadline: float = 5.0) -> None:
-        """Accept no more, let associations finish their present operation, then close them; within `deadline` seconds."""
+        """Accept no more, let every association finish its present operation, close them; in `deadline` seconds."""
         if self._server is None:
             return
         server, self._server = self._server, None
