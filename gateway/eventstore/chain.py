@@ -26,6 +26,7 @@ SCHEMA = (
 )
 
 _PAGE = 2_000
+_BEFORE_ALL = -(2**63)
 
 
 def link(
@@ -66,27 +67,28 @@ class Verification:
 
 def verify(connection: sqlite3.Connection, progress: Callable[[int], None] = lambda _: None) -> Verification:
     """Walk the whole chain in pages and stop at the first position that is not as it was written."""
-    previous, expected = GENESIS, 1
+    given = _highest_given(connection)  # before the walk: the service may go on meanwhile
+    previous, expected, after = GENESIS, 1, _BEFORE_ALL
     while True:
-        rows = connection.execute(_SELECT, (expected - 1, _PAGE)).fetchall()
+        rows = connection.execute(_SELECT, (after, _PAGE)).fetchall()
         for row in rows:
             finding = _finding(row, previous, expected)
             if finding:
                 return Verification(expected - 1, previous, min(expected, row["position"]), finding)
             previous, expected = row["link"], expected + 1
-        progress(expected - 1)
+        after = expected - 1
+        progress(after)
         if len(rows) < _PAGE:
             break
-    return _check_tail(connection, Verification(expected - 1, previous))
+    if given > after:
+        return Verification(after, previous, expected, "the newest events are missing")
+    return Verification(after, previous)
 
 
-def _check_tail(connection: sqlite3.Connection, found: Verification) -> Verification:
+def _highest_given(connection: sqlite3.Connection) -> int:
     """SQLite remembers the highest position it ever gave: a cut tail shows there, unless that was edited too."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'stored_events'").fetchone()
-    given = int(row[0]) if row else 0
-    if given > found.events:
-        return Verification(found.events, found.head, found.events + 1, "the newest events are missing")
-    return found
+    return int(row[0]) if row else 0
 
 
 # Both tables are walked together, so that a row missing on either side is seen.
@@ -99,7 +101,9 @@ _SELECT = """
 
 
 def _finding(row: sqlite3.Row, previous: bytes, expected: int) -> str:
-    if row["position"] != expected:
+    if row["position"] < expected:
+        return "the event was inserted"
+    if row["position"] > expected:
         return "the event is missing"
     if row["event_position"] is None:
         return "the event is missing"
@@ -114,4 +118,5 @@ def _finding(row: sqlite3.Row, previous: bytes, expected: int) -> str:
         row["committed_at"],
         row["state"],
     )
-    return "" if calculated == row["link"] else "the event, its time or its link was altered"
+    as_written = isinstance(row["state"], bytes) and calculated == row["link"]
+    return "" if as_written else "the event, its time or its link was altered"

@@ -133,7 +133,9 @@ class InlineEventStore(EventStore[UUID]):
         domain_events: Sequence[DomainEventProtocol[UUID]],
         **kwargs: Any,  # noqa: ANN401  the library's own signature
     ) -> list[Recording[UUID]]:
-        """Append, link and project in one transaction."""
+        """Append, link and project in one transaction; nothing to append takes no lock."""
+        if not domain_events:
+            return []
         return super().put(domain_events, inline=domain_events, **kwargs)
 
 
