@@ -92,11 +92,17 @@ class Gateway(Application[UUID]):
     # --- what the web app asks
 
     def schedule(
-        self, appointment: Appointment, *, is_test: bool = False, request: ActionRequest | None = None
+        self,
+        appointment: Appointment,
+        *,
+        is_test: bool = False,
+        request: ActionRequest | None = None,
+        action_id: str | None = None,
     ) -> ActionReply:
         """Take an appointment in: `created`, or `exists` when it is there with the same content.
 
-        Raises `AccessionConflict` (or answers it, when there is a request).
+        Without a request `action_id` says which message it came from, if any. Raises `AccessionConflict` (or answers
+        it, when there is a request).
         """
 
         def decide() -> Decision[ActionReply]:
@@ -110,7 +116,7 @@ class Gateway(Application[UUID]):
                 step=appointment.step(),
                 study_instance_uid=new_study_instance_uid(),
                 is_test=is_test,
-                action_id=request.action_id if request else None,
+                action_id=request.action_id if request else action_id,
                 received_at=request.received_at if request else _now(),
             )
             return ActionReply(status="created", accession_number=appointment.accession_number), [item]

@@ -25,7 +25,7 @@ from gateway.actions.times import SiteClock
 from gateway.application import Gateway
 from gateway.delivery.courier import Courier
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import WorklistServer
+from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, SettingsInvalid
 from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
 from gateway.ops.server import OpsServer
@@ -48,6 +48,11 @@ from relay import (
 
 _STOP_SECONDS = 10.0
 _ACTION_THREADS = 8
+
+_SCHEDULED_TIMES_UNSET = (
+    "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
+    "set local or utc once the web app's team has said which they are"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -96,17 +101,15 @@ def _connection_string(settings: Settings) -> ConnectionString:
             return ConnectionString.parse(settings.azure_relay_connection_string.get_secret_value())
         except ConfigurationError as error:
             raise SettingsInvalid(f"AZURE_RELAY_CONNECTION_STRING: {error}") from error
-    needed = ("azure_relay_namespace", "azure_relay_key_name", "azure_relay_shared_access_key")
-    missing = [name.upper() for name in needed if not getattr(settings, name)]
-    if missing:
+    namespace, name = settings.azure_relay_namespace, settings.azure_relay_key_name
+    key = settings.azure_relay_shared_access_key
+    if not namespace or not name or not key:
         raise SettingsInvalid(
-            f"{', '.join(missing)} must be set too",
+            "AZURE_RELAY_NAMESPACE, AZURE_RELAY_KEY_NAME and AZURE_RELAY_SHARED_ACCESS_KEY go together",
             remedy="set all three, or AZURE_RELAY_CONNECTION_STRING, or no relay setting at all",
         )
-    assert settings.azure_relay_namespace and settings.azure_relay_key_name and settings.azure_relay_shared_access_key
-    key = SharedAccessKey(settings.azure_relay_key_name, settings.azure_relay_shared_access_key.get_secret_value())
     try:
-        return ConnectionString(Namespace.named(settings.azure_relay_namespace), key)
+        return ConnectionString(Namespace.named(namespace), SharedAccessKey(name, key.get_secret_value()))
     except ConfigurationError as error:
         raise SettingsInvalid(f"AZURE_RELAY_NAMESPACE: {error}") from error
 
@@ -136,7 +139,7 @@ class Service:
             listed_statuses=settings.gateway_listed_statuses,
             test_ae_titles=settings.gateway_test_ae_titles,
         )
-        self.dicom = WorklistServer(
+        self.dicom = PynetdicomServer(
             self.responder,
             host=settings.gateway_dicom_host,
             port=settings.gateway_dicom_port,
@@ -147,10 +150,12 @@ class Service:
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
+        self.hearing = asyncio.Event()
+        """Set once the relay has been heard for the first time."""
         self.listener: Listener | None = None
         self.courier: Courier | None = None
         if self.relay:
-            options = ListenerOptions(on_state=_say_relay_state, handle_request=self._answer_request)
+            options = ListenerOptions(on_state=self._relay_state_changed, handle_request=self._answer_request)
             self.listener = Listener(self.relay.actions, self._answer_frame, options=options)
             if self.relay.events:
                 self.courier = Courier(self.gateway, Sender(self.relay.events))
@@ -237,6 +242,11 @@ class Service:
         text = await loop.run_in_executor(self._threads, self.door.answer, json.dumps({"action_type": action_type}))
         return RelayedReply(200, text.encode())
 
+    def _relay_state_changed(self, status: ListenerStatus) -> None:
+        _say_relay_state(status)
+        if status.state is ListenerState.HEARING:
+            self.hearing.set()
+
     # --- expiry
 
     async def _expire_daily(self) -> None:
@@ -258,7 +268,7 @@ class Service:
 
     async def _sleep_until(self, moment: datetime) -> None:
         """In short naps: clocks are set, and machines sleep."""
-        while (remaining := (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()) > 0:
+        while (remaining := (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110  no event tells the time
             await asyncio.sleep(min(remaining, 60.0))
 
     # --- what it says of itself
@@ -283,7 +293,7 @@ class Service:
         }
 
     def _dicom_check(self) -> Check:
-        if self.dicom.is_serving:
+        if self.dicom.listening:
             return {"ok": True, "ae_title": self.settings.gateway_ae_title, "port": self.dicom.port}
         return {"ok": False, "error": "the DICOM server does not listen: restart the service"}
 
@@ -313,10 +323,7 @@ class Service:
     def _setting_warnings(self) -> list[str]:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
             return []
-        return [
-            "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
-            "set `local` or `utc` once the web app's team has said which they are"
-        ]
+        return [_SCHEDULED_TIMES_UNSET]
 
 
 def _say_relay_state(status: ListenerStatus) -> None:

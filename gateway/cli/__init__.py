@@ -1,0 +1,51 @@
+"""The command line: one verb, one function. Verbs import what they need when they run, so that each starts fast."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gateway.cli import config, demo, events, modality, outbox, projections, relay, serve, timeline, worklist
+from gateway.errors import GatewayError, InvalidValue, SettingsInvalid
+
+WELL, UNWELL, MISUSED, UNREACHABLE = range(4)
+"""Exit codes of every verb."""
+
+app = typer.Typer(
+    help="Appointments in over Azure Relay, a DICOM worklist for modalities, procedure status back.",
+    epilog="Exit codes: 0 well, 1 unwell, 2 misused, 3 unreachable. Data goes to stdout, talk to stderr.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+serve.register(app)
+demo.register(app)
+worklist.register(app)
+timeline.register(app)
+outbox.register(app)
+events.register(app)
+projections.register(app)
+relay.register(app)
+modality.register(app)
+config.register(app)
+
+
+def main() -> None:
+    """Run a verb; what fails is told in one line with its code and what to do."""
+    try:
+        app()
+    except GatewayError as error:
+        sys.stderr.write(f"gateway: {error.code}: {error}\n")
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(UNWELL)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left: nothing to say to anybody
+
+
+def _exit_code(error: GatewayError) -> int:
+    if isinstance(error, SettingsInvalid | InvalidValue):
+        return MISUSED
+    return UNREACHABLE if error.code == "unreachable" else UNWELL

@@ -1,0 +1,57 @@
+"""`gateway outbox`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from gateway.cli import output
+
+outbox = typer.Typer(no_args_is_help=True, help="Status events on their way to the web app.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(outbox, name="outbox")
+
+
+@outbox.command("list", epilog="Example: gateway outbox list --state parked")
+def list_updates(
+    state: Annotated[
+        str, typer.Option("--state", help="waiting, parked, acknowledged or all; default: unsettled.")
+    ] = "",
+    accession: Annotated[str, typer.Option("--accession", help="Of one accession number.")] = "",
+    json: output.Json = False,
+) -> None:
+    """List status events: waiting to be acknowledged, or parked because the web app refused them."""
+    from gateway.delivery.attempts import attempts_of
+    from gateway.errors import InvalidValue
+
+    if state not in ("", "waiting", "parked", "acknowledged", "all"):
+        raise InvalidValue("--state: must be waiting, parked, acknowledged or all", field="state")
+    with output.database() as gateway:
+        states = ("waiting", "parked", "acknowledged") if state == "all" else (state or None,)
+        rows = [row for one in states for row in gateway.find_updates(state=one, accession_number=accession)]
+        with gateway.reading() as connection:
+            tries = attempts_of(connection)
+    if json:
+        output.put_json([asdict(row) | _tried(tries.get(row.event_id)) for row in rows])
+        return
+    lines = []
+    for row in rows:
+        tried = tries.get(row.event_id)
+        attempts, error = (tried.attempts, tried.last_error) if tried else (0, None)
+        settled = row.answer if row.state != "waiting" else error
+        lines.append((row.accession_number, row.sequence, row.status, row.state, attempts, settled, row.event_id))
+    output.put_table(("accession", "seq", "status", "state", "tries", "answer or last error", "event id"), lines)
+    output.say(f"{len(rows)} status event{'' if len(rows) == 1 else 's'}")
+
+
+def _tried(tried: object) -> dict[str, object]:
+    from gateway.delivery.attempts import Attempts
+
+    if isinstance(tried, Attempts):
+        return asdict(tried)
+    return {"attempts": 0, "first_sent_at": None, "last_sent_at": None, "last_error": None}

@@ -1,0 +1,135 @@
+"""What verbs share: the settings, the database, tables, JSON, masking."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.errors import InvalidValue, StoreUnusable
+
+if TYPE_CHECKING:
+    from gateway.application import Gateway
+    from gateway.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show names and ids of persons in full.")]
+
+_BULLET = "•"
+
+
+def settings() -> Settings:
+    """The settings in force, logging at warnings on stderr."""
+    from gateway import log
+    from gateway.settings import load
+
+    loaded = load()
+    log.configure(loaded.gateway_log_format)
+    return loaded
+
+
+@contextmanager
+def database(*, create: bool = False) -> Iterator[Gateway]:
+    """The application over the configured database; a look into one that is not there creates none."""
+    from gateway.application import opened
+
+    loaded = settings()
+    path = loaded.worklist_db_path
+    if not path.exists():
+        if not create:
+            raise StoreUnusable(
+                f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with opened(path, report_wrong_entry=loaded.gateway_report_wrong_entry) as gateway:
+        yield gateway
+
+
+def say(text: str = "") -> None:
+    """Talk, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def put(text: str = "") -> None:
+    """Data, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def put_json(value: Any) -> None:  # noqa: ANN401  any JSON value
+    """JSON, on stdout."""
+    put(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def put_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as they need to be, on stdout."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    widths = [max([len(heading), *(len(row[i]) for row in texts)]) for i, heading in enumerate(headings)]
+    for line in [[heading.upper() for heading in headings], *texts]:
+        put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None or value == "" else str(value)
+
+
+def masked_name(name: str) -> str:
+    """`SMITH^JANE` as `S•••• J•••`."""
+    words = name.replace("=", " ").replace("^", " ").split()
+    return " ".join(word[0] + _BULLET * (len(word) - 1) for word in words)
+
+
+def masked_id(patient_id: str) -> str:
+    """An id by its last three characters."""
+    return _BULLET * max(0, len(patient_id) - 3) + patient_id[-3:] if len(patient_id) > 3 else _BULLET * len(patient_id)
+
+
+def day(text: str, *, zone: Any = None) -> str:  # noqa: ANN401  a time zone or None
+    """A date as `YYYYMMDD`, from `YYYYMMDD`, `YYYY-MM-DD` or `today` (the site's)."""
+    from gateway.domain.values import date_of
+
+    if text.strip().lower() == "today":
+        return datetime.now(zone or settings().zone).strftime("%Y%m%d")
+    return date_of(text.strip().replace("-", ""), "date")
+
+
+def site_clock(instant: str | None, *, zone: Any) -> str:  # noqa: ANN401  a time zone
+    """An instant of the log on the site's wall clock, to the millisecond."""
+    if not instant:
+        return ""
+    return datetime.fromisoformat(instant).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def require_text(value: str, field: str) -> str:
+    """A text that says something."""
+    if not value.strip():
+        raise InvalidValue(f"{field}: must not be empty", field=field)
+    return value.strip()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A line on stderr that counts events while something long runs; only where a person is watching."""
+    watching = sys.stderr.isatty()
+
+    def advance(done: int, total: int | None) -> None:
+        if watching:
+            of = f" of {total:,}" if total else ""
+            sys.stderr.write(f"\r{what}: {done:,}{of} events ")
+            sys.stderr.flush()
+
+    try:
+        yield advance
+    finally:
+        if watching:
+            sys.stderr.write("\r\033[K")
+
+
+def put_now(text: str) -> None:
+    """Data, on stdout, at once: somebody is watching."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

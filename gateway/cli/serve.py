@@ -1,0 +1,25 @@
+"""`gateway serve`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog="Example: WORKLIST_DB_PATH=data/gateway.db gateway serve")(serve)
+
+
+def serve() -> None:
+    """Run the gateway from the settings in the environment or .env, until SIGTERM or Ctrl-C.
+
+    Without relay settings it says so and serves DICOM only.
+    """
+    import asyncio
+
+    from gateway.cli.output import settings
+
+    loaded = settings()
+    from gateway import service
+
+    asyncio.run(service.serve(loaded))
