@@ -27,6 +27,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode. Raises `StoreUnusable` when the file can't be used."""
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+        _recognise(connection, path)
         connection.execute(f"PRAGMA synchronous={_FULL}")
         connection.execute(f"PRAGMA query_only={int(read_only)}")
         mode = connection.execute("PRAGMA journal_mode" if read_only else "PRAGMA journal_mode=WAL").fetchone()[0]
@@ -41,6 +42,21 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         )
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _recognise(connection: sqlite3.Connection, path: Path) -> None:
+    """An empty database is taken, our own is known by its header; another one is left exactly as it is."""
+    connection.execute("BEGIN")
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    connection.execute("COMMIT")
+    if owner != APPLICATION_ID and (owner or tables):
+        connection.close()
+        raise StoreUnusable(
+            f"the database {path} belongs to another program",
+            remedy="set WORKLIST_DB_PATH to a new file; a proof of concept's worklist.db is not taken over, "
+            "its items are scheduled again",
+        )
 
 
 def _remedy(path: Path) -> str:

@@ -14,7 +14,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import EventStore, Mapper, Recording, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
-from gateway.errors import StoreUnusable
+from gateway.errors import OutcomeUnknown, StoreUnusable
 from gateway.eventstore import chain, positions
 from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
 from gateway.eventstore.projection import Projection, RecordedEvent
@@ -79,14 +79,14 @@ class Recorder(SQLiteApplicationRecorder):
         return [EVENTS_SCHEMA, *chain.SCHEMA, *positions.SCHEMA]
 
     def create_table(self) -> None:
-        """Create what is missing. Raises `StoreUnusable` for a database that is not ours."""
+        """Create what is missing. Raises `StoreUnusable` when the file can't be written."""
         try:
             with self.datastore.writer.transaction() as cursor:
-                _claim(cursor)
+                cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")  # a write also where nothing is missing
                 for statement in self.create_table_statements:
                     cursor.execute(statement)
-        except sqlite3.Error as error:
-            raise StoreUnusable(f"the tables can't be created: {error}") from error
+        except OutcomeUnknown as error:
+            raise StoreUnusable(error.message, remedy=error.remedy) from error
 
     def _insert_events(
         self,
@@ -137,17 +137,3 @@ class InlineEventStore(EventStore[UUID]):
         if not domain_events:
             return []
         return super().put(domain_events, inline=domain_events, **kwargs)
-
-
-def _claim(cursor: sqlite3.Cursor) -> None:
-    """Take an empty database, or recognise our own."""
-    found = cursor.execute("PRAGMA application_id").fetchone()[0]
-    if found == APPLICATION_ID:
-        return
-    if found != 0 or cursor.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-        raise StoreUnusable(
-            "the database belongs to another program",
-            remedy="set WORKLIST_DB_PATH to a new file; a proof of concept's worklist.db is not taken over, "
-            "its items are scheduled again",
-        )
-    cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -1,0 +1,62 @@
+"""A story in which every event of ours happens at least once."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from bench.synthetic import (
+    PERSON,
+    appointment,
+    change,
+    completed,
+    discontinued,
+    naming,
+    progressing,
+    request,
+    schedule,
+    start,
+    step_uid,
+)
+from gateway.application import Gateway
+from gateway.domain.events import Stream
+from gateway.domain.lifecycle import Status
+from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.relay_action import RelayAction
+from gateway.domain.status_update import StatusUpdate
+from gateway.domain.worklist_item import WorklistItem
+
+BASES = ("Event", "Created", "Changed", "StatusChanged", "StepEvent", "Snapshot")
+"""Event classes that only others are made of."""
+
+
+def every_event() -> list[type[Stream.Event]]:
+    """The event classes that can be in the log."""
+    return [
+        found
+        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate)
+        for name, found in vars(stream).items()
+        if isinstance(found, type) and issubclass(found, Stream.Event) and name not in BASES
+    ]
+
+
+def everything_happened(gateway: Gateway) -> None:
+    """One history with all of them."""
+    for number in range(1, 6):
+        schedule(gateway, f"ACC00{number}", patient_sex=None)
+    changes = {"patient_id": "9990000026", "patient_name": "SMITH^JANE^MARY", "scheduled_date": "20261201"}
+    gateway.amend("ACC003", lambda _: changes, request=request("amend", "worklist.update_item", **changes))
+    gateway.cancel("ACC003", "did not attend", request=request("cancel", "worklist.cancel_item"))
+    gateway.cancel("ACC003", None, request=request("cancel again", "worklist.cancel_item"))
+    gateway.report_status("ACC004", Status.IN_PROGRESS, request=request("report", "worklist.update_status"))
+    gateway.schedule(appointment("ACC001", patient_name="SMITH^JANE^MARY"), request=request("conflict", **PERSON))
+    for number, end in ((1, completed), (2, discontinued)):
+        start(gateway, step_uid(number), naming(f"ACC00{number}"))
+        change(gateway, progressing(step_uid(number)))
+        change(gateway, end(step_uid(number)))
+    start(gateway, step_uid(3), naming("ACC001"), patient_id="9990000026")
+    gateway.correct_status("ACC004", Status.COMPLETED, reason="examined on paper", operator="night shift")
+    gateway.expire(date(2026, 12, 1), after_days=1)
+    first, second, *_ = gateway.due_updates()
+    gateway.acknowledge_update(first.event_id, answer="updated", attempts=1)
+    gateway.park_update(second.event_id, reason="appointment_not_found", attempts=3)
+    gateway.requeue_update(second.event_id, reason="it exists now")
