@@ -15,7 +15,8 @@ COPY gateway gateway
 COPY relay relay
 COPY projections projections
 # Compiled once, here: the file system is read-only later, and unchecked-hash spares a stat per module at start.
-RUN /opt/build/bin/python -m pip --python /opt/gateway/bin/python install -q --no-deps --no-build-isolation . \
+RUN /opt/build/bin/python -m pip wheel -q --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/build/bin/python -m pip --python /opt/gateway/bin/python install -q --no-deps --no-index /dist/*.whl \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/gateway/lib
 
 FROM python:3.11-slim-bookworm
