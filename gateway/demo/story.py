@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -189,8 +191,9 @@ async def _keep_serving(hospital: Hospital, tell: Tell) -> None:
         f"  findscu -W -aec {ae_title} -k PatientName -k AccessionNumber"
         f' -k "ScheduledProcedureStepSequence[0].Modality=MG" localhost {dicom}'
     )
-    tell(f"  gateway modality perform ACC002 -p {dicom}")
-    tell(f"  WORKLIST_DB_PATH={database} gateway timeline ACC001")
+    command = _how_it_was_called()
+    tell(f"  {command} modality perform ACC002 -p {dicom}")
+    tell(f"  WORKLIST_DB_PATH={database} {command} timeline ACC001")
     tell("Ctrl-C ends it.")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -198,3 +201,8 @@ async def _keep_serving(hospital: Hospital, tell: Tell) -> None:
         with contextlib.suppress(NotImplementedError, RuntimeError):
             loop.add_signal_handler(number, stop.set)
     await stop.wait()
+
+
+def _how_it_was_called() -> str:
+    """`gateway` where the shell finds it, else the path that was typed."""
+    return "gateway" if shutil.which("gateway") else sys.argv[0]

@@ -1,7 +1,8 @@
 """Health: what works, what does not, whose move it is.
 
 `healthy` is false, and the ops port answers 503, only when the store or DICOM fails or a configured relay is not
-hearing: restarting or calling somebody can help then. A backlog, a full-looking disk or a doubtful setting are warnings.
+hearing: restarting or calling somebody can help then. A backlog, a disk that looks full or a doubtful setting are
+warnings.
 """
 
 from __future__ import annotations
