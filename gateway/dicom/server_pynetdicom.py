@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.dimse_primitives import C_FIND
@@ -36,6 +37,8 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
+config.settings.writing_validation_mode = config.IGNORE
 
 SOP_CLASSES = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
@@ -31,6 +32,8 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
+config.settings.writing_validation_mode = config.IGNORE
 
 _SUCCESS = 0x0000
 _PENDING = (0xFF00, 0xFF01)

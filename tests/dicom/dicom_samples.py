@@ -1,0 +1,189 @@
+"""Worklist items and an application held in memory, for tests that need no store; data sets by pydicom, not by us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+
+from pydicom import config
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import decode, encode
+
+from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.domain.lifecycle import StepStatus
+from gateway.domain.performed_procedure_step import StepChange, StepExists, StepFinal, StepReport, StepUnknown
+from projections.worklist import WorklistFilter, WorklistRow
+
+config.settings.writing_validation_mode = config.IGNORE  # what units send is not always valid
+
+SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
+
+AE_TITLE = "ORTHANC_MWL"
+
+
+def row(accession_number: str = "ACC001", **values: Any) -> WorklistRow:
+    """A scheduled mammography of a synthetic patient."""
+    defaults: dict[str, Any] = {
+        "accession_number": accession_number,
+        "patient_id": "9990000018",
+        "patient_name": "SMITH^JANE",
+        "patient_birth_date": "19650315",
+        "patient_sex": "F",
+        "scheduled_date": "20261123",
+        "scheduled_time": "100000",
+        "modality": "MG",
+        "study_description": "Bilateral Mammography",
+        "procedure_code": None,
+        "status": "SCHEDULED",
+        "study_instance_uid": f"1.2.826.0.1.{sum(map(ord, accession_number))}",
+        "mpps_instance_uid": None,
+        "created_at": "",
+        "updated_at": "",
+        "source_message_id": None,
+        "procedure_code_scheme": None,
+        "procedure_code_meaning": None,
+        "station_ae_titles": (),
+        "location": None,
+        "performing_physician": None,
+        "is_test": False,
+        "row_version": 0,
+    }
+    return WorklistRow(**{**defaults, **values})
+
+
+@dataclass
+class Outcome:
+    accession_numbers: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+
+
+@dataclass
+class InMemory:
+    """The application's part that modalities see: filters as the store does, keeps steps by their UID."""
+
+    rows: list[WorklistRow] = field(default_factory=list)
+    reports: dict[str, StepReport] = field(default_factory=dict)
+    changes: list[StepChange] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
+    asked: list[WorklistFilter] = field(default_factory=list)
+
+    def find_items(self, wanted: WorklistFilter) -> list[WorklistRow]:
+        self.asked.append(wanted)
+        return [row for row in self.rows if _passes(row, wanted)]
+
+    def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> Outcome:
+        if report.sop_instance_uid in self.reports:
+            raise StepExists("exists")
+        self.callers.append(calling_ae_title)
+        self.reports[report.sop_instance_uid] = report
+        return Outcome(self._set_status(report.sop_instance_uid, "IN PROGRESS"))
+
+    def change_step(self, change: StepChange, *, calling_ae_title: str, received_at: datetime) -> Outcome:
+        if change.sop_instance_uid not in self.reports:
+            raise StepUnknown("unknown")
+        before = [c.status for c in self.changes if c.sop_instance_uid == change.sop_instance_uid]
+        if any(status in (StepStatus.COMPLETED, StepStatus.DISCONTINUED) for status in before):
+            raise StepFinal("final")
+        self.changes.append(change)
+        return Outcome(self._set_status(change.sop_instance_uid, str(change.status or "IN PROGRESS")))
+
+    def _set_status(self, uid: str, status: str) -> tuple[str, ...]:
+        numbers = {reference.accession_number for reference in self.reports[uid].references}
+        self.rows = [replace(r, status=status) if r.accession_number in numbers else r for r in self.rows]
+        return tuple(r.accession_number for r in self.rows if r.accession_number in numbers)
+
+
+def _passes(row: WorklistRow, wanted: WorklistFilter) -> bool:
+    return (
+        wanted.accession_number in ("", row.accession_number)
+        and wanted.patient_id in ("", row.patient_id)
+        and (not wanted.study_instance_uids or row.study_instance_uid in wanted.study_instance_uids)
+        and (not wanted.modalities or row.modality in wanted.modalities)
+        and (not wanted.dates[0] or wanted.dates[0] <= row.scheduled_date)
+        and (not wanted.dates[1] or row.scheduled_date <= wanted.dates[1])
+        and (not wanted.statuses or row.status in wanted.statuses)
+        and wanted.is_test in (None, row.is_test)
+    )
+
+
+def samples() -> list[WorklistRow]:
+    """The proof of concept's three appointments, with synthetic NHS numbers."""
+    return [
+        row("ACC002", patient_id="9990000042", patient_name="JONES^MARY", scheduled_time="110000"),
+        row("ACC000", patient_id="9990000026", patient_name="SMITH^JOHN", patient_sex="M"),
+        row("ACC001", patient_id="9990000034", patient_name="SMITH^JANE"),
+    ]
+
+
+def query(step: dict[str, Any] | None = None, /, **keys: Any) -> Dataset:
+    """An identifier: root keys by name, and those of the scheduled procedure step as a dictionary."""
+    data_set = Dataset()
+    for keyword, value in keys.items():
+        setattr(data_set, keyword, value)
+    if step is not None:
+        item = Dataset()
+        for keyword, value in step.items():
+            setattr(item, keyword, value)
+        data_set.ScheduledProcedureStepSequence = [item]
+    return data_set
+
+
+def to_bytes(data_set: Dataset, syntax: str = IMPLICIT_VR_LITTLE_ENDIAN) -> bytes:
+    """Encoded by pydicom."""
+    encoded = encode(data_set, syntax == IMPLICIT_VR_LITTLE_ENDIAN, True)
+    assert encoded is not None
+    return encoded
+
+
+def from_bytes(data: bytes, syntax: str = IMPLICIT_VR_LITTLE_ENDIAN) -> Dataset:
+    """Decoded by pydicom."""
+    return decode(BytesIO(data), syntax == IMPLICIT_VR_LITTLE_ENDIAN, True)
+
+
+def created(**changes: Any) -> Dataset:
+    """The attribute list of a proper N-CREATE for ACC001; None takes an attribute out."""
+    step = Dataset()
+    step.StudyInstanceUID = "1.2.826.0.1.344"
+    step.AccessionNumber = "ACC001"
+    step.RequestedProcedureID = "ACC001"
+    step.ScheduledProcedureStepID = "ACC001"
+    values: dict[str, Any] = {
+        "ScheduledStepAttributesSequence": [step],
+        "PatientName": "SMITH^JANE",
+        "PatientID": "9990000034",
+        "PatientBirthDate": "19650315",
+        "PatientSex": "F",
+        "PerformedProcedureStepID": "PPS1",
+        "PerformedStationAETitle": "MAMMO1",
+        "PerformedProcedureStepStartDate": "20261123",
+        "PerformedProcedureStepStartTime": "100500",
+        "PerformedProcedureStepStatus": "IN PROGRESS",
+        "Modality": "MG",
+        "PerformedSeriesSequence": [],
+    }
+    return _data_set({**values, **changes})
+
+
+def changed(status: str | None = "COMPLETED", **changes: Any) -> Dataset:
+    """The modification list of a proper final N-SET."""
+    series = Dataset()
+    series.ProtocolName = "Screening"
+    series.SeriesInstanceUID = "1.2.3.4"
+    values: dict[str, Any] = {
+        "PerformedProcedureStepStatus": status,
+        "PerformedProcedureStepEndDate": "20261123",
+        "PerformedProcedureStepEndTime": "101500",
+        "PerformedSeriesSequence": [series],
+    }
+    return _data_set({**values, **changes})
+
+
+def _data_set(values: dict[str, Any]) -> Dataset:
+    data_set = Dataset()
+    for keyword, value in values.items():
+        if value is not None:
+            setattr(data_set, keyword, value)
+    return data_set

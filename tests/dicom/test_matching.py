@@ -1,0 +1,455 @@
+"""Matching of keys against items (PS3.4 C.2.2.2 and K.2.2.1), rule by rule and against a slow, plain oracle."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from dicom_samples import InMemory, query, row, to_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+
+from gateway.dicom import identifier, matching
+from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
+from gateway.dicom.matching import MatchingPlan
+from gateway.dicom.status import RequestRefused
+from projections.worklist import WorklistRow
+
+
+def plan_of(request: Dataset, *, test_items: bool = False) -> MatchingPlan:
+    asked = identifier.read(to_bytes(request), IMPLICIT)
+    return matching.plan(asked, listed_statuses=("SCHEDULED",), test_items=test_items)
+
+
+def found(step: dict[str, Any] | None, item: WorklistRow, **keys: Any) -> bool:
+    return plan_of(query(step, **keys)).matches(item)
+
+
+def refusal(step: dict[str, Any] | None, **keys: Any) -> RequestRefused:
+    with pytest.raises(RequestRefused) as refused:
+        plan_of(query(step, **keys))
+    assert refused.value.status == 0xA900
+    return refused.value
+
+
+# --- universal and unknown
+
+
+@pytest.mark.parametrize("name", ["", "*", "**", "^^^", "*^*"])
+def test_universal_matching_of_names_c_2_2_2_3(name: str) -> None:
+    assert plan_of(query({}, PatientName=name)).criteria == ()
+
+
+@pytest.mark.parametrize("station", ["", "*"])
+def test_universal_matching_of_a_station_c_2_2_2_3(station: str) -> None:
+    assert found({"ScheduledStationAETitle": station}, row(station_ae_titles=("UNIT7",)))
+
+
+@pytest.mark.parametrize("step", [None, {}])
+def test_a_zero_length_sequence_and_an_empty_item_match_all_c_2_2_2_6(step: dict[str, Any] | None) -> None:
+    request = query(step, PatientName="")
+    if step is None:
+        request.ScheduledProcedureStepSequence = []
+    assert plan_of(request).matches(row())
+
+
+def test_an_unknown_value_fails_what_is_not_universal_k_2_2_1_1_1() -> None:
+    assert not found({"ScheduledPerformingPhysicianName": "A*"}, row(performing_physician=None))
+    assert found({"ScheduledPerformingPhysicianName": "*"}, row(performing_physician=None))
+    assert not found({}, row(patient_birth_date=""), PatientBirthDate="19650315")
+
+
+# --- single values and wildcards
+
+
+@pytest.mark.parametrize("padded", ["ACC001", " ACC001", "ACC001 ", "  ACC001  "])
+def test_padding_does_not_count_c_2_2_2_1(padded: str) -> None:
+    assert found({}, row("ACC001"), AccessionNumber=padded)
+
+
+def test_single_values_are_whole_and_case_sensitive_c_2_2_2_1() -> None:
+    assert not found({}, row("ACC001"), AccessionNumber="acc001")
+    assert not found({}, row("ACC001"), AccessionNumber="ACC0")
+
+
+@pytest.mark.parametrize("pattern", ["ACC*", "*001", "ACC00?", "A*0?1", "???001"])
+def test_wildcards_c_2_2_2_4(pattern: str) -> None:
+    assert found({}, row("ACC001"), AccessionNumber=pattern)
+    assert not found({}, row("BCX01"), AccessionNumber=pattern)
+
+
+@pytest.mark.parametrize("literal", ["50%", "A_B", "[AB]", "A.B", "(A)"])
+def test_what_other_languages_make_special_is_plain_c_2_2_2_4(literal: str) -> None:
+    assert found({}, row(study_description=literal), RequestedProcedureDescription=literal)
+    assert not found({}, row(study_description="AxB"), RequestedProcedureDescription=literal)
+
+
+def test_a_question_mark_is_one_character_not_one_byte_c_2_2_2_4() -> None:
+    request = query({}, SpecificCharacterSet="ISO_IR 192", RequestedProcedureDescription="M?ller")
+    assert plan_of(request).matches(row(study_description="Müller"))
+
+
+def test_composed_and_decomposed_text_are_the_same() -> None:
+    request = query({}, SpecificCharacterSet="ISO_IR 192", RequestedProcedureDescription="Mu\u0308ller")
+    assert plan_of(request).matches(row(study_description="M\u00fcller"))
+
+
+def test_several_values_mean_any_of_them_never_everything_c_2_2_2_8() -> None:
+    assert found({"Modality": ["MG", "US"]}, row(modality="US"))
+    assert not found({"Modality": ["MG", "US"]}, row(modality="CT"))
+    assert not found({"Modality": ["", ""]}, row(modality="MG"))
+
+
+def test_an_optional_key_that_we_do_not_hold_is_not_matched_k_2_2_1_1_2() -> None:
+    assert found({}, row(), IssuerOfPatientID="NHS", ReferringPhysicianName="NOBODY", AdmissionID="4")
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("smith^jane", "SMITH^JANE"),
+        ("SMITH^JANE^^^", "SMITH^JANE"),
+        ("SMITH^", "SMITH"),
+        ("smith*", "SMITH^JANE"),
+        ("S?ITH^*", "SMITH"),
+        ("*^JANE", "Smith^Jane"),
+        ("SMITH^JANE", "SMITH ^JANE "),
+        ("MULLER^ZOE", "Müller^Zoë"),
+        ("Müller*", "MULLER^ZOE"),
+        ("LUKASZ*", "Łukasz^Ø"),
+        ("STRASSE", "Straße"),
+        ("O'BRIEN*", "O’Brien^Aoife"),
+        ("山田*", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("yamada^tarou", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("Yamada*=山田*", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("=山田^太郎", "Yamada^Tarou=山田^太郎"),
+        ("SMITH^JANE==", "SMITH^JANE"),
+    ],
+)
+def test_names_fold_case_accents_and_empty_ends_in_any_group_c_2_2_2_1(asked: str, name: str) -> None:
+    request = query({}, SpecificCharacterSet="ISO_IR 192", PatientName=asked)
+    assert plan_of(request).matches(row(patient_name=name))
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("SMITH", "SMITH^JANE"),
+        ("SMITH^JANE", "SMITH^JANE^ANN"),
+        ("SMITH^JAN", "SMITH^JANE"),
+        ("Jones*=山田*", "Yamada^Tarou=山田^太郎"),
+        ("Yamada*=山田*", "Yamada^Tarou"),
+        ("か*", "が^"),
+        ("*^JANE", "JANE"),
+    ],
+)
+def test_other_names_do_not_match(asked: str, name: str) -> None:
+    request = query({}, SpecificCharacterSet="ISO_IR 192", PatientName=asked)
+    assert not plan_of(request).matches(row(patient_name=name))
+
+
+# --- dates and times
+
+
+@pytest.mark.parametrize(
+    ("asked", "matches"),
+    [
+        ("20261123", True),
+        ("20261122", False),
+        ("2026.11.23", True),
+        ("20261123-20261123", True),
+        ("20261101-20261130", True),
+        ("20261123-", True),
+        ("-20261123", True),
+        ("20261124-", False),
+        ("-20261122", False),
+        ("20261130-20261101", False),
+    ],
+)
+def test_date_ranges_include_both_ends_c_2_2_2_5(asked: str, matches: bool) -> None:
+    assert found({"ScheduledProcedureStepStartDate": asked}, row()) is matches
+
+
+@pytest.mark.parametrize(
+    ("asked", "time", "matches"),
+    [
+        ("093000", "093000", True),
+        ("093000.000000", "093000", True),
+        ("09:30:00", "093000", True),
+        ("0930", "093059", True),
+        ("0930", "093100", False),
+        ("09", "095959", True),
+        ("1000-1145", "114559", True),
+        ("1000-1145", "114600", False),
+        ("1000-", "100000", True),
+        ("-1000", "100059", True),
+        ("-095959", "100000", False),
+        ("235960", "235959", True),
+    ],
+)
+def test_times_are_compared_as_times_c_2_2_2_5(asked: str, time: str, matches: bool) -> None:
+    assert found({"ScheduledProcedureStepStartTime": asked}, row(scheduled_time=time)) is matches
+
+
+PERIOD = {"ScheduledProcedureStepStartDate": "20260705-20260707", "ScheduledProcedureStepStartTime": "1000-1800"}
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "matches"),
+    [
+        ("20260706", "220000", True),
+        ("20260706", "030000", True),
+        ("20260705", "095959", False),
+        ("20260705", "100000", True),
+        ("20260707", "180059", True),
+        ("20260707", "180100", False),
+    ],
+)
+def test_a_date_range_and_a_time_range_are_one_period_k_6_1_2_2(date: str, time: str, matches: bool) -> None:
+    assert found(PERIOD, row(scheduled_date=date, scheduled_time=time)) is matches
+
+
+def test_one_date_with_a_time_range_is_that_days_window_k_6_1_2_2() -> None:
+    step = {"ScheduledProcedureStepStartDate": "20260706", "ScheduledProcedureStepStartTime": "1000-"}
+    assert found(step, row(scheduled_date="20260706", scheduled_time="220000"))
+    assert not found(step, row(scheduled_date="20260706", scheduled_time="090000"))
+    assert not found(step, row(scheduled_date="20260707", scheduled_time="220000"))
+
+
+def test_a_period_with_open_ends_k_6_1_2_2() -> None:
+    step = {"ScheduledProcedureStepStartDate": "20260705-", "ScheduledProcedureStepStartTime": "1000-1800"}
+    assert found(step, row(scheduled_date="20260801", scheduled_time="230000"))
+    assert not found(step, row(scheduled_date="20260705", scheduled_time="093000"))
+
+
+@pytest.mark.parametrize("date", ["20260230", "today", "2026-11-23", "-", "*", "2026112", "20261123-20261199"])
+def test_a_date_that_cannot_be_read_is_refused_never_universal(date: str) -> None:
+    refused = refusal({"ScheduledProcedureStepStartDate": date})
+    assert refused.tags == (0x00400002,)
+    assert date not in refused.comment
+
+
+@pytest.mark.parametrize("time", ["2400", "1", "10:", "*", "1000-2560", "noon"])
+def test_a_time_that_cannot_be_read_is_refused_never_universal(time: str) -> None:
+    assert refusal({"ScheduledProcedureStepStartTime": time}).tags == (0x00400003,)
+
+
+def test_an_item_whose_own_date_cannot_be_read_matches_no_date() -> None:
+    assert not found({"ScheduledProcedureStepStartDate": "-20261231"}, row(scheduled_date="soon"))
+    assert not found(PERIOD, row(scheduled_date="20260706", scheduled_time=""))
+
+
+# --- UIDs, stations, statuses
+
+
+def test_a_list_of_uid_matches_any_of_them_c_2_2_2_2() -> None:
+    assert found({}, row(study_instance_uid="1.2.4"), StudyInstanceUID=["1.2.3", "1.2.4"])
+    assert not found({}, row(study_instance_uid="1.2.5"), StudyInstanceUID=["1.2.3", "1.2.4"])
+
+
+def test_a_wildcard_is_no_uid_c_2_2_2_4() -> None:
+    request = query({}, AccessionNumber="")
+    request.add_new(0x0020000D, "LO", "1.2.*")
+    with pytest.raises(RequestRefused):
+        plan_of(request)
+
+
+def test_any_of_an_items_stations_matches_table_k_6_1() -> None:
+    item = row(station_ae_titles=("MAMMO1", "MAMMO2"))
+    assert found({"ScheduledStationAETitle": "MAMMO2"}, item)
+    assert not found({"ScheduledStationAETitle": "MAMMO3"}, item)
+
+
+def test_an_item_without_a_station_matches_every_station() -> None:
+    assert found({"ScheduledStationAETitle": "ANYONE"}, row(station_ae_titles=()))
+
+
+def test_only_listed_statuses_are_read_unless_the_query_asks_by_status() -> None:
+    assert plan_of(query({})).wanted.statuses == ("SCHEDULED",)
+    asked = plan_of(query({"ScheduledProcedureStepStatus": "COMPLETED"}))
+    assert asked.wanted.statuses == ("COMPLETED",)
+    assert asked.matches(row(status="COMPLETED"))
+    assert not asked.matches(row(status="SCHEDULED"))
+
+
+@pytest.mark.parametrize("word", ["IN PROGRESS", "IN_PROGRESS", "STARTED"])
+def test_words_for_a_step_in_progress(word: str) -> None:
+    assert plan_of(query({"ScheduledProcedureStepStatus": word})).matches(row(status="IN PROGRESS"))
+
+
+def test_test_items_are_read_only_for_those_who_may_see_them() -> None:
+    assert plan_of(query({})).wanted.is_test is False
+    assert plan_of(query({}), test_items=True).wanted.is_test is None
+
+
+# --- identifiers
+
+
+def test_a_second_item_in_a_key_sequence_is_refused_c_2_2_2_6() -> None:
+    request = query({"Modality": "MG"})
+    request.ScheduledProcedureStepSequence.append(Dataset())
+    with pytest.raises(RequestRefused) as refused:
+        plan_of(request)
+    assert refused.value.tags == (0x00400100,)
+
+
+def test_an_identifier_without_any_key_of_the_model_is_refused() -> None:
+    request = Dataset()
+    request.QueryRetrieveLevel = "WORKLIST"
+    with pytest.raises(RequestRefused):
+        plan_of(request)
+
+
+def test_a_key_outside_its_character_set_is_refused() -> None:
+    data = bytes.fromhex("10001000060000004dfc6c6c6572")
+    with pytest.raises(RequestRefused) as refused:
+        identifier.read(data, IMPLICIT)
+    assert refused.value.tags == (0x00100010,)
+
+
+def test_each_criterion_names_its_keys_and_its_clause() -> None:
+    for criterion in plan_of(query({**PERIOD, "Modality": "MG"}, PatientName="A*")).criteria:
+        assert criterion.tags
+        assert criterion.clause.startswith("PS3.4")
+
+
+# --- against the oracle
+
+FAMILIES = ["SMITH", "Smith", "SMYTHE", "MÜLLER", "MULLER", "O'BRIEN"]
+GIVEN = ["", "JANE", "Jane", "ZOË", "ZOE"]
+NAMES = st.builds(lambda f, g: f"{f}^{g}".rstrip("^"), st.sampled_from(FAMILIES), st.sampled_from(GIVEN))
+DAYS = [f"202607{day:02}" for day in range(4, 9)]
+TIMES = ["000000", "095959", "100000", "100030", "115959", "180000", "235959"]
+ITEMS = st.builds(
+    row,
+    st.sampled_from(["ACC001", "ACC002", "ACC010"]),
+    patient_id=st.sampled_from(["9990000018", "9990000026"]),
+    patient_name=NAMES,
+    scheduled_date=st.sampled_from(DAYS),
+    scheduled_time=st.sampled_from(TIMES),
+    modality=st.sampled_from(["MG", "US"]),
+    station_ae_titles=st.sampled_from([(), ("MAMMO1",), ("MAMMO1", "MAMMO2")]),
+)
+
+
+def mutated(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """A value as people type it: whole, cut short with a star, one character unknown, or padded."""
+    ways = (
+        lambda text: text,
+        lambda text: text[:3] + "*",
+        lambda text: "*" + text[-2:],
+        lambda text: text[:1] + "?" + text[2:],
+        lambda text: text + " ",
+        lambda _: "*",
+        lambda _: "",
+    )
+    return st.builds(lambda text, way: way(text), values, st.sampled_from(ways))
+
+
+def ranged(values: Sequence[str]) -> st.SearchStrategy[str]:
+    end = st.sampled_from(values)
+    whole = st.builds("{}-{}".format, end, end)
+    return st.one_of(st.just(""), end, end.map(lambda e: f"{e}-"), end.map(lambda e: f"-{e}"), whole)
+
+
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "AccessionNumber": mutated(st.sampled_from(["ACC001", "ACC002"])),
+        "PatientID": mutated(st.just("9990000018")),
+        "PatientName": mutated(NAMES),
+        "Modality": st.sampled_from(["MG", "US", "MG\\US", "", "M?"]),
+        "ScheduledStationAETitle": st.sampled_from(["MAMMO1", "MAMMO2", "MAMMO9", "", "*"]),
+        "ScheduledProcedureStepStartDate": ranged(DAYS),
+        "ScheduledProcedureStepStartTime": ranged(["10", "1000", "115959", "1800", "100000.5"]),
+    },
+)
+IN_STEP = ("Modality", "ScheduledStationAETitle", "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime")
+
+
+def wild(pattern: str, text: str) -> bool:
+    """Character by character, as PS3.4 C.2.2.2.4 says it."""
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return any(wild(pattern[1:], text[start:]) for start in range(len(text) + 1))
+    return bool(text) and pattern[0] in ("?", text[0]) and wild(pattern[1:], text[1:])
+
+
+def plain(name: str) -> str:
+    letters = unicodedata.normalize("NFD", name.strip()).lower()
+    return "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
+
+
+def name_fits(asked: str, name: str) -> bool:
+    asked, name = plain(asked).rstrip("^"), plain(name)
+    return any(wild(asked, name + "^" * empty) for empty in range(2))
+
+
+def first_of(date: str, time: str) -> datetime:
+    return datetime.strptime(date + (time.replace(".", "") + "000000000000")[:12], "%Y%m%d%H%M%S%f")  # noqa: DTZ007
+
+
+def last_of(date: str, time: str) -> datetime:
+    step = {2: timedelta(hours=1), 4: timedelta(minutes=1), 6: timedelta(seconds=1), 8: timedelta(milliseconds=100)}
+    return first_of(date, time) + step[len(time)] - timedelta(microseconds=1)
+
+
+def ends(asked: str) -> tuple[str, str]:
+    first, dash, last = asked.partition("-")
+    return (first, last) if dash else (asked, asked)
+
+
+def when_fits(dates: str, times: str, item: WorklistRow) -> bool:
+    moment = first_of(item.scheduled_date, item.scheduled_time)
+    (d1, d2), (t1, t2) = ends(dates), ends(times)
+    if "-" in dates and "-" in times:
+        after = not d1 or moment >= first_of(d1, t1 or "00")
+        return after and (not d2 or moment <= last_of(d2, t2 or "23"))
+    day = (not d1 or item.scheduled_date >= d1) and (not d2 or item.scheduled_date <= d2)
+    today = item.scheduled_date
+    return day and (not t1 or moment >= first_of(today, t1)) and (not t2 or moment <= last_of(today, t2))
+
+
+def oracle(asked: dict[str, str], item: WorklistRow) -> bool:
+    def text(keyword: str, *values: str) -> bool:
+        patterns = [part.strip() for part in asked.get(keyword, "").split("\\")]
+        return patterns == [""] or any(wild(pattern, value) for pattern in patterns for value in values)
+
+    name = asked.get("PatientName", "")
+    return (
+        text("AccessionNumber", item.accession_number)
+        and text("PatientID", item.patient_id)
+        and text("Modality", item.modality)
+        and (not item.station_ae_titles or text("ScheduledStationAETitle", *item.station_ae_titles))
+        and (not name.strip() or name_fits(name, item.patient_name))
+        and when_fits(
+            asked.get("ScheduledProcedureStepStartDate", ""), asked.get("ScheduledProcedureStepStartTime", ""), item
+        )
+    )
+
+
+@settings(max_examples=400)
+@given(asked=QUERIES, item=ITEMS)
+def test_matching_agrees_with_a_slow_and_plain_oracle(asked: dict[str, str], item: WorklistRow) -> None:
+    step = {keyword: value for keyword, value in asked.items() if keyword in IN_STEP}
+    keys = {keyword: value for keyword, value in asked.items() if keyword not in IN_STEP}
+    plan = plan_of(query(step, SpecificCharacterSet="ISO_IR 192", **keys))
+    assert plan.matches(item) is oracle(asked, item)
+
+
+@settings(max_examples=400)
+@given(asked=QUERIES, items=st.lists(ITEMS, max_size=6))
+def test_the_coarse_filter_keeps_every_match(asked: dict[str, str], items: list[WorklistRow]) -> None:
+    step = {keyword: value for keyword, value in asked.items() if keyword in IN_STEP}
+    keys = {keyword: value for keyword, value in asked.items() if keyword not in IN_STEP}
+    plan = plan_of(query(step, SpecificCharacterSet="ISO_IR 192", **keys))
+    kept = InMemory(items).find_items(plan.wanted)
+    assert [item for item in kept if plan.matches(item)] == [item for item in items if plan.matches(item)]

@@ -1,0 +1,197 @@
+"""The responder as an engine sees it: every request gets an answer, and no log line names a patient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dicom_samples import SYNTAXES, InMemory, changed, created, from_bytes, query, row, samples, to_bytes
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
+from gateway.dicom.find import FindResponse
+from gateway.dicom.keys import ROOT
+from gateway.dicom.mpps import SOP_CLASS
+from gateway.dicom.responder import Caller, Responder
+from gateway.errors import StoreUnusable
+
+CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
+UID = "1.2.3.4.5"
+
+
+def ask(
+    responder: Responder, data: bytes | None, *, caller: Caller = CALLER, syntax: str = IMPLICIT
+) -> list[FindResponse]:
+    return list(responder.find(caller, data, syntax, lambda: False))
+
+
+def numbers(responses: list[FindResponse]) -> list[str]:
+    return [from_bytes(r.identifier).AccessionNumber for r in responses if r.identifier is not None]
+
+
+def test_a_query_is_answered_in_order_and_ends_in_success(responder: Responder) -> None:
+    responses = ask(responder, to_bytes(query({"Modality": "MG"}, AccessionNumber="")))
+    assert numbers(responses) == ["ACC000", "ACC001", "ACC002"]
+    assert responses[-1] == FindResponse(0x0000)
+
+
+def test_nothing_found_is_success_without_identifier(responder: Responder) -> None:
+    assert ask(responder, to_bytes(query({"Modality": "CT"}))) == [FindResponse(0x0000)]
+
+
+@pytest.mark.parametrize("data", [None, b"", b"\x10\x00\x20\x00\x04\0\0\0ab", b"garbage, no data set"])
+def test_an_identifier_that_is_none_is_refused_and_matches_nothing(responder: Responder, data: bytes | None) -> None:
+    (response,) = ask(responder, data)
+    assert response.status == 0xA900
+    assert response.error_comment
+
+
+def test_a_refusal_names_the_offending_element(responder: Responder) -> None:
+    (response,) = ask(responder, to_bytes(query({"ScheduledProcedureStepStartDate": "20260230"})))
+    assert (response.status, response.offending_elements) == (0xA900, (0x00400002,))
+    assert response.error_comment == "(0040,0002) is no date and no range of them"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(data=st.binary(max_size=120))
+@example(data=bytes.fromhex("4141414100000000"))
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_any_bytes_get_a_documented_status_and_never_match_everything(
+    responder: Responder, syntax: str, data: bytes
+) -> None:
+    responses = ask(responder, data, syntax=syntax)
+    assert responses[-1].status in (0x0000, 0xA900)
+    assert all(len(response.error_comment) <= 64 for response in responses)
+    if len(responses) > 1:  # only when it really asks for something of the worklist
+        assert any(element.tag in ROOT for element in from_bytes(data, syntax))
+
+
+def test_test_items_are_shown_only_to_test_callers_beside_the_real_ones() -> None:
+    responder = Responder(InMemory([row("REAL"), row("TEST", is_test=True)]))
+    data = to_bytes(query({}, AccessionNumber=""))
+    assert numbers(ask(responder, data)) == ["REAL"]
+    rehearsal = Caller("REHEARSAL", "ORTHANC_MWL", "192.0.2.7", 50000)
+    assert numbers(ask(responder, data, caller=rehearsal)) == ["REAL", "TEST"]
+
+
+def test_listed_statuses_are_a_setting() -> None:
+    items = InMemory([row("A"), row("B", status="IN PROGRESS"), row("C", status="COMPLETED")])
+    data = to_bytes(query({}, AccessionNumber=""))
+    assert numbers(ask(Responder(items), data)) == ["A"]
+    assert numbers(ask(Responder(items, listed_statuses=("SCHEDULED", "IN PROGRESS")), data)) == ["A", "B"]
+
+
+def test_an_item_without_study_instance_uid_is_left_out_and_logged() -> None:
+    responder = Responder(InMemory([row("A", study_instance_uid=None), row("B")]))
+    with capture_logs() as logs:
+        assert numbers(ask(responder, to_bytes(query({}, AccessionNumber="")))) == ["B"]
+    assert {"event": "items_incomplete", "log_level": "warning", "accession_numbers": ["A"]} in logs
+
+
+class Broken(InMemory):
+    def find_items(self, wanted: Any) -> Any:
+        raise RuntimeError("SMITH^JANE 9990000034")
+
+    def start_step(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnusable("the database is full")
+
+
+def test_a_failure_of_ours_is_0xc000_and_its_text_stays_out_of_the_log() -> None:
+    with capture_logs() as logs:
+        (response,) = ask(Responder(Broken()), to_bytes(query({}, AccessionNumber="")))
+    assert response.status == 0xC000
+    (failure,) = [line for line in logs if line["event"] == "request_failed"]
+    assert (failure["phase"], failure["error"]) == ("query", "RuntimeError")
+    assert "SMITH" not in str(logs)
+
+
+def test_a_failure_of_ours_is_0110_without_error_id_so_that_the_unit_tries_again() -> None:
+    with capture_logs() as logs:
+        response = Responder(Broken()).n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    assert (response.status, response.error_id) == (0x0110, None)
+    assert [line["code"] for line in logs if line["event"] == "request_failed"] == ["store_unusable"]
+
+
+# --- MPPS
+
+
+def test_the_life_of_a_step(responder: Responder, application: InMemory) -> None:
+    assert responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT).status == 0x0000
+    assert responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed(None)), IMPLICIT).status == 0x0000
+    assert responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT).status == 0x0000
+    assert {r.accession_number: r.status for r in application.rows}["ACC001"] == "COMPLETED"
+    assert application.callers == ["MAMMO1"]
+
+
+def test_a_create_again_is_0111_and_changes_nothing(responder: Responder, application: InMemory) -> None:
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    before = dict(application.reports)
+    response = responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created(PatientID="1")), IMPLICIT)
+    assert (response.status, response.sop_instance_uid) == (0x0111, UID)
+    assert application.reports == before
+
+
+def test_an_n_set_without_a_create_is_0112(responder: Responder) -> None:
+    assert responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT).status == 0x0112
+
+
+@pytest.mark.parametrize("again", ["COMPLETED", "DISCONTINUED", "IN PROGRESS", None])
+def test_a_final_step_may_no_longer_be_updated_table_f_7_2_2(responder: Responder, again: str | None) -> None:
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT)
+    response = responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed(again)), IMPLICIT)
+    assert (response.status, response.error_id) == (0x0110, 0xA710)
+    assert response.error_comment == "Performed Procedure Step Object may no longer be updated"
+
+
+def test_an_instance_is_assigned_when_the_create_names_none_ps3_7_10_1_5_1_4(responder: Responder) -> None:
+    response = responder.n_create(CALLER, SOP_CLASS, None, to_bytes(created()), IMPLICIT)
+    assert response.status == 0x0000
+    assert response.sop_instance_uid.startswith("2.25.")
+
+
+def test_another_sop_class_is_0122(responder: Responder) -> None:
+    assert responder.n_create(CALLER, "1.2.3", UID, to_bytes(created()), IMPLICIT).status == 0x0122
+
+
+def test_a_uid_that_is_none_is_0117(responder: Responder) -> None:
+    assert responder.n_set(CALLER, SOP_CLASS, "abc", to_bytes(changed()), IMPLICIT).status == 0x0117
+
+
+def test_an_undecodable_attribute_list_is_0110_with_a_comment(responder: Responder) -> None:
+    response = responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created())[:-3], IMPLICIT)
+    assert (response.status, response.error_id) == (0x0110, None)
+    assert response.error_comment.startswith("attribute list: ")
+
+
+def test_an_operation_that_the_class_does_not_have_is_0211(responder: Responder) -> None:
+    assert responder.unrecognised(CALLER, "N-GET", UID).status == 0x0211
+
+
+# --- the log
+
+
+def test_no_log_line_names_a_patient(responder: Responder) -> None:
+    identifying = [
+        value for item in samples() for value in (item.patient_name, item.patient_id, item.patient_birth_date)
+    ]
+    with capture_logs() as logs:
+        responder.echo(CALLER)
+        ask(responder, to_bytes(query({"Modality": "MG"}, PatientName="SMITH^JANE", PatientID="9990000034")))
+        ask(responder, to_bytes(query({"ScheduledProcedureStepStartDate": "19650315x"})))
+        responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created(PerformedProcedureStepStartTime="x")), IMPLICIT)
+        responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+        responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed("NONSENSE", PatientName="SMITH^JANE")), IMPLICIT)
+    assert {"query_answered", "step_started", "step_odd", "step_refused"} <= {line["event"] for line in logs}
+    for value in identifying:
+        assert value not in str(logs)
+
+
+def test_a_query_is_logged_with_its_keywords_and_the_number_of_answers(responder: Responder) -> None:
+    with capture_logs() as logs:
+        ask(responder, to_bytes(query({"Modality": "MG"}, PatientName="SMITH*", PatientID="")))
+    (line,) = [line for line in logs if line["event"] == "query_answered"]
+    assert (line["calling_ae"], line["address"], line["answers"]) == ("MAMMO1", "192.0.2.7", 2)
+    assert line["keys"] == ["PatientName", "Modality"]
