@@ -19,6 +19,7 @@ from gateway.errors import Contention, OutcomeUnknown, StoreUnusable
 
 APPLICATION_ID = 0x574C4757  # "WLGW", in the file's header: whose database this is
 _FULL = 2
+_PRIMARY = 0xFF  # the part of an extended error code that says what it is
 _BUSY_SECONDS = 30.0
 _IDLE_READERS = 8
 
@@ -121,7 +122,8 @@ class Writer:
             cursor.close()
 
     def _translated(self, error: sqlite3.OperationalError) -> Contention | OutcomeUnknown:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # not set on what the module itself raises
+        if code & _PRIMARY in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Contention(
                 "the database was held by another process", remedy="ask again; look for a long-running sqlite3 prompt"
             )
