@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeVar
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     InvalidHandshake,
+    InvalidMessage,
     InvalidProxy,
     InvalidProxyStatus,
     InvalidStatus,
@@ -185,7 +186,7 @@ class _Attempt:
     async def through(self, proxy: str, arguments: dict[str, object]) -> ClientConnection:
         where = parse_proxy(proxy)
         self._where += f" by proxy {where.host}:{where.port}"
-        arguments |= {"proxy": proxy, "create_connection": _announcing(self._tls_is_done)}
+        arguments |= {"proxy": proxy}
         limits = self._options.timeouts
         return await self._upgrade(Phase.PROXY, arguments, limits.dns + limits.tcp + limits.proxy)
 
@@ -197,7 +198,7 @@ class _Attempt:
         try:
             async with asyncio.timeout(seconds):
                 return await work
-        except OSError as error:  # TimeoutError and socket.gaierror are OSErrors
+        except (OSError, UnicodeError) as error:  # TimeoutError and socket.gaierror are OSErrors
             raise self._failed(error) from error
 
     async def _reach(self, addresses: list[_Resolved]) -> socket.socket:
@@ -220,6 +221,7 @@ class _Attempt:
         limits = self._options.timeouts
         if self._target.secure:
             arguments |= {"ssl": self._options.tls or _system_tls(), "ssl_handshake_timeout": limits.tls}
+            arguments |= {"create_connection": _announcing(self._tls_is_done)}
         total = extra + limits.upgrade + (limits.tls if self._target.secure else 0.0)
         opening = _Connect(self._address, compression=None, open_timeout=total, logger=WIRE, **arguments)  # type: ignore[arg-type]
         try:
@@ -235,22 +237,22 @@ class _Attempt:
                 return self._refused(Phase.UPGRADE, error.response)
             case ProxyError():
                 return self._error(Phase.PROXY, "the proxy did not answer as a proxy", "proxy_failed", _PROXY_HELP)
-            case socket.gaierror():
+            case socket.gaierror() | UnicodeError():
                 return self._error(Phase.DNS, "the name cannot be resolved", "name_not_found", _ADDRESS_HELP)
             case ssl.SSLError() | ConnectionAbortedError() if self._target.secure and self._phase != Phase.UPGRADE:
                 reason = getattr(error, "verify_message", "") or "the handshake failed"
                 return self._error(Phase.TLS, f"TLS failed: {reason}", "tls_failed", _TLS_HELP)
+            case InvalidMessage(__cause__=EOFError() | OSError()):
+                return self._error(Phase.UPGRADE, "the connection was cut", "connection_lost", _help(Phase.UPGRADE))
             case InvalidHandshake():
-                meaning = explain_status(400)
-                return self._error(
-                    Phase.UPGRADE, "the answer is no websocket handshake", "bad_handshake", meaning.remedy
-                )
+                what = "the answer is no websocket handshake"
+                return self._error(Phase.UPGRADE, what, "bad_handshake", _help(Phase.UPGRADE))
             case TimeoutError():
                 return self._error(self._phase, "timed out", "timeout", _help(self._phase))
             case ConnectionRefusedError():
                 return self._error(Phase.TCP, "the connection was refused", "refused", _TCP_HELP)
-        phase = Phase.UPGRADE if self._phase == Phase.TLS and not self._target.secure else self._phase
-        return self._error(phase, f"the connection failed ({type(error).__name__})", "connection_lost", _help(phase))
+        what = f"the connection failed ({type(error).__name__})"
+        return self._error(self._phase, what, "connection_lost", _help(self._phase))
 
     def _error(self, phase: Phase, message: str, code: str, remedy: str) -> DialError:
         return DialError(message, phase=phase, code=code, address=self._where, remedy=remedy)

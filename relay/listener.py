@@ -25,7 +25,7 @@ from relay.connection_string import HybridConnection
 from relay.dial import DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
-from relay.protocol import ControlChannel, RenewToken, Response, explain_close, tracking_id
+from relay.protocol import MAX_CONTROL_MESSAGE, ControlChannel, RenewToken, Response, explain_close, tracking_id
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
 
@@ -231,7 +231,7 @@ class Listener:
             self.connection.listen_address(),
             self.options.dial,
             headers={TOKEN_HEADER: token.value},
-            max_size=self.options.max_message_size,
+            max_size=MAX_CONTROL_MESSAGE,
             ping_interval=self.options.ping_interval,
             ping_timeout=self.options.ping_timeout,
         )

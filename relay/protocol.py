@@ -25,6 +25,9 @@ from relay.errors import ControlMessageError, Phase, RendezvousError
 MAX_CONTROL_BODY: Final = 64 * 1024
 """Largest HTTP body, in bytes, that travels on the control channel (protocol guide, *request*)."""
 
+MAX_CONTROL_MESSAGE: Final = 1024 * 1024
+"""Largest frame, in bytes, taken from a control channel: far above what the guide allows, far below what hurts."""
+
 ACCEPT_WINDOW: Final = 30.0
 """Seconds within which a listener must dial the address of an accept."""
 
@@ -228,7 +231,7 @@ def _headers(body: dict[str, Any], key: str) -> dict[str, str]:
 
 def _remote(body: dict[str, Any]) -> RemoteEndpoint | None:
     value = body.get("remoteEndpoint")
-    if not isinstance(value, dict) or not isinstance(value.get("address"), str):
+    if not isinstance(value, dict) or not isinstance(value.get("address"), str) or not value["address"]:
         return None
     port = value.get("port")
     return RemoteEndpoint(value["address"], port if isinstance(port, int) else None)
@@ -436,5 +439,5 @@ def clock_skew(date: str | None, now: datetime | None = None) -> float | None:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a ``Retry-After`` header, capped at an hour; the HTTP-date form is rare and not worth a wait."""
-    return min(float(value), 3600.0) if value and re.fullmatch(r"\d{1,9}", value.strip()) else None
+    """Seconds of a ``Retry-After`` header, capped at five minutes; the HTTP-date form is rare and not worth a wait."""
+    return min(float(value), 300.0) if value and re.fullmatch(r"\d{1,9}", value.strip()) else None

@@ -244,7 +244,7 @@ class RendezvousDesk:
         try:
             return await self._handle(message)
         except Exception as error:  # noqa: BLE001 - the frame gets its reply; the exception's text may hold what the frame carried
-            LOG.error("handler_failed", extra=_raised(error))  # noqa: TRY400 - for the same reason
+            LOG.error("handler_failed", extra=_raised(error))
             return self._options.failure_reply
 
     async def _meet(self, address: str, subprotocol: str | None = None) -> ClientConnection:
@@ -302,7 +302,7 @@ class RendezvousDesk:
         try:
             return await self._options.handle_request(self._request(call))
         except Exception as error:  # noqa: BLE001 - answered all the same, see _reply_to
-            LOG.error("request_handler_failed", extra=_raised(error))  # noqa: TRY400 - see _reply_to
+            LOG.error("request_handler_failed", extra=_raised(error))
             return RelayedReply(500, self._options.failure_reply.encode())
 
     def _request(self, call: HttpRequest) -> RelayedRequest:

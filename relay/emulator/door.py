@@ -26,9 +26,10 @@ _UPGRADE: Final = re.compile(rb"^upgrade:[ \t]*websocket[ \t]*\r?$", re.IGNORECA
 class Door(ServerConnection):
     """A connection that has not said yet what it is."""
 
-    def __init__(self, *arguments: Any, http: HttpServer, **named: Any) -> None:  # noqa: ANN401 - passed through
+    def __init__(self, *arguments: Any, http: HttpServer, waiting: set[Door], **named: Any) -> None:  # noqa: ANN401 - passed through
         super().__init__(*arguments, **named)
         self._http = http
+        self._waiting = waiting
         self._head: bytearray | None = bytearray()
         self._pending: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -38,7 +39,8 @@ class Door(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the head."""
         self._pending = cast(asyncio.Transport, transport)
-        self._patience = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self._pending.abort)
+        self._waiting.add(self)
+        self._patience = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self.turn_away)
 
     def data_received(self, data: bytes) -> None:
         """Collect the head; afterwards all is the library's business."""
@@ -49,8 +51,8 @@ class Door(ServerConnection):
         end = self._head.find(b"\r\n\r\n")
         if end >= 0:
             self._decide(bytes(self._head), bytes(self._head[:end]))
-        elif len(self._head) > MAX_HEAD and self._pending is not None:
-            self._pending.abort()
+        elif len(self._head) > MAX_HEAD:
+            self.turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody to tell while the head is not there."""
@@ -72,12 +74,18 @@ class Door(ServerConnection):
             super().data_received(received)
         else:
             loop = asyncio.get_running_loop()
-            streams = asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), self._http, loop=loop)
+            streams = asyncio.StreamReaderProtocol(asyncio.StreamReader(MAX_HEAD, loop), self._http, loop=loop)
             transport.set_protocol(streams)
             streams.connection_made(transport)
             streams.data_received(received)
 
+    def turn_away(self) -> None:
+        """Cut a connection that has not said what it wants."""
+        if self._pending is not None:
+            self._pending.abort()
+
     def _stop_waiting(self) -> None:
+        self._waiting.discard(self)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

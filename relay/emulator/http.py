@@ -106,7 +106,7 @@ class HttpFront:
         self._tasks.add(task)
         try:
             await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, asyncio.CancelledError):
             writer.transport.abort()  # gone, or no HTTP: nobody to answer
         finally:
             self._tasks.discard(task)

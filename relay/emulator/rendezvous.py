@@ -18,6 +18,7 @@ class Meeting:
         self.id = new_id()
         self.listener: asyncio.Future[Door] = asyncio.get_running_loop().create_future()
         self.rejected: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._conversing = False
         self._over = asyncio.Event()
 
     async def listener_came(self, door: Door) -> None:
@@ -29,9 +30,15 @@ class Meeting:
 
     async def converse(self, sender: Door) -> None:
         """Serve the sender's end: carry frames both ways until one side closes."""
+        self._conversing = True
         try:
             await join(sender, self.listener.result())
         finally:
+            self.end()
+
+    def sender_gone(self) -> None:
+        """The sender's connection is lost: over, unless the conversation itself is just noticing that."""
+        if not self._conversing:
             self.end()
 
     def end(self) -> None:

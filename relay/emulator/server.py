@@ -117,6 +117,7 @@ class Emulator:
             self._answer_http, secure=self.options.tls is not None, max_body=self.options.max_message_size
         )
         self._changed = asyncio.Event()
+        self._waiting: set[Door] = set()
         self._server: Server | None = None
 
     # life
@@ -135,7 +136,7 @@ class Emulator:
             compression=None,
             process_request=self._process_request,
             select_subprotocol=_select_subprotocol,
-            create_connection=partial(Door, http=self._http.serve),  # type: ignore[arg-type]
+            create_connection=partial(Door, http=self._http.serve, waiting=self._waiting),  # type: ignore[arg-type]
             open_timeout=self.options.accept_window + 10,
             ping_interval=None,
             close_timeout=3,
@@ -150,6 +151,8 @@ class Emulator:
         if server is None:
             return
         server.close(code=1001, reason="The relay is going away.")
+        for door in list(self._waiting):
+            door.turn_away()
         for meeting in list(self._meetings.values()):
             meeting.end()
         await self._http.close()
@@ -428,7 +431,7 @@ def _same(offered: list[str], chosen: Subprotocol | None) -> str | None:
 def _end_when_gone(door: Door, meeting: Meeting) -> None:
     """Let the listener go when its sender vanished between the meeting and the first frame."""
     watch = asyncio.ensure_future(door.wait_closed())
-    watch.add_done_callback(lambda _: meeting.end())
+    watch.add_done_callback(lambda _: meeting.sender_gone())
 
 
 def _status(text: str) -> int:

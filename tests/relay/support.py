@@ -1,0 +1,83 @@
+"""What the relay's tests share: a running emulator, a running listener, and waiting for something to become true."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any
+
+from relay import HybridConnection, Limit, Listener, ListenerOptions, ListenerState, Message
+from relay.emulator import Emulator, EmulatorOptions
+
+KEY_NAME = "gateway"
+KEY = "bm90LWEtcmVhbC1rZXk="
+
+
+def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own, for at most half a minute."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*arguments, **named), 30))
+
+    return run
+
+
+@asynccontextmanager
+async def emulator(*paths: str, keys: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Emulator]:
+    """A running emulator with a key that has all rights."""
+    relay = Emulator(
+        hybrid_connections=paths or ["actions"], keys=keys or {KEY_NAME: KEY}, options=EmulatorOptions(**options)
+    )
+    async with relay:
+        yield relay
+
+
+async def echo(message: Message) -> str:
+    """Give a frame back as text."""
+    return message.data if isinstance(message.data, str) else f"{len(message.data)} bytes"
+
+
+@asynccontextmanager
+async def listening(
+    connection: HybridConnection, handle: Callable[[Message], Awaitable[str]] = echo, **options: Any
+) -> AsyncIterator[Listener]:
+    """A listener that hears, until the block ends."""
+    listener = Listener(connection, handle, options=ListenerOptions(**options))
+    running = asyncio.create_task(listener.run())
+    try:
+        await until(lambda: listener.state == ListenerState.HEARING)
+        yield listener
+    finally:
+        await listener.stop(1)
+        await running
+
+
+@asynccontextmanager
+async def running(listener: Listener) -> AsyncIterator[Listener]:
+    """A listener that runs, whether it hears or not."""
+    task = asyncio.create_task(listener.run())
+    try:
+        yield listener
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Return as soon as the condition holds."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def scaled(limits: tuple[Limit, ...], factor: float) -> tuple[Limit, ...]:
+    """The same numbers of dials in less time."""
+    return tuple(Limit(limit.dials, limit.seconds * factor) for limit in limits)
+
+
+def most_in_any(times: list[float], seconds: float) -> int:
+    """The largest number of these moments that fall into one window."""
+    return max((sum(1 for other in times if 0 <= other - start < seconds) for start in times), default=0)

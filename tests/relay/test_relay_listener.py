@@ -1,0 +1,574 @@
+"""The listener against the emulator, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from relay import (
+    ConfigurationError,
+    DialOptions,
+    HybridConnection,
+    Listener,
+    ListenerOptions,
+    ListenerState,
+    ListenerStatus,
+    Message,
+    Namespace,
+    PhaseTimeouts,
+    RelayError,
+    Sender,
+    SharedAccessKey,
+    SharedAccessSignature,
+    Token,
+)
+from relay.emulator import AccessKey, Right
+from tests.relay.support import (
+    KEY_NAME,
+    asynchronous,
+    echo,
+    emulator,
+    listening,
+    most_in_any,
+    running,
+    scaled,
+    until,
+)
+
+LIMITS = ListenerOptions().dial_limits
+
+
+@asynchronous
+async def test_a_frame_is_heard_and_answered() -> None:
+    heard: list[Message] = []
+
+    async def handle(message: Message) -> str:
+        heard.append(message)
+        return f"got {message.data!r}"
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, handle) as listener:
+            assert await Sender(connection).send("grüß dich") == "got 'grüß dich'"
+            await until(lambda: listener.status().rendezvous_served == 1)
+    assert heard[0].received_at.tzinfo is UTC
+    assert heard[0].remote.startswith("127.0.0.1:")
+    assert (heard[0].path, heard[0].query) == ("", "")
+
+
+@asynchronous
+async def test_the_senders_own_path_and_query_reach_the_handler() -> None:
+    heard: list[Message] = []
+
+    async def handle(message: Message) -> str:
+        heard.append(message)
+        return ""
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, handle):
+            websocket = await _dial(connection, connection.connect_address("site/3", "urgent=yes"))
+            await websocket.send("x")
+            await websocket.recv()
+            await websocket.close()
+    assert (heard[0].path, heard[0].query) == ("/site/3", "urgent=yes")
+
+
+@asynchronous
+async def test_several_frames_on_one_rendezvous_are_each_answered_text_and_binary() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection), await Sender(connection).open() as websocket:
+            answers = []
+            for frame in ("one", b"\x00\x01", "three"):
+                await websocket.send(frame)
+                answers.append(await websocket.recv())
+    assert answers == ["one", "2 bytes", "three"]
+
+
+@asynchronous
+async def test_frames_up_to_four_mebibytes_are_taken_and_larger_ones_close_with_1009() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            for size in (65_536, 65_537, 4 * 1024 * 1024):
+                assert await Sender(connection).send("x" * size) == "x" * size
+            with pytest.raises(RelayError) as caught:
+                await Sender(connection).send("x" * (4 * 1024 * 1024 + 1))
+            assert caught.value.close_code == 1009
+            assert not caught.value.connection_failed
+            assert await Sender(connection).send("still here") == "still here"
+            await until(lambda: listener.status().rendezvous_failed == 1)
+
+
+@asynchronous
+async def test_silent_senders_block_nobody_and_are_let_go() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, first_message=0.5) as listener:
+            silent = [await Sender(connection).open() for _ in range(10)]
+            loop = asyncio.get_running_loop()
+            before = loop.time()
+            assert await Sender(connection).send("hello") == "hello"
+            assert loop.time() - before < 0.4
+            await asyncio.gather(*(websocket.wait_closed() for websocket in silent))
+            await until(lambda: listener.status().rendezvous_failed == 10)
+            assert listener.state == ListenerState.HEARING
+
+
+@asynchronous
+async def test_a_sender_that_keeps_its_rendezvous_open_after_the_reply_is_let_go() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, next_message=0.1):
+            websocket = await Sender(connection).open()
+            await websocket.send("x")
+            assert await websocket.recv() == "x"
+            await websocket.wait_closed()
+            assert websocket.close_code == 1000
+
+
+@asynchronous
+async def test_senders_that_vanish_disturb_nobody() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            for _ in range(5):
+                websocket = await Sender(connection).open()
+                websocket.transport.abort()
+            assert await Sender(connection).send("hello") == "hello"
+            await until(lambda: listener.status().rendezvous_in_progress == 0)
+            assert listener.state == ListenerState.HEARING
+
+
+@pytest.mark.parametrize("how", ["hangs", "refuses"])
+@asynchronous
+async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as black_hole:  # takes connections and says nothing
+        dead = black_hole.getsockname()[1] if how == "hangs" else 1
+        told = asyncio.Event()
+        async with emulator(accept_window=0.5) as relay:
+
+            def mislead(address: str) -> str:
+                relay.faults.accept_address = None
+                told.set()
+                return address.replace(str(relay.port), str(dead))
+
+            relay.faults.accept_address = mislead
+            connection = relay.hybrid_connection("actions", KEY_NAME)
+            async with listening(connection, accept_dial=0.4) as listener:
+                lost = asyncio.create_task(Sender(connection).send("lost"))
+                await told.wait()
+                assert await Sender(connection).send("hello") == "hello"
+                with pytest.raises(RelayError) as caught:
+                    await lost
+                assert caught.value.status == 504
+                await until(lambda: listener.status().rendezvous_failed == 1)
+                assert listener.state == ListenerState.HEARING
+
+
+@asynchronous
+async def test_an_accept_address_outside_the_relay_is_not_dialled(caplog: pytest.LogCaptureFixture) -> None:
+    async with emulator(accept_window=0.2) as relay:
+        relay.faults.accept_address = lambda _address: "ws://evil.example/$hc/actions?sb-hc-action=accept"
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            with pytest.raises(RelayError):
+                await Sender(connection).send("hello")
+            await until(lambda: listener.status().rendezvous_failed == 1)
+    assert [record.code for record in caplog.records if record.message == "rendezvous_failed"] == ["address_refused"]
+
+
+@asynchronous
+async def test_more_rendezvous_than_places_wait_their_turn() -> None:
+    at_once, most = 0, 0
+
+    async def handle(message: Message) -> str:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        return await echo(message)
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, handle, max_rendezvous=3) as listener:
+            answers = await asyncio.gather(*(Sender(connection).send(str(number)) for number in range(40)))
+            assert answers == [str(number) for number in range(40)]
+            assert most == 3
+            await until(lambda: listener.status().rendezvous_in_progress == 0)
+            assert listener.status().rendezvous_queued == 0
+
+
+@asynchronous
+async def test_accepts_that_waited_too_long_for_a_place_are_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    async with emulator(accept_window=1) as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, max_rendezvous=1, accept_window=0.2, first_message=0.6):
+            silent = await Sender(connection).open()
+            with pytest.raises(RelayError) as caught:
+                await Sender(connection).send("too late")
+            assert caught.value.status == 504
+            await silent.close()
+    assert "no_place" in [getattr(record, "code", "") for record in caplog.records]
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_a_thousand_accepts_in_a_burst_are_all_answered() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            answers = await asyncio.gather(*(Sender(connection).send(str(number)) for number in range(1000)))
+            assert answers == [str(number) for number in range(1000)]
+            assert listener.status().rendezvous_failed == 0
+
+
+@asynchronous
+async def test_a_raising_handler_still_answers_and_its_words_stay_out_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def handle(message: Message) -> str:
+        raise ValueError(f"cannot read {message.data!r}")
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, handle, failure_reply="sorry"):
+            assert await Sender(connection).send("SMITH^JANE") == "sorry"
+    record = next(record for record in caplog.records if record.message == "handler_failed")
+    assert (record.phase, record.error) == ("handle", "ValueError")
+    assert "SMITH" not in caplog.text
+
+
+@asynchronous
+async def test_garbage_on_the_control_channel_is_logged_once_and_survived(caplog: pytest.LogCaptureFixture) -> None:
+    garbage = [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"accept": 7}',
+        '{"accept": {"address": 1}}',
+        "SMITH^JANE",
+        b"\x00\xff",
+        "x" * 99_999,
+    ]
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            for frame in garbage * 3:
+                await relay.faults.say(frame)
+            assert await Sender(connection).send("hello") == "hello"
+            assert listener.status().reconnects == 0
+    assert [record.message for record in caplog.records].count("control_message_unreadable") == 1
+    assert "SMITH" not in str([vars(record) for record in caplog.records])
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 4000])
+@asynchronous
+async def test_whatever_the_close_code_the_listener_is_back_at_once(code: int) -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            await relay.faults.drop_listeners(code, "TrackingId:12345678-abcd_G7")
+            await until(lambda: relay.log.count("listen", 101) == 2, 2)
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert await Sender(connection).send("hello") == "hello"
+            status = listener.status()
+            assert status.reconnects == 1
+            assert "12345678-abcd_G7" in (status.last_error or "")
+            assert "control:" in (status.last_error or "")
+    assert max(relay.log.outages("actions")) < 1.5
+
+
+@asynchronous
+async def test_a_connection_that_is_reset_is_dialled_again_within_a_second() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection):
+            relay.faults.cut_listeners()
+            await until(lambda: relay.log.count("listen", 101) == 2, 2)
+    assert max(relay.log.outages("actions")) < 1.5
+
+
+@asynchronous
+async def test_a_relay_that_answers_no_pings_is_noticed_and_left() -> None:
+    """A silent TCP connection: what a firewall does that forgets a flow."""
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, ping_interval=0.1, ping_timeout=0.1) as listener:
+            await until(lambda: listener.status().round_trip_ms is not None)
+            silenced = [end._door.transport for end in relay.faults._channels()]
+            for transport in silenced:
+                transport.pause_reading()
+            await until(lambda: relay.log.count("listen", 101) == 2)
+            for transport in silenced:
+                transport.resume_reading()
+            assert "pings" in (listener.status().last_error or "")
+
+
+@asynchronous
+async def test_the_emulator_may_stop_and_start_on_the_same_port() -> None:
+    async with emulator() as relay:
+        port = relay.port
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, first_retry=0.05, longest_retry=0.2) as listener:
+            await relay.stop()
+            await until(lambda: "refused" in (listener.status().last_error or ""))
+            await relay.start()
+            assert relay.port == port
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert await Sender(connection).send("hello") == "hello"
+
+
+@pytest.mark.parametrize("status", [401, 404, 503])
+@asynchronous
+async def test_under_a_relay_that_refuses_the_dial_rate_stays_bounded_and_never_ends(status: int) -> None:
+    """Scaled by ten: at most 3 dials in a tenth of a second, 8 in one second."""
+    async with emulator() as relay:
+        relay.faults.refuse_listen = status
+        options = ListenerOptions(first_retry=0.001, longest_retry=0.02, dial_limits=scaled(LIMITS, 0.1))
+        listener = Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)
+        async with running(listener):
+            await until(lambda: relay.log.count("listen", status) >= 18)
+            assert f"status {status}" in (listener.status().last_error or "")
+            assert "upgrade:" in (listener.status().last_error or "")
+            relay.faults.refuse_listen = None
+            await until(lambda: listener.state == ListenerState.HEARING)
+    dials = relay.log.times("listen")
+    assert most_in_any(dials, 0.1) <= 3
+    assert most_in_any(dials, 1.0) <= 8
+
+
+@asynchronous
+async def test_a_relay_that_closes_each_channel_with_1008_sees_no_storm_either() -> None:
+    async with emulator() as relay:
+        options = ListenerOptions(first_retry=0.001, longest_retry=0.01, dial_limits=scaled(LIMITS, 0.1))
+        listener = Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)
+        async with running(listener):
+            for _ in range(12):
+                await relay.wait_for_listeners("actions", 1)
+                await relay.faults.drop_listeners(1008)
+    assert most_in_any(relay.log.times("listen"), 1.0) <= 8
+
+
+@asynchronous
+async def test_retry_after_is_honoured() -> None:
+    async with emulator(max_listeners=0) as relay:  # answers 429 with Retry-After: 1
+        options = ListenerOptions(first_retry=0.001, longest_retry=0.001)
+        async with running(Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)):
+            await until(lambda: relay.log.count("listen", 429) == 2)
+    first, second = relay.log.times("listen")
+    assert second - first >= 1
+
+
+@asynchronous
+async def test_tokens_are_renewed_before_they_expire_and_no_sender_notices() -> None:
+    async with emulator(token_grace=0) as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, token_lifetime=timedelta(seconds=2)) as listener:
+            first = listener.status().token_expires_at
+            while relay.log.count("renew", 200) < 3:
+                assert await Sender(connection).send("hello") == "hello"
+            assert listener.status().reconnects == 0
+            assert first is not None
+            assert (listener.status().token_expires_at or first) > first
+    assert relay.log.outages("actions") == []
+
+
+class ExpiresAtOnce:
+    """A credential whose tokens claim a longer life than they have, so that nobody renews them in time."""
+
+    def __init__(self, relay_key: object) -> None:
+        self._key = relay_key
+
+    async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+        token = self._key.token(resource_uri, timedelta(seconds=1))
+        return Token(token.value, datetime.now(UTC) + lifetime)
+
+
+@asynchronous
+async def test_a_channel_closed_for_an_expired_token_is_dialled_again_with_a_new_one() -> None:
+    async with emulator(token_grace=0) as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+        connection = HybridConnection(good.namespace, good.path, ExpiresAtOnce(good.credential))
+        async with listening(connection) as listener:
+            await until(lambda: relay.log.count("listen", 101) == 2)
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert "1008" in (listener.status().last_error or "")
+    assert max(relay.log.outages("actions")) < 0.5
+
+
+@asynchronous
+async def test_a_signature_that_cannot_be_renewed_says_so_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with emulator() as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+        fixed = SharedAccessSignature(relay.credential(KEY_NAME).token(good.resource_uri, timedelta(seconds=2)).value)
+        async with listening(HybridConnection(good.namespace, good.path, fixed)) as listener:
+            await until(lambda: "token_cannot_be_renewed" in [record.message for record in caplog.records])
+            assert listener.state == ListenerState.HEARING
+
+
+@asynchronous
+async def test_a_credential_that_fails_is_asked_again() -> None:
+    async with emulator() as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+
+        class Moody:
+            asked = 0
+
+            async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+                self.asked += 1
+                if self.asked < 3:
+                    raise OSError("the issuer is away")
+                return await good.credential.issue(resource_uri, lifetime)
+
+        connection = HybridConnection(good.namespace, good.path, Moody())
+        async with listening(connection, first_retry=0.01) as listener:
+            assert "no token could be had" in (listener.status().last_error or "")
+
+
+@asynchronous
+async def test_a_key_without_the_listen_right_is_refused_with_403_and_told_what_to_do() -> None:
+    async with emulator(keys={KEY_NAME: AccessKey("k", frozenset({Right.SEND}))}) as relay:
+        listener = Listener(relay.hybrid_connection("actions", KEY_NAME), echo)
+        async with running(listener):
+            await until(lambda: listener.status().last_error)
+            error = listener.status().last_error or ""
+    assert "status 403" in error
+    assert "Listen" in error
+    assert "tracking id" in error
+
+
+@asynchronous
+async def test_states_are_told_as_they_change() -> None:
+    told: list[ListenerStatus] = []
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME), on_state=told.append):
+        relay.faults.cut_listeners()
+        await until(lambda: len(told) >= 5)
+    assert [status.state.value for status in told] == [
+        "connecting", "hearing", "backing off", "connecting", "hearing", "stopped",
+    ]  # fmt: skip
+    assert told[1].connected_at is not None
+
+
+@asynchronous
+async def test_a_failing_on_state_callback_does_not_hurt() -> None:
+    def fail(_status: ListenerStatus) -> None:
+        raise ValueError("the callback is broken")
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, on_state=fail):
+            assert await Sender(connection).send("hello") == "hello"
+
+
+@asynchronous
+async def test_stopping_lets_meetings_in_progress_end() -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def handle(message: Message) -> str:
+        entered.set()
+        await leave.wait()
+        return await echo(message)
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, handle) as listener:
+            sent = asyncio.create_task(Sender(connection).send("hello"))
+            await entered.wait()
+            stopped = asyncio.create_task(listener.stop(5))
+            await relay.wait_for_listeners("actions", 0)
+            leave.set()
+            assert await sent == "hello"
+            await stopped
+            assert listener.state == ListenerState.STOPPED
+
+
+@asynchronous
+async def test_stopping_cuts_what_outlasts_the_deadline() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            silent = await Sender(connection).open()
+            await until(lambda: listener.status().rendezvous_in_progress)
+            await listener.stop(0.05)
+            assert listener.status().rendezvous_in_progress == 0
+            await silent.wait_closed()
+
+
+@asynchronous
+async def test_a_stopped_listener_may_run_again_but_not_twice_at_once() -> None:
+    async with emulator() as relay:
+        listener = Listener(relay.hybrid_connection("actions", KEY_NAME), echo)
+        for _ in range(2):
+            async with running(listener):
+                await relay.wait_for_listeners("actions", 1)
+                with pytest.raises(ConfigurationError):
+                    await listener.run()
+            await relay.wait_for_listeners("actions", 0)
+
+
+@asynchronous
+async def test_a_listener_may_be_stopped_before_it_ran() -> None:
+    async with emulator() as relay:
+        listener = Listener(relay.hybrid_connection("actions", KEY_NAME), echo)
+        await listener.stop()
+        await listener.run()
+        assert relay.log.count("listen") == 0
+
+
+@asynchronous
+async def test_several_listeners_share_the_senders() -> None:
+    served: list[str] = []
+
+    def named(name: str) -> object:
+        async def handle(_message: Message) -> str:
+            served.append(name)
+            return name
+
+        return handle
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, named("a")), listening(connection, named("b")):
+            await asyncio.gather(*(Sender(connection).send("x") for _ in range(60)))
+    assert set(served) == {"a", "b"}
+
+
+@asynchronous
+async def test_no_token_is_logged_even_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, token_lifetime=timedelta(seconds=2)):
+            await Sender(connection).send("SMITH^JANE")
+            await until(lambda: relay.log.count("renew", 200))
+    told = json.dumps([str(vars(record)) for record in caplog.records])
+    assert "sig=" not in told
+    assert "SharedAccessSignature" not in told
+    assert "SMITH" not in told
+
+
+@asynchronous
+async def test_a_slow_upgrade_is_given_up_and_dialled_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        namespace = Namespace("127.0.0.1", silent.getsockname()[1], secure=False)
+        connection = HybridConnection(namespace, "actions", SharedAccessKey("n", "k"))
+        options = ListenerOptions(dial=DialOptions(PhaseTimeouts(upgrade=0.1)))
+        listener = Listener(connection, echo, options=options)
+        async with running(listener):
+            await until(lambda: "upgrade: timed out" in (listener.status().last_error or ""))
+
+
+async def _dial(connection: HybridConnection, address: str) -> object:
+    from relay.dial import dial
+
+    token = await connection.credential.issue(connection.resource_uri)
+    return await dial(address, DialOptions(), headers={"ServiceBusAuthorization": token.value})
