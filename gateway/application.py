@@ -229,7 +229,8 @@ class Gateway(Application[UUID]):
             for item in items:
                 sequence = item.update_sequence
                 item.start_step(report.sop_instance_uid)
-                updates += _owed(item, sequence, cause=report.sop_instance_uid, occurred_at=received_at.isoformat())
+                uid = report.sop_instance_uid
+                updates += _owed(item, sequence, cause=uid, step=uid, occurred_at=received_at.isoformat())
             outcome = StepOutcome(tuple(step.accession_numbers), tuple(unmatched), tuple(alerts))
             return outcome, [step, *items, *updates]
 
@@ -267,7 +268,9 @@ class Gateway(Application[UUID]):
                 wrong_entry=change.discontinuation_reason == WRONG_WORKLIST_ENTRY,
                 report_wrong_entry=self.report_wrong_entry,
             )
-        return [item, *_owed(item, sequence, cause=change.sop_instance_uid, occurred_at=received_at.isoformat())]
+        # The end of a step is another cause than its start: both can bring the same status about.
+        uid, occurred_at = change.sop_instance_uid, received_at.isoformat()
+        return [item, *_owed(item, sequence, cause=f"{uid}/end", step=uid, occurred_at=occurred_at)]
 
     def _linked(self, report: StepReport) -> tuple[list[WorklistItem], list[str]]:
         """The items that the step was performed for, and why the others could not be found (design §3.16)."""
@@ -471,18 +474,19 @@ class Gateway(Application[UUID]):
             return None
 
 
-def _owed(item: WorklistItem, sequence_before: int, *, cause: str, occurred_at: str) -> list[Stream]:
-    """The status update that this change owes the web app, if any."""
+def _owed(
+    item: WorklistItem, sequence_before: int, *, cause: str, occurred_at: str, step: str | None = None
+) -> list[Stream]:
+    """The status update that this change owes the web app, if any; without a `step`, it names the item's latest."""
     if item.update_sequence == sequence_before:
         return []
-    steps = [*item.steps]
     update = StatusUpdate.request(
         event_id=status_event_id(cause, item.accession_number, item.status),
         accession_number=item.accession_number,
         sequence=item.update_sequence,
         status=item.status.value,
         action_id=item.action_id,
-        mpps_instance_uid=cause if cause in item.steps else (steps[-1] if steps else None),
+        mpps_instance_uid=step or next(reversed(item.steps), None),
         occurred_at=occurred_at,
     )
     return [update]
