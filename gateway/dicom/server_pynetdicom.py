@@ -45,6 +45,9 @@ SOP_CLASSES = (Verification, ModalityWorklistInformationFind, ModalityPerformedP
 _ACCEPT_POLL = 0.1
 """Seconds between looks whether to stop accepting."""
 
+_LAST_WORDS = 0.5
+"""Seconds that a peer which talked nonsense may still hold its connection."""
+
 _INVALID_PDU = "Evt19"
 """The state machine's event for an unrecognised or invalid PDU (PS3.8 Table 9-8)."""
 
@@ -152,6 +155,9 @@ class PynetdicomServer:
     def _transition(self, event: Any) -> None:  # noqa: ANN401
         if event.fsm_event == _INVALID_PDU:
             self.responder.connection_broken(_address(event), reason="sent what is no DICOM PDU")
+            connection = event.assoc.dul.socket.socket
+            if connection:
+                connection.settimeout(_LAST_WORDS)
 
     # --- operations
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from typing import Any
 
+import structlog
 from pydicom import config
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
+from structlog.testing import LogCapture
 
+from gateway.dicom import responder
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.domain.lifecycle import StepStatus
 from gateway.domain.performed_procedure_step import StepChange, StepExists, StepFinal, StepReport, StepUnknown
@@ -116,6 +121,17 @@ def samples() -> list[WorklistRow]:
         row("ACC000", patient_id="9990000026", patient_name="SMITH^JOHN", patient_sex="M"),
         row("ACC001", patient_id="9990000034", patient_name="SMITH^JANE"),
     ]
+
+
+@contextmanager
+def captured_logs() -> Iterator[list[Any]]:
+    """What the responder logs, however logging is configured (a logger once used keeps its first configuration)."""
+    capture, before = LogCapture(), responder._log
+    responder._log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.BoundLogger)
+    try:
+        yield capture.entries
+    finally:
+        responder._log = before
 
 
 def query(step: dict[str, Any] | None = None, /, **keys: Any) -> Dataset:

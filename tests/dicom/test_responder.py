@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dicom_samples import SYNTAXES, InMemory, changed, created, from_bytes, query, row, samples, to_bytes
+from dicom_samples import SYNTAXES, InMemory, captured_logs, changed, created, from_bytes, query, row, samples, to_bytes
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.find import FindResponse
@@ -85,7 +84,7 @@ def test_listed_statuses_are_a_setting() -> None:
 
 def test_an_item_without_study_instance_uid_is_left_out_and_logged() -> None:
     responder = Responder(InMemory([row("A", study_instance_uid=None), row("B")]))
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         assert numbers(ask(responder, to_bytes(query({}, AccessionNumber="")))) == ["B"]
     assert {"event": "items_incomplete", "log_level": "warning", "accession_numbers": ["A"]} in logs
 
@@ -99,7 +98,7 @@ class Broken(InMemory):
 
 
 def test_a_failure_of_ours_is_0xc000_and_its_text_stays_out_of_the_log() -> None:
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         (response,) = ask(Responder(Broken()), to_bytes(query({}, AccessionNumber="")))
     assert response.status == 0xC000
     (failure,) = [line for line in logs if line["event"] == "request_failed"]
@@ -108,7 +107,7 @@ def test_a_failure_of_ours_is_0xc000_and_its_text_stays_out_of_the_log() -> None
 
 
 def test_a_failure_of_ours_is_0110_without_error_id_so_that_the_unit_tries_again() -> None:
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         response = Responder(Broken()).n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
     assert (response.status, response.error_id) == (0x0110, None)
     assert [line["code"] for line in logs if line["event"] == "request_failed"] == ["store_unusable"]
@@ -177,7 +176,7 @@ def test_no_log_line_names_a_patient(responder: Responder) -> None:
     identifying = [
         value for item in samples() for value in (item.patient_name, item.patient_id, item.patient_birth_date)
     ]
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         responder.echo(CALLER)
         ask(responder, to_bytes(query({"Modality": "MG"}, PatientName="SMITH^JANE", PatientID="9990000034")))
         ask(responder, to_bytes(query({"ScheduledProcedureStepStartDate": "19650315x"})))
@@ -190,7 +189,7 @@ def test_no_log_line_names_a_patient(responder: Responder) -> None:
 
 
 def test_a_query_is_logged_with_its_keywords_and_the_number_of_answers(responder: Responder) -> None:
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         ask(responder, to_bytes(query({"Modality": "MG"}, PatientName="SMITH*", PatientID="")))
     (line,) = [line for line in logs if line["event"] == "query_answered"]
     assert (line["calling_ae"], line["address"], line["answers"]) == ("MAMMO1", "192.0.2.7", 2)
