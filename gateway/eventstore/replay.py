@@ -196,12 +196,16 @@ def _finding(served: sqlite3.Row | None, explained: sqlite3.Row | None, key: Seq
     return (_named(left), f"the row differs from its events in {', '.join(columns)}") if columns else None
 
 
-def _key_of(row: sqlite3.Row | None, key: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row[column] for column in key) if row is not None else ()
+_ORDER = {type(None): 0, int: 1, float: 1, str: 2, bytes: 3}
+"""SQLite's order of types: a hand at its prompt may put any of them into a key."""
 
 
-def _named(key: tuple[Any, ...]) -> str:
-    return "/".join(str(value) for value in key)
+def _key_of(row: sqlite3.Row | None, key: Sequence[str]) -> tuple[tuple[int, Any], ...]:
+    return tuple((_ORDER[type(row[column])], row[column]) for column in key) if row is not None else ()
+
+
+def _named(key: tuple[tuple[int, Any], ...]) -> str:
+    return "/".join(str(value) for _, value in key)
 
 
 def _primary_key(connection: sqlite3.Connection, table: str) -> list[str]:

@@ -1,0 +1,182 @@
+"""Dropped and rebuilt, the tables are the same, row by row; and what no event explains is found."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bench.synthetic import examine, schedule
+from gateway.application import PROJECTIONS, Gateway
+from gateway.eventstore import replay
+from gateway.eventstore.replay import Difference
+from tests.eventstore.everything import everything_happened
+
+TABLES = [table for projection in PROJECTIONS for table in projection.TABLES]
+
+
+def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as prompt:
+        return {table: sorted(prompt.execute(f"SELECT * FROM {table}").fetchall(), key=repr) for table in TABLES}
+
+
+def at_the_prompt(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as prompt, prompt:
+        assert prompt.execute(statement).rowcount != 0
+
+
+@pytest.fixture
+def history(gateway: Gateway) -> Gateway:
+    everything_happened(gateway)
+    return gateway
+
+
+def test_what_is_served_is_what_the_events_say(history: Gateway) -> None:
+    assert history.verify_projections() == []
+
+
+def test_a_rebuild_gives_the_same_rows(history: Gateway, path: Path) -> None:
+    before = rows(path)
+    assert history.rebuild_projections() == history.check_store()
+    assert rows(path) == before
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_rebuild_brings_back_what_was_lost(history: Gateway, path: Path, table: str) -> None:
+    before = rows(path)
+    at_the_prompt(path, f"DELETE FROM {table}")
+    history.rebuild_projections()
+    assert rows(path) == before
+
+
+def test_a_rebuild_takes_away_what_no_event_explains(history: Gateway, path: Path) -> None:
+    before = rows(path)
+    at_the_prompt(path, EXTRA["worklist_items"])
+    history.rebuild_projections()
+    assert rows(path) == before
+
+
+def test_a_rebuild_leaves_no_file_behind(history: Gateway, path: Path) -> None:
+    history.rebuild_projections()
+    assert {file.name for file in path.parent.iterdir()} <= {"gateway.db", "gateway.db-wal", "gateway.db-shm"}
+
+
+EXTRA = {
+    "worklist_items": "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date,"
+    " scheduled_date, scheduled_time, modality)"
+    " VALUES ('ACC000', '9990000018', 'SMITH^JANE', '19800101', '20261123', '143000', 'MG')",
+    "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '', 'waiting', NULL, NULL)",
+    "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_an_extra_row_is_found(history: Gateway, path: Path, table: str) -> None:
+    at_the_prompt(path, EXTRA[table])
+    [found] = history.verify_projections()
+    assert (found.table, found.finding) == (table, "the row is served, but no event explains it")
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("which", ["MIN", "MAX"])
+def test_a_missing_row_is_found(history: Gateway, path: Path, table: str, which: str) -> None:
+    """The first one and the last one of a table."""
+    key = {"worklist_items": "accession_number", "outbox": "event_id", "timeline": "position"}[table]
+    at_the_prompt(path, f"DELETE FROM {table} WHERE {key} = (SELECT {which}({key}) FROM {table})")
+    [found] = history.verify_projections()
+    assert (found.table, found.finding) == (table, "the row is missing from what is served")
+
+
+CHANGES = {
+    "worklist_items": ("UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'", "status"),
+    "outbox": ("UPDATE outbox SET state = 'parked', answer = 'x' WHERE state = 'acknowledged'", "state, answer"),
+    "timeline": ("UPDATE timeline SET details = '{}' WHERE position = 1", "details"),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_changed_column_is_found_and_named(history: Gateway, path: Path, table: str) -> None:
+    statement, columns = CHANGES[table]
+    at_the_prompt(path, statement)
+    [found] = history.verify_projections()
+    assert (found.table, found.finding) == (table, f"the row differs from its events in {columns}")
+
+
+def test_the_first_difference_of_each_projection_is_named_with_its_key(history: Gateway, path: Path) -> None:
+    at_the_prompt(path, "UPDATE worklist_items SET location = 'ROOM 9' WHERE accession_number IN ('ACC002', 'ACC004')")
+    at_the_prompt(path, "DELETE FROM timeline WHERE accession_number = 'ACC005' AND position = 9")
+    assert history.verify_projections() == [
+        Difference("worklist", "worklist_items", "ACC002", "the row differs from its events in location"),
+        Difference("timeline", "timeline", "ACC005/9", "the row is missing from what is served"),
+    ]
+
+
+def test_a_row_without_a_key_is_found(history: Gateway, path: Path) -> None:
+    """SQLite lets a hand leave a TEXT primary key empty."""
+    at_the_prompt(path, EXTRA["worklist_items"].replace("'ACC000'", "NULL"))
+    [found] = history.verify_projections()
+    assert (found.table, found.finding) == ("worklist_items", "the row is served, but no event explains it")
+
+
+def test_a_row_whose_key_is_bytes_is_found(history: Gateway, path: Path) -> None:
+    at_the_prompt(path, EXTRA["worklist_items"].replace("'ACC000'", "x'00'"))
+    [found] = history.verify_projections()
+    assert found.finding == "the row is served, but no event explains it"
+
+
+def test_both_say_how_far_they_are(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_PAGE", 4)
+    examine(gateway, 1)
+    told: list[tuple[int, int]] = []
+    gateway.verify_projections(lambda done, all_: told.append((done, all_)))
+    assert told == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_a_rebuild_while_others_append_loses_nothing_of_theirs(gateway: Gateway) -> None:
+    """Four threads append until three rebuilds are done; each finds its items at once, all the time."""
+    for number in range(20):
+        examine(gateway, number)
+    done = threading.Event()
+
+    def append(thread: int) -> int:
+        count = 0
+        while not done.is_set():
+            schedule(gateway, f"T{thread}-{count}")
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as threads:
+        appended = [threads.submit(append, thread) for thread in range(4)]
+        try:
+            for _ in range(3):
+                gateway.rebuild_projections()
+        finally:
+            done.set()
+        counts = [future.result() for future in appended]
+    assert min(counts) > 0
+    assert gateway.count_by_status() == {"COMPLETED": 20, "SCHEDULED": sum(counts)}
+    assert gateway.verify_projections() == []
+    assert gateway.verify_chain().intact
+
+
+def test_verifying_while_others_append_finds_nothing(gateway: Gateway) -> None:
+    for number in range(20):
+        examine(gateway, number)
+    done = threading.Event()
+
+    def append() -> None:
+        number = 1000
+        while not done.is_set():
+            examine(gateway, number)
+            number += 1
+
+    with ThreadPoolExecutor(1) as threads:
+        appending = threads.submit(append)
+        found = [difference for _ in range(5) for difference in gateway.verify_projections()]
+        done.set()
+        appending.result()
+    assert found == []
