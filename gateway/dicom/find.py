@@ -18,9 +18,7 @@ from projections.worklist import WorklistRow
 
 _LIMITS = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "DA": 8, "TM": 14, "UI": 64}
 _PN_GROUP_LIMIT = 64
-_WHOLE_STEP = tuple(
-    Key(tag, attribute.vr, attribute) for tag, attribute in keys.STEP.items() if attribute.values or attribute.returned
-)
+_WHOLE_STEP = tuple(Key(tag, attribute.vr, attribute) for tag, attribute in keys.STEP.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,9 +280,7 @@ def _refusal(uid: str, error: RequestRefused | GatewayError) -> NResponse:
     """The status of a refusal with its fields (PS3.7 10.1.3 and 10.1.5, PS3.4 Table F.7.2-2)."""
     match error:
         case RequestRefused():
-            return NResponse(
-                error.status, uid, _comment(error.comment), error.error_id, error.tags, error.attribute_list
-            )
+            return NResponse(error.status, uid, _comment(error.comment), None, error.tags, error.attribute_list)
         case StepExists():
             return NResponse(DUPLICATE_SOP_INSTANCE, uid, "this performed procedure step exists already")
         case StepUnknown():

@@ -38,12 +38,10 @@ class RequestRefused(Exception):
         comment: str,
         *,
         tags: tuple[int, ...] = (),
-        error_id: int | None = None,
         attribute_list: bytes | None = None,
     ) -> None:
         super().__init__(comment)
         self.status = status
         self.comment = comment
         self.tags = tags
-        self.error_id = error_id
         self.attribute_list = attribute_list

@@ -2,7 +2,7 @@
 
 import pytest
 from dicom_samples import SYNTAXES, created, query, to_bytes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dicom.data_set import (
@@ -34,6 +34,7 @@ TEXTS = st.text("ABC ^x0", max_size=9)
 KEYS = {"PatientName": TEXTS, "PatientID": TEXTS, "StudyInstanceUID": st.just("1.2")}
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional=KEYS))
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_encoding_is_byte_identical_to_pydicoms(syntax: str, values: dict[str, str]) -> None:
@@ -94,6 +95,7 @@ def test_other_transfer_syntaxes_are_refused() -> None:
         decode(PATIENT_ID, "1.2.840.10008.1.2.2")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_any_bytes_are_a_data_set_or_refused(syntax: str, data: bytes) -> None:

@@ -436,7 +436,7 @@ def oracle(asked: dict[str, str], item: WorklistRow) -> bool:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(asked=QUERIES, item=ITEMS)
 def test_matching_agrees_with_a_slow_and_plain_oracle(asked: dict[str, str], item: WorklistRow) -> None:
     step = {keyword: value for keyword, value in asked.items() if keyword in IN_STEP}
@@ -445,7 +445,7 @@ def test_matching_agrees_with_a_slow_and_plain_oracle(asked: dict[str, str], ite
     assert plan.matches(item) is oracle(asked, item)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(asked=QUERIES, items=st.lists(ITEMS, max_size=6))
 def test_the_coarse_filter_keeps_every_match(asked: dict[str, str], items: list[WorklistRow]) -> None:
     step = {keyword: value for keyword, value in asked.items() if keyword in IN_STEP}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from dicom_samples import SYNTAXES, changed, created, from_bytes, to_bytes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
@@ -204,6 +204,7 @@ def test_the_discontinuation_reason_is_the_code_value_cid_9300() -> None:
     assert mpps.read_set(UID, data, IMPLICIT).discontinuation_reason == "110514"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 @pytest.mark.parametrize("read", [mpps.read_create, mpps.read_set])
 def test_any_bytes_are_read_or_refused_with_a_documented_status(read: Any, data: bytes) -> None:

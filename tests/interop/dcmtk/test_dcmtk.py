@@ -121,7 +121,7 @@ def test_keys(server: PynetdicomServer, key: str, found: list[str]) -> None:
 
 def test_a_zero_length_sequence_brings_the_whole_step(server: PynetdicomServer) -> None:
     output = find(server, "AccessionNumber=ACC001", "ScheduledProcedureStepSequence")
-    for expected in ("CS [MG]", "AE [FINDSCU ]", "DA [20261123]", "TM [100000]", "LO [Bilateral Mammography]"):
+    for expected in ("CS [MG]", "AE [FINDSCU ]", "DA [20261123]", "TM [100000]", "LO [Bilateral Mammography ]"):
         assert expected in output.partition("Find Response: 1")[2]
 
 
