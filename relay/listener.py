@@ -181,6 +181,7 @@ class Listener:
             if listening in done:
                 await listening  # it only ends by a fault of ours: let it be seen
             await _cancel(listening)
+            self._enter(ListenerState.STOPPED)
             await self._desk.finish(self._deadline)
         finally:
             await _cancel(listening)

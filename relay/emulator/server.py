@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -33,7 +32,8 @@ from relay.errors import ConfigurationError
 from relay.protocol import ACCEPT_WINDOW, Accept
 from relay.tokens import SharedAccessKey
 
-LOG: Final = logging.getLogger("relay.emulator")
+BACKLOG: Final = 2048
+"""Connections that may wait for asyncio to take them: room for a burst of senders and the listener's answers to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ class Emulator:
             self.host,
             self._port,
             ssl=self.options.tls,
+            backlog=BACKLOG,
             compression=None,
             process_request=self._process_request,
             select_subprotocol=_select_subprotocol,
