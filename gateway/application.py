@@ -385,7 +385,7 @@ class Gateway(Application[UUID]):
             raise StoreUnusable(f"the last save failed: {failure}", remedy="look at the disk: room, rights, health")
         try:
             with self.reading() as connection:
-                return int(connection.execute("SELECT COALESCE(MAX(position), 0) FROM event_chain").fetchone()[0])
+                return chain.head(connection)[0]
         except sqlite3.Error as error:
             raise StoreUnusable(
                 f"the database can't be read: {error}", remedy="look at the file and its disk"

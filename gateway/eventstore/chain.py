@@ -42,7 +42,7 @@ def link(
     return digest.digest()
 
 
-def head(cursor: sqlite3.Cursor) -> tuple[int, str, bytes]:
+def head(cursor: sqlite3.Cursor | sqlite3.Connection) -> tuple[int, str, bytes]:
     """Position, committed_at and link of the newest event; (0, "", GENESIS) in an empty log."""
     row = cursor.execute(
         "SELECT position, committed_at, link FROM event_chain ORDER BY position DESC LIMIT 1"
