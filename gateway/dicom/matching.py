@@ -132,8 +132,16 @@ def _statuses(key: Key) -> tuple[str, ...]:
 
 @lru_cache(maxsize=512)
 def _pattern(text: str) -> re.Pattern[str]:
-    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in re.split(r"([*?])", text))
-    return re.compile("".join(parts), re.DOTALL)
+    """Runs between stars are taken at their first place for good (atomic groups): a key cannot make matching slow."""
+    first, *rest = (_literal(run) for run in re.split(r"\*+", text))
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *middle, last = rest
+    return re.compile(first + "".join(f"(?>.*?{run})" for run in middle) + ".*" + last, re.DOTALL)
+
+
+def _literal(run: str) -> str:
+    return "".join("." if character == "?" else re.escape(character) for character in run)
 
 
 def _composed(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -453,3 +454,12 @@ def test_the_coarse_filter_keeps_every_match(asked: dict[str, str], items: list[
     plan = plan_of(query(step, SpecificCharacterSet="ISO_IR 192", **keys))
     kept = InMemory(items).find_items(plan.wanted)
     assert [item for item in kept if plan.matches(item)] == [item for item in items if plan.matches(item)]
+
+
+def test_a_key_full_of_stars_is_matched_as_fast_as_any_other() -> None:
+    """A wildcard key comes from the network: it must not be able to hold the service up (PS3.4 C.2.2.2.4)."""
+    pattern = matching._pattern("*A*A*A*A*A*A*A*A*A*A*A*A*A*A*A*B")
+    began = time.perf_counter()
+    assert not pattern.fullmatch("A" * 64)
+    assert pattern.fullmatch("A" * 63 + "B")
+    assert time.perf_counter() - began < 0.5
