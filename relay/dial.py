@@ -11,7 +11,9 @@ import asyncio
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -46,6 +48,9 @@ WIRE: Final = logging.getLogger("relay.wire")
 WIRE.setLevel(logging.WARNING)
 
 ENVIRONMENT: Final = "environment"
+
+TOKEN_TIMEOUT: Final = 20.0
+"""Seconds a credential has to give a token; Microsoft Entra is asked over the network."""
 
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds the other side has to answer our close frame."""
@@ -130,7 +135,8 @@ async def fresh_token(connection: HybridConnection, lifetime: timedelta) -> Toke
         DialError: if the credential has none to give; whatever it raised is the cause.
     """
     try:
-        return await connection.credential.issue(connection.resource_uri, lifetime)
+        async with asyncio.timeout(TOKEN_TIMEOUT):
+            return await connection.credential.issue(connection.resource_uri, lifetime)
     except RelayError:
         raise
     except Exception as error:
@@ -296,9 +302,40 @@ async def _resolve(host: str, port: int) -> list[_Resolved]:
     try:
         family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+        return await _look_up(host, port)
     return [(family, (host, port))]
+
+
+def _look_up(host: str, port: int) -> asyncio.Future[list[_Resolved]]:
+    """Ask the resolver in a thread of its own.
+
+    Not in the loop's executor: a resolver that hangs would take its few threads from everybody, and hold up the end of
+    the process.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[_Resolved]] = loop.create_future()
+
+    def settle(found: list[_Resolved], error: Exception | None) -> None:
+        if answer.done():
+            return  # nobody waits any more
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
+
+    def ask() -> None:
+        found: list[_Resolved] = []
+        failure: Exception | None = None
+        try:
+            for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                found.append((family, (str(address[0]), int(address[1]))))
+        except (OSError, UnicodeError) as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, found, failure)
+
+    threading.Thread(target=ask, name="relay-dns", daemon=True).start()
+    return answer
 
 
 async def _connect_tcp(family: int, address: tuple[str, int]) -> socket.socket:
