@@ -27,6 +27,7 @@ from gateway.delivery.courier import Courier
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, SettingsInvalid
+from gateway.eventstore.ownership import Ownership
 from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.settings import Settings, unknown_variables
@@ -131,6 +132,7 @@ class Service:
         is_new = not settings.worklist_db_path.exists()
         settings.worklist_db_path.parent.mkdir(parents=True, exist_ok=True)
         self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
+        self._ownership = Ownership(settings.worklist_db_path)
         self._say_what_is_there(is_new=is_new)
         self._stop = asyncio.Event()
         self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
@@ -225,6 +227,7 @@ class Service:
         await asyncio.wait(parts, timeout=_STOP_SECONDS)
         self._threads.shutdown(wait=True, cancel_futures=True)
         await asyncio.to_thread(self.gateway.close)
+        self._ownership.release()
         log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
 
     # --- the relay's door
