@@ -11,10 +11,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.application import Gateway
+from gateway.domain.events import circumstances
+from gateway.domain.identity import new_study_instance_uid, status_event_id
 from gateway.domain.lifecycle import StepStatus
-from gateway.domain.performed_procedure_step import WRONG_WORKLIST_ENTRY, Reference, StepChange, StepReport
-from gateway.domain.relay_action import ActionRequest
-from gateway.domain.worklist_item import Appointment
+from gateway.domain.performed_procedure_step import (
+    WRONG_WORKLIST_ENTRY,
+    PerformedProcedureStep,
+    Reference,
+    StepChange,
+    StepReport,
+)
+from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
+from gateway.domain.status_update import StatusUpdate
+from gateway.domain.worklist_item import Appointment, WorklistItem
 
 RECEIVED = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 MODALITY = "MAMMO1"
@@ -174,3 +183,57 @@ def examine(gateway: Gateway, number: int) -> None:
     change(gateway, completed(uid))
     for update in gateway.find_updates(accession_number=accession_number):
         gateway.acknowledge_update(update.event_id, answer="updated", attempts=1)
+
+
+def examination(number: int) -> list[Any]:
+    """The ten events of `examine(gateway, number)`, in their order, without a gateway: for long histories."""
+    accession_number, uid, who = f"ACC{number:09d}", step_uid(number), participant(number)
+    wanted, now = appointment(accession_number, **who), RECEIVED.isoformat()
+    asked = create_request(f"create-{accession_number}", wanted)
+    events: list[Any] = []
+    with circumstances(source="relay", correlation_id=asked.action_id):
+        item = WorklistItem(
+            accession_number=accession_number,
+            person=wanted.person(),
+            step=wanted.step(),
+            study_instance_uid=new_study_instance_uid(),
+            is_test=False,
+            action_id=asked.action_id,
+            received_at=now,
+        )
+        created = ActionReply(status="created", accession_number=accession_number)
+        receipt = RelayAction.answer(asked, created, accession_number=accession_number)
+        events += [*item.collect_events(), *receipt.collect_events()]
+    updates = []
+    with circumstances(source="mpps", correlation_id=uid, ae_title=MODALITY):
+        named = {"patient_id": who["patient_id"], "patient_name": who["patient_name"]}
+        step = PerformedProcedureStep.start(
+            report(uid, naming(accession_number), **named),
+            accession_numbers=[accession_number],
+            unmatched=[],
+            received_at=now,
+        )
+        item.start_step(uid)
+        updates.append(_update(item, uid, uid))
+        events += [*step.collect_events(), *item.collect_events(), *updates[0].collect_events()]
+        step.change(completed(uid), now)
+        item.complete_step(uid)
+        updates.append(_update(item, uid, f"{uid}/end"))
+        events += [*step.collect_events(), *item.collect_events(), *updates[1].collect_events()]
+    with circumstances(source="gateway"):
+        for update in updates:
+            update.acknowledge("updated", 1)
+            events += update.collect_events()
+    return events
+
+
+def _update(item: WorklistItem, uid: str, cause: str) -> StatusUpdate:
+    return StatusUpdate.request(
+        event_id=status_event_id(cause, item.accession_number, item.status),
+        accession_number=item.accession_number,
+        sequence=item.update_sequence,
+        status=item.status.value,
+        action_id=item.action_id,
+        mpps_instance_uid=uid,
+        occurred_at=RECEIVED.isoformat(),
+    )

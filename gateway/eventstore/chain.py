@@ -26,7 +26,6 @@ SCHEMA = (
 )
 
 _PAGE = 2_000
-_BEFORE_ALL = -(2**63)
 
 
 def link(
@@ -67,48 +66,52 @@ class Verification:
 
 def verify(connection: sqlite3.Connection, progress: Callable[[int], None] = lambda _: None) -> Verification:
     """Walk the whole chain in pages and stop at the first position that is not as it was written."""
-    given = _highest_given(connection)  # before the walk: the service may go on meanwhile
-    previous, expected, after = GENESIS, 1, _BEFORE_ALL
-    while True:
-        rows = connection.execute(_SELECT, (after, _PAGE)).fetchall()
+    first, last = connection.execute(_BOUNDS).fetchone()  # before the walk: the service may go on meanwhile
+    if first < 1:
+        return Verification(0, GENESIS, first, _INSERTED)
+    previous, expected = GENESIS, 1
+    while expected <= last:
+        rows = connection.execute(_SELECT, (expected, expected + _PAGE)).fetchall()
         for row in rows:
             finding = _finding(row, previous, expected)
             if finding:
-                return Verification(expected - 1, previous, min(expected, row["position"]), finding)
+                return Verification(expected - 1, previous, expected, finding)
             previous, expected = row["link"], expected + 1
-        after = expected - 1
-        progress(after)
-        if len(rows) < _PAGE:
-            break
-    if given > after:
-        return Verification(after, previous, expected, "the newest events are missing")
-    return Verification(after, previous)
+        if not rows:
+            return Verification(expected - 1, previous, expected, _MISSING)
+        progress(expected - 1)
+    return Verification(expected - 1, previous)
 
 
-def _highest_given(connection: sqlite3.Connection) -> int:
-    """SQLite remembers the highest position it ever gave: a cut tail shows there, unless that was edited too."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'stored_events'").fetchone()
-    return int(row[0]) if row else 0
+_MISSING = "the event is missing"
+_INSERTED = "the event was inserted, or its link removed"
 
+# The last position is the highest that SQLite ever gave: a cut tail shows there, unless that was edited too.
+_BOUNDS = """
+    SELECT MIN(first), MAX(last) FROM (
+        SELECT 1 AS first, seq AS last FROM sqlite_sequence WHERE name = 'stored_events'
+        UNION ALL SELECT COALESCE(MIN(rowid), 1), COALESCE(MAX(rowid), 0) FROM stored_events
+        UNION ALL SELECT COALESCE(MIN(position), 1), COALESCE(MAX(position), 0) FROM event_chain
+    )
+"""
 
 # Both tables are walked together, so that a row missing on either side is seen.
 _SELECT = """
     SELECT position, e.rowid AS event_position, originator_id, originator_version, topic, state, committed_at, link
-    FROM (SELECT position FROM event_chain UNION SELECT rowid FROM stored_events)
+    FROM (
+        SELECT position FROM event_chain WHERE position >= ?1 AND position < ?2
+        UNION SELECT rowid FROM stored_events WHERE rowid >= ?1 AND rowid < ?2
+    )
     LEFT JOIN event_chain USING (position) LEFT JOIN stored_events e ON e.rowid = position
-    WHERE position > ? ORDER BY position LIMIT ?
+    ORDER BY position
 """
 
 
 def _finding(row: sqlite3.Row, previous: bytes, expected: int) -> str:
-    if row["position"] < expected:
-        return "the event was inserted"
-    if row["position"] > expected:
-        return "the event is missing"
-    if row["event_position"] is None:
-        return "the event is missing"
+    if row["position"] != expected or row["event_position"] is None:
+        return _MISSING
     if row["link"] is None:
-        return "the event was inserted, or its link removed"
+        return _INSERTED
     calculated = link(
         previous,
         row["position"],
