@@ -21,6 +21,8 @@ NAME = "timeline"
 VERSION = 1
 TABLES = ("timeline",)
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS timeline (
@@ -68,12 +70,12 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     describe = _DETAILS.get(type(happened))
     if not describe:
         return
-    details = json.dumps({k: v for k, v in describe(happened).items() if v not in (None, "", [])}, ensure_ascii=False)
+    details = _encode({k: v for k, v in describe(happened).items() if v not in (None, "", [])})
     metadata = happened.metadata
     occurred_at = getattr(happened, "received_at", None)
-    cursor.executemany(
-        "INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
+    for accession_number in _concerned(happened):
+        cursor.execute(
+            "INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 accession_number,
                 event.position,
@@ -83,10 +85,8 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
                 metadata.get("source"),
                 metadata.get("ae_title"),
                 details,
-            )
-            for accession_number in _concerned(happened)
-        ],
-    )
+            ),
+        )
 
 
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
