@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -29,8 +31,12 @@ from gateway.errors import GatewayError, InvalidValue, Refusal
 MAXIMUM_SIZE = 64 * 1024
 """Bytes of a message; larger ones are answered `malformed`."""
 
+_DEEPEST = 100
+"""Objects and lists inside each other; far below what the interpreter can take, so that a reply can repeat it."""
+
 _KEPT = 16 * 1024
 _ACTION_ID_LIMIT = 128
+_ACTION_TYPE = re.compile(r"[a-z_-]+(\.[a-z_-]+)*")
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +139,7 @@ class ActionDoor:
         if self._unidentified.take():
             request = ActionRequest(
                 action_id="",
-                action_type=str(message.get("action_type", ""))[:64],
+                action_type=_named_type(message),
                 digest="",
                 text=_kept(frame),
                 received_at=received,
@@ -142,6 +148,8 @@ class ActionDoor:
                 self._gateway.reject_unidentified(request, refusal)
             except GatewayError as error:
                 log.error("refusal_not_kept", code=error.code, error=str(error))
+            except Exception:
+                log.exception("refusal_not_kept")
         else:
             log.warning("refusal_not_kept", reason="too many messages without a usable action_id")
         reply = ActionReply(
@@ -162,16 +170,40 @@ def _parsed(frame: str | bytes) -> dict[str, Any]:
     if len(frame) > MAXIMUM_SIZE or len(frame.encode("utf-8", "surrogatepass")) > MAXIMUM_SIZE:
         raise Malformed(f"the message is larger than {MAXIMUM_SIZE} bytes")
     try:
-        message = json.loads(frame, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        message = json.loads(frame, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise Malformed(_TOO_DEEP) from None
+    except ValueError:
         raise Malformed("the message is not JSON") from None
     if not isinstance(message, dict):
         raise Malformed("the message is not a JSON object")
+    if frame.count("{") + frame.count("[") > _DEEPEST and _depth(message) > _DEEPEST:
+        raise Malformed(_TOO_DEEP)
     return message
+
+
+_TOO_DEEP = f"the message is nested more than {_DEEPEST} deep"
 
 
 def _no_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+def _finite(text: str) -> float:
+    """A number; one that overflows would be repeated as Infinity, which is not JSON."""
+    number = float(text)
+    if math.isinf(number):
+        raise Malformed("a number in the message is too large")
+    return number
+
+
+def _depth(message: dict[str, Any]) -> int:
+    depth, level = 0, [message]
+    while level:
+        depth += 1
+        within = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for inner in within if isinstance(inner, dict | list)]
+    return depth
 
 
 def _request(message: dict[str, Any], frame: str | bytes, received: str) -> ActionRequest:
@@ -184,7 +216,7 @@ def _request(message: dict[str, Any], frame: str | bytes, received: str) -> Acti
         raise InvalidValue("action_id: no control characters", field="action_id")
     return ActionRequest(
         action_id=action_id,
-        action_type=str(message.get("action_type", ""))[:64],
+        action_type=_named_type(message),
         digest=digest_of(message),
         text=_kept(frame),
         received_at=received,
@@ -211,7 +243,7 @@ def _modelled(message: dict[str, Any]) -> WorklistMessage:
 def _invalid(error: ValidationError) -> InvalidValue:
     """The first thing that is wrong, by its path in the message; never its value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(part for part in first["loc"] if isinstance(part, str))
     cause = first.get("ctx", {}).get("error")
     text = str(getattr(cause, "message", cause)) if cause else f"{path.rsplit('.', 1)[-1]}: {_plain(first['type'])}"
     domain_field = getattr(cause, "field", None) or text.split(":", 1)[0]
@@ -257,6 +289,13 @@ def _failure(message: dict[str, Any], received: str) -> dict[str, Any]:
 
 def _told(reply: dict[str, Any], received_at: str | None) -> dict[str, Any]:
     return {**reply, "received_at": received_at, "gateway_version": __version__}
+
+
+def _named_type(message: dict[str, Any]) -> str:
+    """The action_type for log and timeline, which identify nobody: only if it can be the name of an action."""
+    action_type = message.get("action_type")
+    named = isinstance(action_type, str) and len(action_type) <= 64 and _ACTION_TYPE.fullmatch(action_type)
+    return action_type if isinstance(action_type, str) and named else ""
 
 
 def _claimed_id(message: dict[str, Any]) -> str | None:
