@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -177,7 +177,7 @@ class PerformedProcedureStep(Stream):
                 "started": report.started,
                 "modality": report.modality,
             },
-            references=[asdict(reference) for reference in report.references],
+            references=[dict(vars(reference)) for reference in report.references],
             accession_numbers=accession_numbers,
             concerned=list(dict.fromkeys([*accession_numbers, *filter(None, named)])),
             unmatched=unmatched,

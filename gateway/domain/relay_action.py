@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -93,7 +93,7 @@ class RelayAction(Stream):
             action_type=request.action_type,
             digest=request.digest,
             request=request.text,
-            reply=asdict(replace(reply, received_at=request.received_at)),
+            reply=dict(vars(replace(reply, received_at=request.received_at))),
             accession_number=accession_number,
             received_at=request.received_at,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -44,7 +44,7 @@ class Appointment:
 
     def step(self) -> dict[str, Any]:
         """The part that identifies nobody."""
-        values = asdict(self)
+        values = dict(vars(self))
         for name in (*PERSON_FIELDS, "accession_number"):
             del values[name]
         values["station_ae_titles"] = list(self.station_ae_titles)
