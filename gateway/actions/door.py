@@ -198,7 +198,8 @@ def _finite(text: str) -> float:
 
 
 def _depth(message: dict[str, Any]) -> int:
-    depth, level = 0, [message]
+    depth = 0
+    level: list[dict[str, Any] | list[Any]] = [message]
     while level:
         depth += 1
         within = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]

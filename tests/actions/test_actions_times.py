@@ -150,8 +150,9 @@ def test_starts_at_wins_in_an_update_too(door: ActionDoor, served: Served) -> No
     assert moved(door, served, time="1430", starts_at="2026-07-16T09:00:00Z") == ("20260716", "100000")
 
 
-@given(moment=st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))
-def test_reading_and_saying_a_time_are_each_other_s_inverse_but_in_the_hour_that_there_is_twice(moment: Any) -> None:
+@given(second=st.integers(315_532_800, 7_258_118_400))
+def test_reading_and_saying_a_time_are_each_other_s_inverse_but_in_the_hour_that_there_is_twice(second: int) -> None:
+    moment = datetime.fromtimestamp(second, UTC)
     clock = SiteClock(LONDON, scheduled_times_are_utc=True)
     sent = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     local = moment.astimezone(LONDON)
