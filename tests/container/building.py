@@ -53,21 +53,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Store:
-    """Where buildah keeps images."""
+    """Where buildah keeps images: in layers where the kernel can lay them over each other, else as copies."""
 
     folder: Path
+    driver: str
 
     def buildah(self, *words: str | Path, timeout: float = 900) -> str:
-        command = [
-            "buildah",
-            "--root",
-            self.folder / "storage",
-            "--runroot",
-            self.folder / "run",
-            "--storage-driver",
-            "vfs",
-        ]
-        return _run(*command, *words, timeout=timeout)
+        places = ("--root", self.folder / self.driver, "--runroot", self.folder / f"{self.driver}-run")
+        return _run("buildah", "--storage-driver", self.driver, *places, *words, timeout=timeout)
 
     def has(self, name: str) -> bool:
         listed = self.buildah("images", "--format", "{{.Name}}:{{.Tag}}", "--noheading")
@@ -80,7 +73,7 @@ def opened() -> Iterator[Store]:
     folder = _cache()
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        store = Store(folder)
+        store = Store(folder, "overlay" if _overlays(folder) else "vfs")
         _clear(store)
         yield store
         _clear(store)
@@ -107,7 +100,7 @@ def _provide(store: Store, name: str, scratch: Path) -> None:
     assert match, f"no stand-in is known for {name}"
     suite = match[2]
     recipe = hashlib.sha256("\n".join((name, *_PACKAGES, _BASE_ENVIRONMENT)).encode()).hexdigest()
-    made = store.folder / f"{suite}.made"
+    made = store.folder / f"{store.driver}-{suite}.made"
     if store.has(name) and made.exists() and made.read_text() == recipe:
         return
     files = scratch / suite
@@ -167,6 +160,20 @@ def _cache() -> Path:
     folder = (shared if os.access(shared, os.W_OK) else home) / "worklist-gateway-images"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _overlays(folder: Path) -> bool:
+    trial = folder / "trial"
+    shutil.rmtree(trial, ignore_errors=True)
+    for name in ("lower", "upper", "work", "merged"):
+        (trial / name).mkdir(parents=True)
+    options = f"lowerdir={trial}/lower,upperdir={trial}/upper,workdir={trial}/work"
+    mounted = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "trial", trial / "merged"],
+        capture_output=True,
+        check=False,
+    )
+    return mounted.returncode == 0
 
 
 def _clear(store: Store) -> None:
