@@ -95,6 +95,7 @@ class Courier:
             await self._finish()
 
     async def _start_what_is_due(self) -> None:
+        busy = set(self._under_way)  # what ends while the outbox is read is still waiting in what was read
         try:
             due = await asyncio.to_thread(self.gateway.due_updates)
         except GatewayError as error:
@@ -105,7 +106,7 @@ class Courier:
         for row in due:
             if len(self._under_way) >= self._room(now):
                 break
-            if row.accession_number not in self._under_way and self._trial(row).not_before <= now:
+            if row.accession_number not in busy and self._trial(row).not_before <= now:
                 task = asyncio.create_task(self._deliver(row))
                 self._under_way[row.accession_number] = task
                 task.add_done_callback(self._ended(row.accession_number))
@@ -182,9 +183,10 @@ class Courier:
 
     async def _failed(self, row: OutboxRow, trial: _Trial, error: str, *, phase: str) -> None:
         """Note it and wait: the trial is the event's own, or the line's when no connection came about."""
-        trial.failures += 1
-        wait = self._wait(trial.failures)
-        trial.not_before = time.monotonic() + wait
+        now = time.monotonic()
+        if trial.not_before <= now:  # else others have lost the line in the same moment: that is one failure of it
+            trial.failures += 1
+            trial.not_before = now + self._wait(trial.failures)
         self.status.last_error = error
         log.warning(
             "status_update_not_delivered",
@@ -193,7 +195,7 @@ class Courier:
             phase=phase,
             error=error,
             failures=trial.failures,
-            retry_in_seconds=round(wait, 1),
+            retry_in_seconds=round(trial.not_before - now, 1),
         )
         try:
             await asyncio.to_thread(self._book.note_failure, row.event_id, error)

@@ -50,7 +50,7 @@ def event_text(row: OutboxRow, attempt: Attempt) -> str:
         {
             "schema_version": 1,
             "event_type": EVENT_TYPE,
-            "timestamp": _zulu(attempt.first_sent_at),
+            "timestamp": _zulu(attempt.first_sent_at, "seconds"),  # as it always was
             "source_system": SOURCE_SYSTEM,
             "event_id": row.event_id,
             "sequence": row.sequence,
@@ -60,7 +60,7 @@ def event_text(row: OutboxRow, attempt: Attempt) -> str:
                 "accession_number": row.accession_number,
                 "status": row.status,
                 "mpps_instance_uid": row.mpps_instance_uid,
-                "occurred_at": _zulu(row.occurred_at),
+                "occurred_at": _zulu(row.occurred_at, "milliseconds"),
             },
         }
     )
@@ -90,6 +90,6 @@ def read_acknowledgement(text: str, event_id: str) -> Acknowledgement:
     return Acknowledgement(word if known else f"unknown word {word[:40]!a}", Meaning.RETRIED)
 
 
-def _zulu(instant: str) -> str:
-    text = datetime.fromisoformat(instant).astimezone(UTC).isoformat(timespec="milliseconds")
+def _zulu(instant: str, precision: str) -> str:
+    text = datetime.fromisoformat(instant).astimezone(UTC).isoformat(timespec=precision)
     return text.replace("+00:00", "Z")
