@@ -155,13 +155,18 @@ class Readers:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection of one's own for a while. Each statement sees the newest commit."""
+        """A connection of one's own for a while. Each statement sees the newest commit.
+
+        Raises `StoreUnusable` when the file can't be read.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = connect(self._path, read_only=True)
         try:
             yield connection
+        except sqlite3.DatabaseError as error:
+            raise StoreUnusable(f"the database can't be read: {error}", remedy=_remedy(self._path)) from error
         finally:
             if connection.in_transaction:
                 connection.rollback()
