@@ -15,12 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from gateway import __version__
 from gateway.application import Gateway
 from gateway.errors import GatewayError
 
 _BACKLOG_SECONDS = 120
 _DISK_PERCENT = 5.0
+
+log = structlog.get_logger(__name__)
 
 Check = dict[str, Any]
 """At least `ok`; `error` says what is wrong, `warning` what is doubtful; the rest is detail."""
@@ -36,7 +40,7 @@ class Health:
 
     def report(self) -> dict[str, Any]:
         """The whole state, as `contract/replies/health.json` has it; we only add keys."""
-        results = {name: _asked(check) for name, check in self.checks.items()}
+        results = {name: _asked(name, check) for name, check in self.checks.items()}
         told = [f"{name}: {result['warning']}" for name, result in results.items() if "warning" in result]
         return {
             "healthy": all(result["ok"] for result in results.values()),
@@ -47,11 +51,15 @@ class Health:
         }
 
 
-def _asked(check: Callable[[], Check]) -> Check:
+def _asked(name: str, check: Callable[[], Check]) -> Check:
+    """What the part says of itself; one that can't say anything is not well, and the others are still asked."""
     try:
         return check()
     except GatewayError as error:
         return {"ok": False, "error": str(error), "code": error.code}
+    except Exception as error:
+        log.exception("check_failed", check=name)
+        return {"ok": False, "error": f"the check failed ({type(error).__name__}): look at the log", "code": "internal"}
 
 
 def store_check(gateway: Gateway) -> Check:
@@ -78,7 +86,10 @@ def outbox_check(gateway: Gateway, *, delivers: bool) -> Check:
 
 def disk_check(path: Path) -> Check:
     """Room on the disk of the database."""
-    usage = shutil.disk_usage(path.parent)
+    try:
+        usage = shutil.disk_usage(path.parent)
+    except OSError as error:
+        return {"ok": True, "warning": f"the disk can't be asked how full it is: {error.strerror}"}
     percent = round(100 * usage.free / usage.total, 1)
     check: Check = {"ok": True, "free_bytes": usage.free, "free_percent": percent}
     if percent < _DISK_PERCENT:

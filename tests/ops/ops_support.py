@@ -1,0 +1,92 @@
+"""A service on free ports, and its ops port asked over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import wraps
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+from gateway.ops.health import Check, Health
+from gateway.ops.server import OpsServer
+from gateway.service import Service
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the ops port said."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def fetched(port: int, path: str = "/health", method: str = "GET", body: bytes | None = None) -> Answer:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+async def fetch(port: int, path: str = "/health", method: str = "GET", body: bytes | None = None) -> Answer:
+    """Ask without holding up the loop that answers."""
+    return await asyncio.to_thread(fetched, port, path, method, body)
+
+
+def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own, for at most half a minute."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*arguments, **named), 30))
+
+    return run
+
+
+@asynccontextmanager
+async def serving(checks: dict[str, Callable[[], Check]], warnings: list[str] | None = None) -> AsyncIterator[int]:
+    """The ops port alone, over these checks."""
+    server = OpsServer(Health(checks, lambda: warnings or []), host="127.0.0.1", port=0)
+    running = asyncio.create_task(server.run_until_stopped())
+    try:
+        yield server.port
+    finally:
+        server.should_exit = True
+        await running
+
+
+@asynccontextmanager
+async def running(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Service, int]]:
+    """The whole service; gives it and its ops port."""
+    ports: list[int] = []
+    opened_doors = Service._open_doors
+
+    def noted(service: Service) -> OpsServer:
+        ops = opened_doors(service)
+        ports.append(ops.port)
+        return ops
+
+    monkeypatch.setattr(Service, "_open_doors", noted)
+    service, started = Service(settings), asyncio.Event()
+    running_service = asyncio.create_task(service.run(started.set))
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait([waiting, running_service], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield service, ports[0]
+    finally:
+        service.ask_to_stop()
+        await running_service
