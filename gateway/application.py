@@ -6,7 +6,6 @@ same request is answered from the receipt ever after. What an operator or a moda
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -383,13 +382,8 @@ class Gateway(Application[UUID]):
         failure = self.datastore.writer.failure
         if failure:
             raise StoreUnusable(f"the last save failed: {failure}", remedy="look at the disk: room, rights, health")
-        try:
-            with self.reading() as connection:
-                return chain.head(connection)[0]
-        except sqlite3.Error as error:
-            raise StoreUnusable(
-                f"the database can't be read: {error}", remedy="look at the file and its disk"
-            ) from error
+        with self.reading() as connection:
+            return chain.head(connection)[0]
 
     def reading(self) -> Any:  # noqa: ANN401  a context manager over a connection
         """A connection for reading, for as long as the `with` lasts."""
@@ -500,6 +494,29 @@ def _over(items: list[WorklistItem]) -> Iterator[str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no database yet. Raises `StoreUnusable` when nobody may look there."""
+    try:
+        return not path.exists()
+    except OSError as error:
+        raise _out_of_reach(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a database that is to be. Raises `StoreUnusable` when that can't be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _out_of_reach(path, error) from error
+
+
+def _out_of_reach(path: Path, error: OSError) -> StoreUnusable:
+    return StoreUnusable(
+        f"the folder {path.parent} can't be used: {error.strerror}",
+        remedy="set WORKLIST_DB_PATH to a file in a folder that this user may write to",
+    )
 
 
 @contextmanager

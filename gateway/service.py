@@ -7,6 +7,8 @@ loses nothing: no new associations and actions, what is in flight finishes, then
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import signal
 import time
@@ -18,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 
 from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
-from gateway.application import Gateway
+from gateway.application import Gateway, is_missing, make_folder
 from gateway.delivery.courier import Courier
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
@@ -81,27 +84,14 @@ def relay_connections(settings: Settings) -> RelayConnections | None:
     """What the relay settings say; None when there are none. Raises `SettingsInvalid`, naming the variable."""
     if not settings.relay_configured:
         return None
-    actions = _connection_string(settings)
-    events = settings.azure_relay_events_connection_string
-    try:
-        return RelayConnections(
-            actions.hybrid_connection(settings.azure_relay_hybrid_connection),
-            _events_connection(settings, ConnectionString.parse(events.get_secret_value()) if events else actions),
-        )
-    except ConfigurationError as error:
-        raise SettingsInvalid(
-            f"the relay settings can't be used: {error}",
-            remedy="check AZURE_RELAY_CONNECTION_STRING (or _NAMESPACE, _KEY_NAME and _SHARED_ACCESS_KEY) and "
-            "AZURE_RELAY_HYBRID_CONNECTION; gateway config show prints them",
-        ) from error
+    string = _connection_string(settings)
+    actions = _named(string, settings.azure_relay_hybrid_connection, "AZURE_RELAY_HYBRID_CONNECTION")
+    return RelayConnections(actions, _events_connection(settings, string))
 
 
 def _connection_string(settings: Settings) -> ConnectionString:
     if settings.azure_relay_connection_string:
-        try:
-            return ConnectionString.parse(settings.azure_relay_connection_string.get_secret_value())
-        except ConfigurationError as error:
-            raise SettingsInvalid(f"AZURE_RELAY_CONNECTION_STRING: {error}") from error
+        return _parsed(settings.azure_relay_connection_string, "AZURE_RELAY_CONNECTION_STRING")
     namespace, name = settings.azure_relay_namespace, settings.azure_relay_key_name
     key = settings.azure_relay_shared_access_key
     if not namespace or not name or not key:
@@ -112,14 +102,33 @@ def _connection_string(settings: Settings) -> ConnectionString:
     try:
         return ConnectionString(Namespace.named(namespace), SharedAccessKey(name, key.get_secret_value()))
     except ConfigurationError as error:
-        raise SettingsInvalid(f"AZURE_RELAY_NAMESPACE: {error}") from error
+        raise _unusable("AZURE_RELAY_NAMESPACE", error) from error
 
 
 def _events_connection(settings: Settings, string: ConnectionString) -> HybridConnection | None:
-    path = settings.azure_relay_events_hybrid_connection
-    if settings.azure_relay_events_connection_string:
+    path, variable = settings.azure_relay_events_hybrid_connection, "AZURE_RELAY_EVENTS_HYBRID_CONNECTION"
+    own = settings.azure_relay_events_connection_string
+    if own:
+        return _named(_parsed(own, "AZURE_RELAY_EVENTS_CONNECTION_STRING"), path, variable)
+    return _named(string.with_entity_path(None), path, variable) if path else None
+
+
+def _parsed(secret: SecretStr, variable: str) -> ConnectionString:
+    try:
+        return ConnectionString.parse(secret.get_secret_value())
+    except ConfigurationError as error:
+        raise _unusable(variable, error) from error
+
+
+def _named(string: ConnectionString, path: str | None, variable: str) -> HybridConnection:
+    try:
         return string.hybrid_connection(path)
-    return string.with_entity_path(None).hybrid_connection(path) if path else None
+    except ConfigurationError as error:
+        raise _unusable(variable, error) from error
+
+
+def _unusable(variable: str, error: ConfigurationError) -> SettingsInvalid:
+    return SettingsInvalid(f"{variable}: {error.message}", remedy=error.remedy or "copy it from the Azure portal again")
 
 
 class Service:
@@ -129,8 +138,8 @@ class Service:
         """Open the database and take the ports. Raises `StoreUnusable`, `SettingsInvalid`, `PortUnusable`."""
         self.settings = settings
         self.relay = relay_connections(settings)
-        is_new = not settings.worklist_db_path.exists()
-        settings.worklist_db_path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = is_missing(settings.worklist_db_path)
+        make_folder(settings.worklist_db_path)
         self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
         self._ownership = Ownership(settings.worklist_db_path)
         self._say_what_is_there(is_new=is_new)
@@ -197,12 +206,12 @@ class Service:
         try:
             self.dicom.start()
         except OSError as error:
-            raise _port_unusable("GATEWAY_DICOM_PORT", self.settings.gateway_dicom_port, error) from error
+            raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
         try:
             return OpsServer(self.health, host=self.settings.gateway_ops_host, port=self.settings.gateway_ops_port)
         except OSError as error:
             self.dicom.stop(0)
-            raise _port_unusable("GATEWAY_OPS_PORT", self.settings.gateway_ops_port, error) from error
+            raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
 
     async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
         asked = asyncio.create_task(self._stop.wait())
@@ -341,14 +350,19 @@ def _say_relay_state(status: ListenerStatus) -> None:
 
 def _safely(loop: asyncio.AbstractEventLoop, courier: Courier | None) -> None:
     """Wake the courier from whichever thread has saved."""
-    if courier and not loop.is_closed():
-        loop.call_soon_threadsafe(courier.wake)
+    with contextlib.suppress(RuntimeError):  # the loop has closed: the next start looks for itself
+        if courier:
+            loop.call_soon_threadsafe(courier.wake)
 
 
-def _port_unusable(variable: str, port: int, error: OSError) -> PortUnusable:
+def _port_unusable(door: str, port: int, error: OSError) -> PortUnusable:
+    """A port that somebody holds, one we may not take, or an address that is not this machine's."""
+    held = error.errno == errno.EADDRINUSE
+    ours = held or isinstance(error, PermissionError)
+    remedy = "stop the program that holds it, or " if held else ""
     return PortUnusable(
         f"port {port} can't be listened at: {error.strerror or error}",
-        remedy=f"stop the program that holds it, or set {variable}",
+        remedy=f"{remedy}set GATEWAY_{door}_PORT" if ours else f"set GATEWAY_{door}_HOST to an address of this machine",
     )
 
 

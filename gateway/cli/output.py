@@ -36,16 +36,16 @@ def settings() -> Settings:
 @contextmanager
 def database(*, create: bool = False) -> Iterator[Gateway]:
     """The application over the configured database; a look into one that is not there creates none."""
-    from gateway.application import opened
+    from gateway.application import is_missing, make_folder, opened
 
     loaded = settings()
     path = loaded.worklist_db_path
-    if not path.exists():
+    if is_missing(path):
         if not create:
             raise StoreUnusable(
                 f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
     with opened(path, report_wrong_entry=loaded.gateway_report_wrong_entry) as gateway:
         yield gateway
 
