@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -45,6 +47,25 @@ def configure(log_format: str) -> None:
     root.setLevel(logging.INFO)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def tell_what_nobody_catches() -> None:
+    """Let exceptions that end a thread or the process be log lines too; the interpreter would print their text."""
+    log = structlog.get_logger(__name__)
+
+    def in_thread(ended: threading.ExceptHookArgs) -> None:
+        name = ended.thread.name if ended.thread else None
+        log.error("thread_failed", thread=name, exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback))
+
+    def in_process(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        log.error("process_failed", exc_info=(kind, error, traceback))
+
+    def in_finaliser(ended: sys.UnraisableHookArgs) -> None:
+        log.error("finaliser_failed", exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback))
+
+    threading.excepthook = in_thread
+    sys.excepthook = in_process
+    sys.unraisablehook = in_finaliser
 
 
 def _without_exception_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401  structlog's signature

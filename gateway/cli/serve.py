@@ -20,6 +20,7 @@ def serve() -> None:
     from gateway.cli.output import settings
 
     loaded = settings()
-    from gateway import service
+    from gateway import log, service
 
+    log.tell_what_nobody_catches()
     asyncio.run(service.serve(loaded))

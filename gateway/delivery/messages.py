@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,6 +27,7 @@ _REFUSALS = frozenset(
 )
 _SUCCESSES = frozenset({"ok", "updated"})
 _KNOWN_FAILURES = frozenset({"error"})
+_WORD = re.compile(r"[a-z][a-z_]{0,39}")
 
 
 class Meaning(StrEnum):
@@ -87,7 +89,12 @@ def read_acknowledgement(text: str, event_id: str) -> Acknowledgement:
     if word in _REFUSALS:
         return Acknowledgement(word, Meaning.PARKED)
     known = word in _SUCCESSES | _KNOWN_FAILURES
-    return Acknowledgement(word if known else f"unknown word {word[:40]!a}", Meaning.RETRIED)
+    return Acknowledgement(word if known else _unknown(word), Meaning.RETRIED)
+
+
+def _unknown(word: str) -> str:
+    """A word that is none of the contract's; what does not look like a word may be somebody's name."""
+    return f"unknown word {word}" if _WORD.fullmatch(word) else "no word of the contract"
 
 
 def _zulu(instant: str, precision: str) -> str:
