@@ -322,6 +322,11 @@ class GatewayProcess(Process):
             [row] = store.find_items(WorklistFilter(accession_number=accession_number))
         return row
 
+    def item_count(self) -> int:
+        """How many items there are, test items aside."""
+        with self.store() as store:
+            return sum(store.count_by_status().values())
+
     def status(self, accession_number: str) -> str:
         """The status of an item."""
         return self.item(accession_number).status
@@ -383,14 +388,17 @@ def http_json(url: str) -> tuple[int, dict[str, Any]] | None:
 # --- the web app's side
 
 
-IMPATIENT = SenderOptions(dial=DialOptions(PhaseTimeouts(upgrade=4.0)), ack=8.0)
-"""A sender that does not wait half a minute for a gateway that was killed."""
+def impatient(seconds: float) -> SenderOptions:
+    """A sender that does not wait half a minute for a gateway that was killed."""
+    return SenderOptions(dial=DialOptions(PhaseTimeouts(upgrade=seconds)), ack=2 * seconds)
 
 
-async def asked(connection: HybridConnection, message: dict[str, Any] | str | bytes) -> dict[str, Any]:
+async def asked(
+    connection: HybridConnection, message: dict[str, Any] | str | bytes, options: SenderOptions | None = None
+) -> dict[str, Any]:
     """Send one frame over a rendezvous of its own; the reply. Raises `RelayError`."""
     if isinstance(message, bytes):
-        websocket = await Sender(connection, IMPATIENT).open()
+        websocket = await Sender(connection, options).open()
         try:
             await websocket.send(message)
             reply: Any = await websocket.recv()
@@ -398,7 +406,7 @@ async def asked(connection: HybridConnection, message: dict[str, Any] | str | by
             await websocket.close()
     else:
         text = message if isinstance(message, str) else json.dumps(message)
-        reply = await Sender(connection, IMPATIENT).send(text)
+        reply = await Sender(connection, options).send(text)
     answer: dict[str, Any] = json.loads(reply)
     return answer
 
