@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -20,13 +21,19 @@ from gateway.errors import SettingsInvalid
 Words = Annotated[tuple[str, ...], NoDecode]
 """A list, written with commas."""
 
+_DOT_ENV = ".env"
+_PREFIXES = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
+_OPEN_PARTS = frozenset({"endpoint", "sharedaccesskeyname", "entitypath", "usedevelopmentemulator"})
+"""What of a connection string may be shown: whatever else it holds, misspelt or pasted, may be the key."""
+_SECRET_PARTS = frozenset({"sharedaccesskey", "sharedaccesssignature"})
+
 _STATUSES = ("SCHEDULED", "IN PROGRESS", "COMPLETED", "DISCONTINUED", "CANCELLED", "EXPIRED")
 
 
 class Settings(BaseSettings):
     """What the operator decides. Field names are the environment variables in lower case."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=_DOT_ENV, env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     azure_relay_connection_string: SecretStr | None = Field(
         None,
@@ -142,9 +149,10 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401  any setting
 
 
 def unknown_variables() -> list[str]:
-    """Environment variables that look like ours and are not: most often a misspelling."""
+    """Variables of the environment and `.env` that look like ours and are not: most often a misspelling."""
     known = {name.upper() for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.startswith(("GATEWAY_", "AZURE_RELAY_")) and name not in known)
+    written = {*os.environ, *dotenv_values(_DOT_ENV)}
+    return sorted(name for name in written if name.upper().startswith(_PREFIXES) and name.upper() not in known)
 
 
 def listed(settings: Settings) -> list[tuple[str, str, str]]:
@@ -159,13 +167,23 @@ def _shown(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, SecretStr):
-        return (
-            re.sub(r"(?i)(SharedAccessKey|SharedAccessSignature)=[^;]*", r"\1=***", value.get_secret_value())
-            if "=" in value.get_secret_value() and ";" in value.get_secret_value()
-            else "***"
-        )
+        return _masked(value.get_secret_value())
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
     return value.strftime("%H:%M") if isinstance(value, time) else str(value)
+
+
+def _masked(secret: str) -> str:
+    """A connection string with stars for its secret part; of anything else only stars."""
+    if ";" not in secret:
+        return "***"
+    return ";".join(_masked_part(*part.partition("=")) for part in secret.split(";"))
+
+
+def _masked_part(name: str, sign: str, value: str) -> str:
+    word = name.strip().lower()
+    if word in _OPEN_PARTS or not (name or value):
+        return name + sign + value
+    return f"{name}{sign}***" if word in _SECRET_PARTS else "***"
