@@ -1,0 +1,159 @@
+"""What `--json` prints is what docs/cli-json.md says: the same keys in the same order, and values of the same kinds."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from cli_support import Command
+
+from gateway.application import Gateway
+from gateway.cli import app
+from gateway.settings import Settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli-json.md").read_text(encoding="utf-8")
+SECTIONS = {
+    title: [json.loads(sample) for sample in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    for title, text in re.findall(r"^## `gateway (.*?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+
+
+ADD = ("worklist", "add", "ACC123", "--patient-id", "BS123456", "--patient-name", "SMITH^JOHN") + (
+    "--patient-birth-date",
+    "19800101",
+    "--scheduled-time",
+    "143000",
+)
+
+
+def kind(value: Any) -> str:
+    return {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object"}[type(value)]
+
+
+def like(value: Any, sample: Any) -> bool:
+    """Whether both are of one kind, keys in one order; null stands for any kind."""
+    if value is None or sample is None:
+        return True
+    if kind(value) != kind(sample):
+        return False
+    if isinstance(sample, list):
+        return all(any(like(one, other) for other in sample) for one in value)
+    if isinstance(sample, dict):
+        return list(value) == list(sample) and all(like(value[name], sample[name]) for name in sample)
+    return True
+
+
+def is_documented(value: Any, title: str) -> None:
+    assert any(like(value, sample) for sample in SECTIONS[title]), (title, value)
+
+
+def verbs(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Every verb by its words."""
+    if not hasattr(group, "commands"):
+        return {path: group}
+    found = {} if path != ("demo",) else {path: group}
+    for name, command in group.commands.items():
+        found |= verbs(command, (*path, name))
+    return found
+
+
+VERBS = verbs(typer.main.get_command(app))
+SPEAKS_JSON = {" ".join(path) for path, command in VERBS.items() if any("--json" in p.opts for p in command.params)}
+
+
+def test_the_page_has_a_section_for_each_verb_with_json_and_for_no_other() -> None:
+    assert SECTIONS.keys() == SPEAKS_JSON
+
+
+def test_each_section_has_a_sample() -> None:
+    assert [title for title, samples in SECTIONS.items() if not samples] == []
+
+
+def test_the_samples_are_of_nobody_real() -> None:
+    ids = re.findall(r'"patient_id": "(.*?)"', PAGE)
+    assert ids
+    assert all(number.startswith("999") for number in ids)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("worklist", "list"),
+        ("worklist", "statistics"),
+        ("outbox", "list"),
+        ("outbox", "list", "--state", "all"),
+        ("events", "verify"),
+        ("projections", "verify"),
+        ("projections", "rebuild"),
+        ("config", "show"),
+    ],
+    ids=" ".join,
+)
+def test_a_look_prints_json_as_documented_and_nothing_else(
+    story: Gateway, run: Command, words: tuple[str, ...]
+) -> None:
+    outcome = run(*words, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json
+    is_documented(outcome.json, " ".join(words[:2]))
+
+
+def test_a_timeline_is_documented_but_for_the_details_of_each_kind(story: Gateway, run: Command) -> None:
+    sample = SECTIONS["timeline"][0][0]
+    rows = run("timeline", "ACC002", "--json").json
+    assert len(rows) == 9
+    for row in rows:
+        assert list(row) == list(sample)
+        assert like(row | {"details": None}, sample)
+        assert isinstance(row["details"], dict)
+    kinds = {row["kind"]: row["details"] for row in rows}
+    for row in SECTIONS["timeline"][0]:
+        assert list(kinds[row["kind"]]) == list(row["details"])
+
+
+def test_a_timeline_of_nothing_is_an_empty_list_and_exit_code_1(story: Gateway, run: Command) -> None:
+    outcome = run("timeline", "ACC999", "--json")
+    assert (outcome.code, outcome.json) == (1, [])
+
+
+def test_adding_and_setting_a_status_are_documented(gateway: Gateway, run: Command) -> None:
+    added = run(*ADD, "--json")
+    is_documented(added.json, "worklist add")
+    changed = run("worklist", "set-status", "ACC123", "completed", "--reason", "unit has no MPPS", "--json")
+    is_documented(changed.json, "worklist set-status")
+    assert changed.json == {"accession_number": "ACC123", "before": "SCHEDULED", "status": "COMPLETED"}
+
+
+def test_the_modality_s_verbs_are_documented(port: str, run: Command) -> None:
+    is_documented(run("modality", "echo", "-p", port, "--json").json, "modality echo")
+    found = run("modality", "find", "-p", port, "--json").json
+    assert [entry["accession_number"] for entry in found] == ["ACC003"]
+    is_documented(found, "modality find")
+    is_documented(run("modality", "perform", "ACC003", "-p", port, "--json").json, "modality perform")
+
+
+def test_what_verify_finds_is_documented(story: Gateway, database: Path, run: Command) -> None:
+    with sqlite3.connect(database) as prompt:
+        prompt.execute("UPDATE worklist_items SET patient_name = 'X' WHERE accession_number = 'ACC001'")
+    is_documented(run("projections", "verify", "--json").json, "projections verify")
+    with sqlite3.connect(database) as prompt:
+        prompt.execute("UPDATE stored_events SET topic = topic || ' ' WHERE rowid = 3")
+    found = run("events", "verify", "--json")
+    assert (found.code, found.json["intact"], found.json["position"]) == (1, False, 3)
+    is_documented(found.json, "events verify")
+
+
+def test_the_settings_are_all_there(run: Command) -> None:
+    assert list(run("config", "show", "--json").json) == [name.upper() for name in Settings.model_fields]
+
+
+def test_an_error_leaves_stdout_empty(run: Command) -> None:
+    for words in (("worklist", "list"), ("timeline", "ACC001"), ("outbox", "list"), ("events", "verify")):
+        outcome = run(*words, "--json")
+        assert (outcome.code, outcome.out) == (1, "")
+        assert re.fullmatch(r"gateway: store_unusable: .* → .*\n", outcome.err)
