@@ -411,9 +411,11 @@ async def asked(
     return answer
 
 
-def ask(connection: HybridConnection, message: dict[str, Any] | str | bytes) -> dict[str, Any]:
+def ask(
+    connection: HybridConnection, message: dict[str, Any] | str | bytes, options: SenderOptions | None = None
+) -> dict[str, Any]:
     """The same from a thread without event loop."""
-    return asyncio.run(asked(connection, message))
+    return asyncio.run(asked(connection, message, options))
 
 
 def today() -> str:
