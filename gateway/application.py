@@ -39,8 +39,8 @@ from gateway.domain.performed_procedure_step import (
 from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import Appointment, WorklistItem
-from gateway.errors import ActionIdConflict, Contention, NotFound, Refusal, StoreUnusable
-from gateway.eventstore import chain, replay
+from gateway.errors import ActionIdConflict, Contention, GatewayError, NotFound, Refusal, StoreUnusable
+from gateway.eventstore import chain, positions, replay
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
@@ -378,12 +378,21 @@ class Gateway(Application[UUID]):
         return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
 
     def check_store(self) -> int:
-        """The log's head. Raises `StoreUnusable` when the last save failed or the file can't be read."""
-        failure = self.datastore.writer.failure
-        if failure:
-            raise StoreUnusable(f"the last save failed: {failure}", remedy="look at the disk: room, rights, health")
+        """The log's head. Raises `StoreUnusable` when it can't be read, or the last save failed and one still does."""
+        if self.datastore.writer.failure:
+            self._try_a_write()
         with self.reading() as connection:
             return chain.head(connection)[0]
+
+    def _try_a_write(self) -> None:
+        """After a failed save: has the disk recovered? Otherwise health would wait for somebody to ask something."""
+        try:
+            with self.datastore.writer.transaction() as cursor:
+                positions.touch(cursor)
+        except GatewayError as error:
+            raise StoreUnusable(
+                f"saves fail: {error.message}", remedy="look at the disk: room, rights, health"
+            ) from error
 
     def reading(self) -> Any:  # noqa: ANN401  a context manager over a connection
         """A connection for reading, for as long as the `with` lasts."""

@@ -21,6 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show names and ids of persons in full.")]
 
 _BULLET = "•"
+_NOT_PRINTABLE = "\ufffd"
 
 
 def settings() -> Settings:
@@ -74,7 +75,9 @@ def put_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def _cell(value: object) -> str:
-    return "–" if value is None or value == "" else str(value)
+    """As one line: what others wrote, a reason say, can't steer the terminal."""
+    text = "–" if value is None or value == "" else str(value)
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else _NOT_PRINTABLE for sign in text)
 
 
 def masked_name(name: str) -> str:

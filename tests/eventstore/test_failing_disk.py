@@ -14,7 +14,7 @@ import pytest
 
 from bench.synthetic import appointment, create_request, naming, schedule, start, step_uid
 from gateway.application import Gateway, opened
-from gateway.errors import OutcomeUnknown
+from gateway.errors import OutcomeUnknown, StoreUnusable
 from gateway.eventstore.connections import Writer
 
 
@@ -123,3 +123,19 @@ def test_an_mpps_that_was_not_taken_is_taken_when_it_comes_again(gateway: Gatewa
         start(gateway, step_uid(1), naming(), **big)
     start(gateway, step_uid(1), naming(), **big)
     assert gateway.count_by_status() == {"IN PROGRESS": 1}
+
+
+def test_a_store_whose_saves_fail_is_unwell_until_one_works_again_without_anybody_saving(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Any) -> Any:
+        raise sqlite3.OperationalError("disk I/O error")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "_attempt", failing)
+        with pytest.raises(OutcomeUnknown):
+            schedule(gateway)
+        with pytest.raises(StoreUnusable, match="saves fail: .*disk I/O error"):
+            gateway.check_store()
+    assert gateway.check_store() == 0
