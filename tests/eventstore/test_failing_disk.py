@@ -136,6 +136,6 @@ def test_a_store_whose_saves_fail_is_unwell_until_one_works_again_without_anybod
         patched.setattr(Writer, "_attempt", failing)
         with pytest.raises(OutcomeUnknown):
             schedule(gateway)
-        with pytest.raises(StoreUnusable, match="saves fail: .*disk I/O error"):
+        with pytest.raises(StoreUnusable, match=r"saves fail: .*disk I/O error"):
             gateway.check_store()
     assert gateway.check_store() == 0
