@@ -48,7 +48,7 @@ AE_TITLE = "ORTHANC_MWL"
 KEY_NAME = "end-to-end"
 KEY = "c2VjcmV0IGtleSBvZiB0aGUgdGVzdHM9PQ=="
 SITE = ZoneInfo("Europe/London")
-CONTRACT = Path(__file__).parent / "contract"
+CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
 
 _OURS = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
 _DICE = random.Random()
