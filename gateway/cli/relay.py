@@ -63,10 +63,10 @@ async def _run(host: str, port: int, names: list[str], key_name: str, key: str, 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    output.say(f"emulating {', '.join(names)} at ws://{host}:{emulator.port}; connect with")
-    output.put(
-        f"Endpoint=sb://{host}:{emulator.port}/;SharedAccessKeyName={key_name};SharedAccessKey={shown_key}"
-        ";UseDevelopmentEmulator=true"
+    where = emulator.namespace.authority
+    output.say(f"emulating {', '.join(names)} at ws://{where}; connect with")
+    output.put_now(  # somebody may read it from a pipe
+        f"Endpoint=sb://{where}/;SharedAccessKeyName={key_name};SharedAccessKey={shown_key};UseDevelopmentEmulator=true"
     )
     try:
         await stop.wait()

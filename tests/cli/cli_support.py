@@ -51,7 +51,8 @@ class Command:
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
     """An environment without settings, but for these, that keeps its temporary files in the folder."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "AZURE_RELAY_", "WORKLIST_"))}
+    ours = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"TMPDIR": str(folder), "COLUMNS": "200"} | variables
 
 
