@@ -23,12 +23,8 @@ SECTIONS = {
 }
 
 
-ADD = ("worklist", "add", "ACC123", "--patient-id", "BS123456", "--patient-name", "SMITH^JOHN") + (
-    "--patient-birth-date",
-    "19800101",
-    "--scheduled-time",
-    "143000",
-)
+PERSON = ("--patient-id", "BS123456", "--patient-name", "SMITH^JOHN", "--patient-birth-date", "19800101")
+ADD = ("worklist", "add", "ACC123", *PERSON, "--scheduled-time", "143000")
 
 
 def kind(value: Any) -> str:
