@@ -76,6 +76,7 @@ def _without_exception_text(_: Any, __: str, event: MutableMapping[str, Any]) ->
     if isinstance(information, BaseException):
         information = (type(information), information, information.__traceback__)
     if isinstance(information, tuple) and information[0] is not None:
+        event["event"] = str(event.get("event")).split("\n", 1)[0]  # asyncio repeats the exception in further lines
         event["exception"] = information[0].__name__
         event["at"] = _places(information[2])
     return event
