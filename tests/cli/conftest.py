@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,12 +34,12 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
     """Verbs configure the log of the process; here it is put back."""
-    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook)
+    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
     handlers, level, before = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    sys.excepthook, sys.unraisablehook = hooks
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
     structlog.configure(**before)
     for name, module in list(sys.modules.items()):
         if name.startswith("gateway.") and hasattr(module, "log") and not isinstance(module.log, type(sys)):
