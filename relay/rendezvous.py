@@ -168,6 +168,7 @@ class RendezvousDesk:
         self._dialling = dialling
         self._places = asyncio.Semaphore(options.max_rendezvous)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
         self.in_progress = 0
         self.served = 0
         self.failed = 0
@@ -187,10 +188,12 @@ class RendezvousDesk:
         task.add_done_callback(self._tasks.discard)
 
     async def finish(self, seconds: float) -> None:
-        """Let what is in progress end, for at most ``seconds``; then cut the rest."""
+        """Let replies that are owed be given, for at most ``seconds``; then cut the rest. Idle meetings end at once."""
+        self._closing.set()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=seconds)
         await self.abandon()
+        self._closing.clear()
 
     async def abandon(self) -> None:
         """Cut everything."""
@@ -232,13 +235,19 @@ class RendezvousDesk:
                 frame = await self._next(websocket)
 
     async def _next(self, websocket: ClientConnection) -> str | bytes | None:
-        """Another frame; ``None`` when the sender closed or had its time."""
+        """Another frame; ``None`` when the sender closed, had its time, or the desk closes."""
+        receiving = asyncio.ensure_future(_receive(websocket, self._options.next_message, Phase.REPLY))
+        closing = asyncio.ensure_future(self._closing.wait())
         try:
-            return await _receive(websocket, self._options.next_message, Phase.REPLY)
+            await asyncio.wait({receiving, closing}, return_when=asyncio.FIRST_COMPLETED)
+            return receiving.result() if receiving.done() else None
         except RendezvousError as error:
             if error.close_code == 1009:
                 raise
             return None
+        finally:
+            receiving.cancel()
+            closing.cancel()
 
     async def _reply_to(self, message: Message) -> str:
         try:

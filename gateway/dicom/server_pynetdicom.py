@@ -11,7 +11,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -41,6 +41,12 @@ config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings qu
 config.settings.writing_validation_mode = config.IGNORE
 
 SOP_CLASSES = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
+
+MAXIMUM_PDU_LENGTH = 1024 * 1024
+"""Bytes of one PDU; we announce 16 kB, a peer that ignores it is borne up to here."""
+
+MAXIMUM_MESSAGE_LENGTH = 4 * 1024 * 1024
+"""Bytes of one DIMSE message with its data set; the largest MPPS is a hundredth of it."""
 
 _ACCEPT_POLL = 0.1
 """Seconds between looks whether to stop accepting."""
@@ -130,6 +136,8 @@ class PynetdicomServer:
 
     def _handlers(self) -> list[tuple[Any, ...]]:
         return [
+            (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_DIMSE_RECV, _message_received),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_FSM_TRANSITION, self._transition),
@@ -143,6 +151,12 @@ class PynetdicomServer:
         ]
 
     # --- associations
+
+    def _opened(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
+        address = _address(event)
+        event.assoc.intake = _Intake(
+            event.assoc.dul.socket, lambda reason: self.responder.connection_broken(address, reason=reason)
+        )
 
     def _accepted(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
         refused = [context.abstract_syntax.name for context in event.assoc.rejected_contexts]
@@ -254,6 +268,38 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is
         """Stop accepting and close the listening socket."""
         socketserver.BaseServer.shutdown(self)
         self.server_close()
+
+
+class _Intake:
+    """A bound on what a peer makes us hold: pynetdicom believes a PDU's announced length and keeps all fragments."""
+
+    def __init__(self, association_socket: Any, refused: Callable[[str], None]) -> None:  # noqa: ANN401
+        self._read = association_socket.recv
+        self._refused = refused
+        self._held = 0
+        association_socket.recv = self.recv
+
+    def recv(self, length: int) -> bytes | bytearray:
+        """Read so many bytes. Raises OSError, which closes the connection, when they would be too many."""
+        self._held += length
+        if length > MAXIMUM_PDU_LENGTH:
+            self._refuse(f"announced a PDU of {length} bytes")
+        if self._held > MAXIMUM_MESSAGE_LENGTH:
+            self._refuse(f"sent a message of more than {MAXIMUM_MESSAGE_LENGTH} bytes")
+        received: bytes | bytearray = self._read(length)
+        return received
+
+    def message_received(self) -> None:
+        """A whole message has been taken: begin to count anew."""
+        self._held = 0
+
+    def _refuse(self, reason: str) -> None:
+        self._refused(reason)
+        raise OSError(reason)
+
+
+def _message_received(event: Any) -> None:  # noqa: ANN401
+    event.assoc.intake.message_received()
 
 
 def _caller(event: Any) -> Caller:  # noqa: ANN401

@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (
 )
 
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import SOP_CLASSES, PynetdicomServer
+from gateway.dicom.server_pynetdicom import MAXIMUM_MESSAGE_LENGTH, SOP_CLASSES, PynetdicomServer
 from gateway.domain.performed_procedure_step import StepReport
 
 UID = "1.2.3.4.5"
@@ -277,6 +277,34 @@ def test_garbage_ends_its_connection_is_logged_and_harms_nobody(server: Pynetdic
         connection.sendall(garbage)
         assert closed(connection)
     assert "connection_broken" in {line["event"] for line in logs}
+    with association(server) as peer:
+        assert peer.send_c_echo().Status == 0x0000
+
+
+def test_a_pdu_announced_as_gigabytes_is_not_waited_for(server: PynetdicomServer) -> None:
+    """PS3.8 9.3.1: the length is known from the first six bytes."""
+    with captured_logs() as logs, connect(server) as connection:
+        connection.sendall(struct.pack(">BBI", 4, 0, 0xFFFFFFF0))
+        assert closed(connection)
+    assert any("announced a PDU" in line.get("reason", "") for line in logs)
+
+
+def _taken(wire: socket.socket, pdu: bytes, times: int) -> bool:
+    """Whether the other side takes it so many times and keeps the connection."""
+    try:
+        for _ in range(times):
+            wire.sendall(pdu)
+        return bool(wire.recv(1))
+    except OSError:
+        return False
+
+
+def test_a_message_in_endless_fragments_ends_its_association(server: PynetdicomServer) -> None:
+    fragment = b"\x00" * 16_000
+    value = struct.pack(">IBB", len(fragment) + 2, 1, 0x01) + fragment  # a command fragment, never the last
+    pdu = struct.pack(">BBI", 4, 0, len(value)) + value
+    with association(server) as peer:
+        assert not _taken(peer.dul.socket.socket, pdu, 2 * MAXIMUM_MESSAGE_LENGTH // len(fragment))
     with association(server) as peer:
         assert peer.send_c_echo().Status == 0x0000
 

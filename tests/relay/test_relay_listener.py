@@ -590,3 +590,16 @@ async def _dial(connection: HybridConnection, address: str) -> object:
 
     token = await connection.credential.issue(connection.resource_uri)
     return await dial(address, DialOptions(), headers={"ServiceBusAuthorization": token.value})
+
+
+@asynchronous
+async def test_stopping_does_not_wait_for_senders_that_have_their_answer() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, next_message=60) as listener:
+            websocket = await Sender(connection).open()
+            await websocket.send("x")
+            assert await websocket.recv() == "x"
+            async with asyncio.timeout(5):
+                await listener.stop(deadline=30)
+            await websocket.wait_closed()
