@@ -39,7 +39,15 @@ from gateway.domain.performed_procedure_step import (
 from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import Appointment, WorklistItem
-from gateway.errors import ActionIdConflict, Contention, GatewayError, NotFound, Refusal, StoreUnusable
+from gateway.errors import (
+    ActionIdConflict,
+    Contention,
+    GatewayError,
+    IllegalTransition,
+    NotFound,
+    Refusal,
+    StoreUnusable,
+)
 from gateway.eventstore import chain, positions, replay
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
@@ -170,9 +178,12 @@ class Gateway(Application[UUID]):
 
         return self._answer(request, accession_number, decide)
 
-    def reject_unidentified(self, request: ActionRequest, refusal: Refusal) -> ActionReply:
+    def reject_unidentified(
+        self, request: ActionRequest, refusal: Refusal, *, accession_number: str | None = None
+    ) -> ActionReply:
         """Keep a message that has no usable action_id, under a random one, and answer it."""
-        receipt = RelayAction.reject_unidentified(request, ActionReply.refused(refusal))
+        reply = ActionReply.refused(refusal)
+        receipt = RelayAction.reject_unidentified(request, reply, accession_number=accession_number)
         with circumstances(source="relay"):
             self.save(receipt)
         return receipt.reply
@@ -314,9 +325,37 @@ class Gateway(Application[UUID]):
         """The web app refuses it for good; it waits for a person."""
         self._settle(event_id, lambda update: update.park(reason, attempts))
 
-    def requeue_update(self, event_id: str, *, reason: str) -> None:
-        """A person wants a parked one tried again."""
+    def requeue_update(self, event_id: str, *, reason: str, force: bool = False) -> None:
+        """A person wants a parked one tried again.
+
+        Raises `NotFound`; `IllegalTransition` when it is not parked, or when the web app has heard a later status of
+        that item, which this one would put back (unless `force`).
+        """
+        row = self._update(event_id)
+        if row.state != "parked":
+            raise IllegalTransition(f"the status event is {row.state}, not parked", field="event_id")
+        later = self.find_updates(state="acknowledged", accession_number=row.accession_number)
+        if not force and any(other.sequence > row.sequence for other in later):
+            raise IllegalTransition(
+                f"the web app has heard a later status of {row.accession_number}",
+                field="event_id",
+                remedy="--force sends it all the same",
+            )
         self._settle(event_id, lambda update: update.requeue(reason), source="operator")
+
+    def withdraw_update(self, event_id: str, *, reason: str) -> None:
+        """A person takes a waiting one out of the queue. Raises `NotFound`, `IllegalTransition`."""
+        row = self._update(event_id)
+        if row.state != "waiting":
+            raise IllegalTransition(f"the status event is {row.state}, not waiting", field="event_id")
+        self._settle(event_id, lambda update: update.park(reason, 0), source="operator")
+
+    def _update(self, event_id: str) -> OutboxRow:
+        with self.reading() as connection:
+            row = projections.outbox.get(connection, event_id)
+        if row is None:
+            raise NotFound("there is no status event with this event_id", field="event_id")
+        return row
 
     def _settle(self, event_id: str, command: Callable[[StatusUpdate], None], *, source: str = "gateway") -> None:
         def decide() -> Decision[None]:
@@ -434,7 +473,7 @@ class Gateway(Application[UUID]):
             try:
                 return self._retry(lambda: self._with_receipt(request, accession_number, decide))
             except ActionIdConflict as conflict:
-                return self.reject_unidentified(request, conflict)
+                return self.reject_unidentified(request, conflict, accession_number=accession_number)
 
     def _with_receipt(
         self, request: ActionRequest, accession_number: str | None, decide: Callable[[], Decision[ActionReply]]

@@ -7,6 +7,7 @@
     │   ├── AccessionConflict    the accession number is taken by something else (`accession_conflict`)
     │   ├── ActionIdConflict     the action_id was used for other content (`action_id_conflict`)
     │   └── IllegalTransition    the life of the procedure step does not allow it (`illegal_transition`)
+    ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
     ├── Contention               too many writers on one item at once; ask again
@@ -80,6 +81,12 @@ class StoreUnusable(GatewayError):
     """The database can't be opened, or is not what it should be."""
 
     code = "store_unusable"
+
+
+class EventUnreadable(GatewayError):
+    """A stored event is not as it was written."""
+
+    code = "event_unreadable"
 
 
 class OutcomeUnknown(GatewayError):

@@ -78,11 +78,12 @@ def _without_exception_text(_: Any, __: str, event: MutableMapping[str, Any]) ->
     if isinstance(information, tuple) and information[0] is not None:
         event["event"] = str(event.get("event")).split("\n", 1)[0]  # asyncio repeats the exception in further lines
         event["exception"] = information[0].__name__
-        event["at"] = _places(information[2])
+        event["at"] = places(information[2])
     return event
 
 
-def _places(traceback: Any) -> list[str]:  # noqa: ANN401  a traceback or None
+def places(traceback: Any) -> list[str]:  # noqa: ANN401  a traceback or None
+    """The innermost places of a traceback, outermost first: file, line, function."""
     places = []
     while traceback is not None:
         code = traceback.tb_frame.f_code

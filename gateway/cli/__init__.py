@@ -43,6 +43,14 @@ def main() -> None:
         sys.exit(UNWELL)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left: nothing to say to anybody
+    except Exception as error:
+        from gateway.log import places
+
+        if sys.excepthook is not sys.__excepthook__:
+            raise  # the service tells it in its log
+        where = " < ".join(reversed(places(error.__traceback__)))
+        sys.stderr.write(f"gateway: internal: {type(error).__name__} at {where}\n")
+        sys.exit(UNWELL)
 
 
 def _exit_code(error: GatewayError) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import asdict
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +39,9 @@ def echo(
 ) -> None:
     """Verify the connection (C-ECHO)."""
     unit = _unit(host, port, called, calling, verbose=verbose)
-    milliseconds = _timed(unit.echo)
+    began = time.perf_counter()
+    unit.echo()
+    milliseconds = _milliseconds(began)
     if json:
         output.put_json({"ok": True, "milliseconds": milliseconds})
     else:
@@ -67,6 +69,7 @@ def find(
     """Ask for the worklist (Modality Worklist C-FIND)."""
     unit = _unit(host, port, called, calling, verbose=verbose)
     day = output.day(date) if date.strip().lower() == "today" else date
+    began = time.perf_counter()
     entries = unit.find(
         modality=modality,
         date=day,
@@ -75,6 +78,7 @@ def find(
         patient_id=patient_id,
         status=status,
     )
+    _say_time(began, verbose=verbose)
     if json:
         output.put_json([asdict(entry) for entry in entries])
         return
@@ -124,7 +128,9 @@ def perform(
                 f"{examination.entry.accession_number} {examination.status}  MPPS {examination.sop_instance_uid}"
             )
 
+    began = time.perf_counter()
     done = unit.perform(accession_number, discontinue=discontinue, wrong_entry=wrong_entry, on_step=told)
+    _say_time(began, verbose=verbose)
     if json:
         output.put_json(
             {"accession_number": accession_number, "status": done.status, "sop_instance_uid": done.sop_instance_uid}
@@ -139,11 +145,12 @@ def _unit(host: str, port: int, called: str, calling: str, *, verbose: bool) -> 
     return Modality(host, port, called, calling)
 
 
-def _timed(act: Callable[[], object]) -> float:
-    import time
+def _say_time(began: float, *, verbose: bool) -> None:
+    if verbose:
+        output.say(f"answered in {_milliseconds(began)} ms")
 
-    began = time.perf_counter()
-    act()
+
+def _milliseconds(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 1)
 
 

@@ -49,6 +49,31 @@ def list_updates(
     output.say(f"{len(rows)} status event{'' if len(rows) == 1 else 's'}")
 
 
+@outbox.command(epilog='Example: gateway outbox retry EVENT_ID --reason "the web app knows the appointment now"')
+def retry(
+    event_id: Annotated[str, typer.Argument(help="As gateway outbox list shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
+    force: Annotated[bool, typer.Option("--force", help="Also when the web app has heard a later status.")] = False,
+) -> None:
+    """Send a parked status event again. It keeps its event_id and sequence."""
+    why = output.require_text(reason, "reason")
+    with output.database() as gateway:
+        gateway.requeue_update(event_id, reason=why, force=force)
+    output.put(f"{event_id} waiting")
+
+
+@outbox.command(epilog='Example: gateway outbox park EVENT_ID --reason "told by telephone"')
+def park(
+    event_id: Annotated[str, typer.Argument(help="As gateway outbox list shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
+) -> None:
+    """Take a waiting status event out of the queue; later ones of its accession number then go."""
+    why = output.require_text(reason, "reason")
+    with output.database() as gateway:
+        gateway.withdraw_update(event_id, reason=why)
+    output.put(f"{event_id} parked")
+
+
 def _tried(tried: object) -> dict[str, object]:
     from gateway.delivery.attempts import Attempts
 

@@ -14,6 +14,8 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent, Transcoding
 from eventsourcing.utils import get_topic, resolve_topic
 
+from gateway.errors import EventUnreadable
+
 ENVELOPE = "envelope"
 
 
@@ -46,10 +48,21 @@ class EnvelopeMapper(Mapper[UUID]):
         class_version = getattr(type(domain_event), "class_version", 1)
         if class_version > 1:
             state["class_version"] = class_version
-        return StoredEvent(originator_id, originator_version, get_topic(type(domain_event)), self._encode(state))
+        encoded = self.transcoder.encode(state)
+        return StoredEvent(originator_id, originator_version, get_topic(type(domain_event)), encoded)
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """The event; older class versions are brought up to date."""
+        """The event; older class versions are brought up to date. Raises `EventUnreadable`."""
+        try:
+            return self._read(stored_event)
+        except Exception as error:  # noqa: BLE001  a damaged row can break anything: JSON, the topic, a field's type
+            raise EventUnreadable(
+                f"event {stored_event.originator_version} of stream {stored_event.originator_id} can't be read "
+                f"({type(error).__name__})",
+                remedy="gateway events verify names the first event that was altered",
+            ) from None
+
+    def _read(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
         cls = resolve_topic(stored_event.topic)
         state: dict[str, Any] = self.transcoder.decode(stored_event.state)
         envelope = state.pop(ENVELOPE, None)
@@ -63,9 +76,6 @@ class EnvelopeMapper(Mapper[UUID]):
         event: DomainEventProtocol[UUID] = object.__new__(cls)
         object.__setattr__(event, "__dict__", state)
         return event
-
-    def _encode(self, state: dict[str, Any]) -> bytes:
-        return self.transcoder.encode(state)
 
 
 def _identifying(event_class: type) -> tuple[str, ...]:

@@ -312,6 +312,48 @@ def test_the_outbox_can_be_asked_by_state_and_number(
     assert len(accessions(run("outbox", "list", *options))) == count
 
 
+def parked_id(gateway: Gateway) -> str:
+    [row] = gateway.find_updates(state="parked")
+    return row.event_id
+
+
+def test_a_parked_status_event_is_put_back_into_the_queue_with_a_reason(story: Gateway, run: Command) -> None:
+    event_id = parked_id(story)
+    outcome = run("outbox", "retry", event_id, "--reason", "it exists now")
+    assert (outcome.code, outcome.out) == (0, f"{event_id} waiting\n")
+    assert "StatusUpdate.Requeued" in run("timeline", "ACC002").out
+
+
+def test_a_parked_status_event_that_a_later_one_has_overtaken_is_retried_only_by_force(
+    story: Gateway, run: Command
+) -> None:
+    event_id = parked_id(story)
+    [waiting] = story.find_updates(state="waiting")
+    story.acknowledge_update(waiting.event_id, answer="updated", attempts=1)
+    refused = run("outbox", "retry", event_id, "--reason", "again")
+    assert refused.code == 1
+    assert "--force" in refused.err
+    assert run("outbox", "retry", event_id, "--reason", "again", "--force").code == 0
+
+
+def test_a_waiting_status_event_is_taken_out_of_the_queue_with_a_reason(story: Gateway, run: Command) -> None:
+    [waiting] = story.find_updates(state="waiting")
+    assert run("outbox", "park", waiting.event_id, "--reason", "told by telephone").code == 0
+    assert len(story.find_updates(state="parked")) == 2
+    assert run("outbox", "park", waiting.event_id, "--reason", "again").code == 1
+    assert run("outbox", "retry", "no-such-id", "--reason", "x").code == 1
+
+
+def test_a_damaged_event_is_told_in_one_line_by_what_reads_it(story: Gateway, run: Command, database: Path) -> None:
+    with sqlite3.connect(database) as prompt:
+        prompt.execute("UPDATE stored_events SET state = x'ff' WHERE rowid = 5")
+    for words in (("projections", "verify"), ("projections", "rebuild")):
+        outcome = run(*words)
+        assert outcome.code == 1
+        assert outcome.err.startswith("gateway: event_unreadable: ")
+        assert "gateway events verify" in outcome.err
+
+
 def test_an_intact_log_exits_0_and_tells_its_head(story: Gateway, run: Command) -> None:
     outcome = run("events", "verify")
     assert outcome.code == 0
