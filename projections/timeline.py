@@ -1,6 +1,6 @@
 """What happened to each accession number, in order.
 
-It identifies nobody: `details` hold no names, patient ids or birth dates.
+It identifies nobody: `details` hold no names, patient ids or birth dates, unless somebody wrote one into a reason.
 """
 
 from __future__ import annotations

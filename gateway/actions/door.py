@@ -112,7 +112,7 @@ class ActionDoor:
             accession_number=reply.accession_number,
             duplicate=reply.duplicate,
         )
-        return _wire(reply, request.action_id)
+        return _wire(reply, request.action_id, request.action_type)
 
     def _do(self, message: WorklistMessage, request: ActionRequest) -> ActionReply:
         match message:
@@ -263,12 +263,12 @@ def _plain(error_type: str) -> str:
     return words.get(error_type, "is not what it should be")
 
 
-def _wire(reply: ActionReply, action_id: str | None) -> dict[str, Any]:
+def _wire(reply: ActionReply, action_id: str | None, action_type: str = "") -> dict[str, Any]:
     told: dict[str, Any] = {"status": reply.status, "action_id": action_id}
     if reply.status == "error":
         told["message"] = reply.message
         told["code"] = reply.code
-        told["field"] = messages.PATHS.get(reply.field, reply.field) if reply.field else None
+        told["field"] = messages.path_of(reply.field, action_type) if reply.field else None
         told["retryable"] = reply.retryable
     elif reply.accession_number:
         told["accession_number"] = reply.accession_number

@@ -251,3 +251,10 @@ PATHS = {
     "procedure_code_meaning": f"{_ITEM}.procedure.code_meaning",
 }
 """The domain's names of values → their place in a message."""
+
+
+def path_of(field: str, action_type: str) -> str:
+    """Where the message says it; an item's status is said by `worklist.update_status` only."""
+    if field == "status" and action_type == "worklist.update_status":
+        return f"{_ITEM}.status"
+    return PATHS.get(field, field)

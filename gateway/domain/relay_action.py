@@ -99,9 +99,12 @@ class RelayAction(Stream):
         )
 
     @classmethod
-    def reject_unidentified(cls, request: ActionRequest, reply: ActionReply) -> RelayAction:
+    def reject_unidentified(
+        cls, request: ActionRequest, reply: ActionReply, *, accession_number: str | None = None
+    ) -> RelayAction:
         """The record of a message that has no usable action_id of its own: under a random one."""
-        return cls.answer(replace(request, action_id=f"unidentified-{uuid4()}"), reply, accession_number=None)
+        unidentified = replace(request, action_id=f"unidentified-{uuid4()}")
+        return cls.answer(unidentified, reply, accession_number=accession_number)
 
     def repeat(self, request: ActionRequest) -> ActionReply:
         """The same answer again; raises `ActionIdConflict` when the content is another."""

@@ -128,6 +128,7 @@ class WorklistItem(Stream):
         """The web app withdrew the appointment."""
 
         TOPIC = "WorklistItem.Cancelled"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)  # what people write may name somebody
         reason: str | None
 
     class Expired(StatusChanged):
@@ -144,6 +145,7 @@ class WorklistItem(Stream):
         """An operator said so, with a reason."""
 
         TOPIC = "WorklistItem.StatusCorrected"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)
         reason: str
 
     class StepEvent(StatusChanged):

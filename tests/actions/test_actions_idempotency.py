@@ -105,7 +105,7 @@ def test_other_content_under_a_known_action_id_is_a_conflict_and_has_no_effect(
 def test_a_conflict_is_kept_under_an_id_of_its_own(door: ActionDoor, gateway: Gateway) -> None:
     ask(door, create())
     ask(door, create(accession_number="ACC002"))
-    [kept] = gateway.timeline("")
+    [kept] = gateway.timeline("ACC002")
     assert (kept.details["code"], kept.details["action_id"].split("-")[0]) == ("action_id_conflict", "unidentified")
 
 

@@ -111,7 +111,7 @@ def test_other_content_under_the_same_action_id_is_refused_and_kept(gateway: Gat
     reply = create(gateway, "1", "ACC002")
     assert (reply.status, reply.code, reply.field) == ("error", "action_id_conflict", "action_id")
     assert gateway.find_items(WorklistFilter(accession_number="ACC002")) == []
-    [kept] = gateway.timeline("")
+    [kept] = gateway.timeline("ACC002")
     assert kept.details["code"] == "action_id_conflict"
 
 

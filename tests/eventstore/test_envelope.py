@@ -19,6 +19,8 @@ from gateway.domain.worklist_item import WorklistItem
 from tests.eventstore.everything import every_event, everything_happened
 
 IDENTIFYING: dict[type, set[str]] = {
+    WorklistItem.Cancelled: {"reason"},
+    WorklistItem.StatusCorrected: {"reason"},
     WorklistItem.Scheduled: {"person"},
     WorklistItem.Amended: {"person"},
     PerformedProcedureStep.Started: {"patient", "attribute_list"},

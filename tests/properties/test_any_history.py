@@ -147,7 +147,8 @@ class AnyHistory(RuleBasedStateMachine):
         elif outcome == "park":
             self.gateway.park_update(event_id, reason="appointment_not_found", attempts=1)
         else:
-            self.gateway.requeue_update(event_id, reason="again")
+            with suppress(Refusal):
+                self.gateway.requeue_update(event_id, reason="again")
 
     @rule()
     def something_that_can_not_be_read_comes_in(self) -> None:
