@@ -12,7 +12,7 @@ _SCHEMA = """
     CREATE TABLE IF NOT EXISTS delivery_attempts (
         event_id TEXT PRIMARY KEY,
         attempts INTEGER NOT NULL,
-        first_sent_at TEXT NOT NULL,
+        first_sent_at TEXT,
         last_sent_at TEXT NOT NULL,
         last_error TEXT
     ) WITHOUT ROWID
@@ -32,13 +32,16 @@ class Attempts:
     """What is known of the tries so far."""
 
     attempts: int
-    first_sent_at: str
+    first_sent_at: str | None
     last_sent_at: str
     last_error: str | None
 
 
 class AttemptBook:
-    """Counts attempts before they are made, so that a killed process has counted too."""
+    """Counts attempts before they are made, so that a killed process has counted too.
+
+    An attempt is a message that may have reached the web app; a dial that found no connection is none.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._store = gateway.datastore
@@ -51,13 +54,23 @@ class AttemptBook:
         with self._store.writer.transaction() as cursor:
             cursor.execute(
                 "INSERT INTO delivery_attempts VALUES (?, 1, ?, ?, NULL) ON CONFLICT (event_id) DO UPDATE"
-                " SET attempts = attempts + 1, last_sent_at = excluded.last_sent_at",
+                " SET attempts = attempts + 1, last_sent_at = excluded.last_sent_at,"
+                " first_sent_at = COALESCE(first_sent_at, excluded.first_sent_at)",
                 (event_id, now, now),
             )
             number, first = cursor.execute(
                 "SELECT attempts, first_sent_at FROM delivery_attempts WHERE event_id = ?", (event_id,)
             ).fetchone()
         return Attempt(number, first)
+
+    def take_back(self, event_id: str) -> None:
+        """The last attempt was none: no connection came about, so the web app can't have seen it."""
+        with self._store.writer.transaction() as cursor:
+            cursor.execute(
+                "UPDATE delivery_attempts SET first_sent_at = CASE attempts WHEN 1 THEN NULL ELSE first_sent_at END,"
+                " attempts = attempts - 1 WHERE event_id = ?",
+                (event_id,),
+            )
 
     def note_failure(self, event_id: str, error: str) -> None:
         """Keep why the last attempt failed, for people."""

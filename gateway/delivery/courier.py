@@ -144,8 +144,10 @@ class Courier:
             await self._settle(row, read_acknowledgement(answer, row.event_id), attempt.number)
         except RelayError as error:
             self._connection_works(works=not error.connection_failed)
-            trial = self._line if error.connection_failed else self._trial(row)
-            await self._failed(row, trial, str(error), phase=str(error.phase))
+            if error.connection_failed:
+                await self._failed(row, self._line, str(error), phase=str(error.phase), sent=False)
+            else:
+                await self._failed(row, self._trial(row), str(error), phase=str(error.phase))
         except GatewayError as error:
             await self._failed(row, self._trial(row), str(error), phase="store")
         except Exception as error:
@@ -181,7 +183,7 @@ class Courier:
             case Meaning.RETRIED:
                 await self._failed(row, self._trial(row), f"the web app answered: {acknowledgement.word}", phase="ack")
 
-    async def _failed(self, row: OutboxRow, trial: _Trial, error: str, *, phase: str) -> None:
+    async def _failed(self, row: OutboxRow, trial: _Trial, error: str, *, phase: str, sent: bool = True) -> None:
         """Note it and wait: the trial is the event's own, or the line's when no connection came about."""
         now = time.monotonic()
         if trial.not_before <= now:  # else others have lost the line in the same moment: that is one failure of it
@@ -198,6 +200,8 @@ class Courier:
             retry_in_seconds=round(trial.not_before - now, 1),
         )
         try:
+            if not sent:
+                await asyncio.to_thread(self._book.take_back, row.event_id)
             await asyncio.to_thread(self._book.note_failure, row.event_id, error)
         except GatewayError as failure:
             log.error("attempt_not_noted", code=failure.code, error=str(failure))

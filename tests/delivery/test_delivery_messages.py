@@ -148,6 +148,21 @@ def test_its_timestamp_is_of_the_first_attempt_and_the_attempts_are_counted(gate
     assert datetime.fromisoformat(tries[0].first_sent_at).tzinfo
 
 
+def test_a_dial_that_found_no_connection_is_no_attempt(gateway: Gateway, begin: Begin) -> None:
+    begin(1)
+    [row] = gateway.due_updates()
+    book = AttemptBook(gateway)
+    for _ in range(2):
+        book.begin(row.event_id)
+        book.take_back(row.event_id)
+    first = book.begin(row.event_id)
+    book.begin(row.event_id)
+    book.take_back(row.event_id)
+    second = book.begin(row.event_id)
+    assert (first.number, second.number) == (1, 2)
+    assert first.first_sent_at == second.first_sent_at
+
+
 def test_an_item_added_by_hand_without_a_message_has_no_action_id(gateway: Gateway) -> None:
     from bench.synthetic import appointment
     from gateway.domain.lifecycle import Status
