@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pydantic import SecretStr
@@ -203,15 +202,17 @@ class Service:
             await self._close(ops, parts)
 
     def _open_doors(self) -> OpsServer:
+        """Take both ports, the modalities' last: nobody comes in before all is well."""
+        try:
+            ops = OpsServer(self.health, host=self.settings.gateway_ops_host, port=self.settings.gateway_ops_port)
+        except OSError as error:
+            raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
         try:
             self.dicom.start()
         except OSError as error:
+            ops.close()
             raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
-        try:
-            return OpsServer(self.health, host=self.settings.gateway_ops_host, port=self.settings.gateway_ops_port)
-        except OSError as error:
-            self.dicom.stop(0)
-            raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
+        return ops
 
     async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
         asked = asyncio.create_task(self._stop.wait())
@@ -255,7 +256,6 @@ class Service:
         return RelayedReply(200, text.encode())
 
     def _relay_state_changed(self, status: ListenerStatus) -> None:
-        _say_relay_state(status)
         if status.state is ListenerState.HEARING:
             self.hearing.set()
 
@@ -336,16 +336,6 @@ class Service:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
             return []
         return [_SCHEDULED_TIMES_UNSET]
-
-
-def _say_relay_state(status: ListenerStatus) -> None:
-    say = (
-        log.info
-        if status.state in (ListenerState.HEARING, ListenerState.STOPPED, ListenerState.CONNECTING)
-        else log.warning
-    )
-    details: dict[str, Any] = {"error": status.last_error} if status.state is ListenerState.BACKING_OFF else {}
-    say("relay_state", state=status.state.value, **details)
 
 
 def _safely(loop: asyncio.AbstractEventLoop, courier: Courier | None) -> None:

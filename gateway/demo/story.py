@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -85,7 +86,7 @@ async def _hospital(settings: Settings, narrator: _Narrator, *, once: bool) -> A
             actions, events = string.hybrid_connection("actions"), string.hybrid_connection("events")
             service = Service(_demo_settings(settings, string, Path(folder), any_port=once))
             web_app = WebApp(actions, events, on_event=narrator.event)
-            modality = Modality("127.0.0.1", 0, settings.gateway_ae_title, "MAMMO1")
+            modality = Modality(_reached_at(settings.gateway_dicom_host), 0, settings.gateway_ae_title, "MAMMO1")
             async with _running(service, web_app, narrator):
                 modality.port = service.dicom.port
                 yield Hospital(service, web_app, modality, datetime.now(settings.zone).strftime("%Y%m%d"))
@@ -193,7 +194,7 @@ async def _keep_serving(hospital: Hospital, tell: Tell) -> None:
     )
     command = _how_it_was_called()
     tell(f"  {command} modality perform ACC002 -p {dicom}")
-    tell(f"  WORKLIST_DB_PATH={database} {command} timeline ACC001")
+    tell(f"  WORKLIST_DB_PATH={shlex.quote(str(database))} {command} timeline ACC001")
     tell("Ctrl-C ends it.")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -203,6 +204,11 @@ async def _keep_serving(hospital: Hospital, tell: Tell) -> None:
     await stop.wait()
 
 
+def _reached_at(host: str) -> str:
+    """Where this machine reaches a service that listens there."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  a name to compare with
+
+
 def _how_it_was_called() -> str:
     """`gateway` where the shell finds it, else the path that was typed."""
-    return "gateway" if shutil.which("gateway") else sys.argv[0]
+    return "gateway" if shutil.which("gateway") else shlex.quote(sys.argv[0])

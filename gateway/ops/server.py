@@ -28,7 +28,9 @@ def application(health: Health) -> Starlette:
     async def not_found(_: Request, __: Exception) -> JSONResponse:
         return JSONResponse({"error": "not found", "try": "/health"}, status_code=404, headers=_SECURITY_HEADERS)
 
-    return Starlette(routes=[Route("/health", show_health)], exception_handlers={404: not_found})
+    web = Starlette(routes=[Route("/health", show_health)], exception_handlers={404: not_found})
+    web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
+    return web
 
 
 class OpsServer(uvicorn.Server):
@@ -52,6 +54,10 @@ class OpsServer(uvicorn.Server):
     def port(self) -> int:
         """The port it listens at."""
         return int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Give the port back without having served."""
+        self._socket.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

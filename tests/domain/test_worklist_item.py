@@ -344,4 +344,4 @@ class LifeOfAnItem(RuleBasedStateMachine):
             assert getattr(copy, name) == getattr(self.item, name)
 
 
-TestLifeOfAnItem = LifeOfAnItem.TestCase
+TestLifeOfAnItem = pytest.mark.slow(LifeOfAnItem.TestCase)

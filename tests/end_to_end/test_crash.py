@@ -529,6 +529,7 @@ def _seed() -> int:
     return int(os.environ.get("GATEWAY_CRASH_SEED") or random.SystemRandom().randrange(1_000_000))
 
 
+@pytest.mark.slow
 def test_five_kills_under_load_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     seed = _seed()
     print(f"seed {seed}")

@@ -207,7 +207,8 @@ def test_every_line_of_its_log_is_a_json_object_with_event_level_and_time(
         assert datetime.fromisoformat(line["timestamp"]).tzinfo
     events = {line["event"] for line in lines}
     assert events >= {
-        "database_created", "gateway_started", "relay_state", "association_accepted", "query_answered", "step_started",
+        "database_created", "gateway_started", "listener_state", "association_accepted", "query_answered",
+        "step_started",
         "step_completed", "status_update_acknowledged", "action_answered", "message_refused", "association_refused",
         "gateway_stopping", "gateway_stopped",
     }  # fmt: skip
