@@ -49,6 +49,7 @@ from gateway.errors import (
     StoreUnusable,
 )
 from gateway.eventstore import chain, positions, replay
+from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
@@ -425,13 +426,15 @@ class Gateway(Application[UUID]):
 
     def _try_a_write(self) -> None:
         """After a failed save: has the disk recovered? Otherwise health would wait for somebody to ask something."""
+        writer = self.datastore.writer
         try:
-            with self.datastore.writer.transaction() as cursor:
+            require_room(self.path)
+            with writer.transaction() as cursor:
                 positions.touch(cursor)
-        except GatewayError as error:
-            raise StoreUnusable(
-                f"saves fail: {error.message}", remedy="look at the disk: room, rights, health"
-            ) from error
+        except (OSError, GatewayError) as error:
+            reason = writer.failure or str(error)
+            raise StoreUnusable(f"saves fail: {reason}", remedy="look at the disk: room, rights, health") from error
+        writer.recovered()
 
     def reading(self) -> Any:  # noqa: ANN401  a context manager over a connection
         """A connection for reading, for as long as the `with` lasts."""
@@ -555,7 +558,7 @@ def is_missing(path: Path) -> bool:
 def make_folder(path: Path) -> None:
     """Make the folder of a database that is to be. Raises `StoreUnusable` when that can't be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _out_of_reach(path, error) from error
 

@@ -51,6 +51,7 @@ from relay import (
 
 _STOP_SECONDS = 10.0
 _ACTION_THREADS = 8
+_EXPIRY_RETRY_SECONDS = 60.0
 
 _SCHEDULED_TIMES_UNSET = (
     "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
@@ -85,7 +86,13 @@ def relay_connections(settings: Settings) -> RelayConnections | None:
         return None
     string = _connection_string(settings)
     actions = _named(string, settings.azure_relay_hybrid_connection, "AZURE_RELAY_HYBRID_CONNECTION")
-    return RelayConnections(actions, _events_connection(settings, string))
+    events = _events_connection(settings, string)
+    if events and (events.namespace, events.path.lower()) == (actions.namespace, actions.path.lower()):
+        raise SettingsInvalid(
+            "AZURE_RELAY_EVENTS_HYBRID_CONNECTION names the hybrid connection that brings actions",
+            remedy="give status events one of their own, where the web app listens",
+        )
+    return RelayConnections(actions, events)
 
 
 def _connection_string(settings: Settings) -> ConnectionString:
@@ -272,10 +279,11 @@ class Service:
                     self.gateway.expire, day, after_days=self.settings.gateway_expire_after_days
                 )
             except GatewayError as error:
-                log.error("expiry_failed", code=error.code, error=str(error))
-            else:
-                if expired:
-                    log.info("items_expired", accession_numbers=expired)
+                log.error("expiry_failed", code=error.code, error=str(error), retry_in_seconds=_EXPIRY_RETRY_SECONDS)
+                await asyncio.sleep(_EXPIRY_RETRY_SECONDS)
+                continue
+            if expired:
+                log.info("items_expired", accession_numbers=expired)
             await self._sleep_until(due if now < due else due + timedelta(days=1))
 
     async def _sleep_until(self, moment: datetime) -> None:

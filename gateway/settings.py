@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     )
     gateway_expire_at: time = Field(time(4, 0), description="site time at which old scheduled items expire")
     gateway_expire_after_days: int = Field(
-        1, ge=0, description="items dated more than this many days ago expire; today's never do"
+        1, ge=0, le=36500, description="items dated more than this many days ago expire; today's never do"
     )
     gateway_listed_statuses: Words = Field(
         ("SCHEDULED",), description="statuses shown to modalities that do not ask for one, with commas"
@@ -95,6 +95,13 @@ class Settings(BaseSettings):
         if unknown or not words:
             raise ValueError(f"must be some of {', '.join(_STATUSES)}")
         return words
+
+    @field_validator("gateway_expire_at")
+    @classmethod
+    def _wall_clock(cls, value: time) -> time:
+        if value.tzinfo:
+            raise ValueError("must be the site's wall clock, without an offset")
+        return value
 
     @field_validator("gateway_ae_title")
     @classmethod

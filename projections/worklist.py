@@ -192,7 +192,19 @@ def _set_status(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistI
 
 
 def _set_step(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistItem.StepEvent) -> None:
-    _update(cursor, event, changed, {"status": changed.status, "mpps_instance_uid": changed.mpps_instance_uid})
+    """The step that tells the status: a completed item keeps the one that completed it, one put back has none."""
+    wrong_entry = getattr(changed, "wrong_entry", False)
+    cursor.execute(
+        "UPDATE worklist_items SET mpps_instance_uid = CASE"
+        " WHEN :wrong_entry THEN NULLIF(mpps_instance_uid, :uid)"
+        " WHEN status = 'COMPLETED' THEN mpps_instance_uid ELSE :uid END WHERE accession_number = :accession_number",
+        {
+            "wrong_entry": wrong_entry,
+            "uid": changed.mpps_instance_uid,
+            "accession_number": changed.accession_number,
+        },
+    )
+    _update(cursor, event, changed, {"status": changed.status})
 
 
 def _update(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistItem.Event, columns: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 Laws:
 
 1. Nothing that happens at one rendezvous (a silent sender, a dead address, a raising handler) reaches another one or
-   the control channel. There is room for ``max_rendezvous`` at once; the rest queue while their address is still good.
+   the control channel. ``max_rendezvous`` are dialled or answered at once, ``max_open`` may be open, silent ones
+   included; the rest queue while their address is still good.
 2. Every frame that arrives gets exactly one reply frame.
 3. Every HTTP request is answered, if only with 501: Azure may block a listener that ignores them.
 """
@@ -120,7 +121,8 @@ class RendezvousOptions:
     """Bounds of the meetings with senders; times in seconds, sizes in bytes.
 
     Attributes:
-        max_rendezvous: Rendezvous at once.
+        max_rendezvous: Rendezvous dialled or answered at once.
+        max_open: Rendezvous open at once; most of them may be waiting for their sender to speak.
         max_queued: Accepts that may wait for a place; more are let go (their senders see 504).
         accept_window: Age at which a waiting accept is let go; the relay gives it up after 30 s.
         accept_dial: Time to open the rendezvous.
@@ -135,6 +137,7 @@ class RendezvousOptions:
     """
 
     max_rendezvous: int = 64
+    max_open: int = 512
     max_queued: int = 10_000
     accept_window: float = ACCEPT_WINDOW
     accept_dial: float = 10.0
@@ -166,7 +169,8 @@ class RendezvousDesk:
         self._handle = handle
         self._options = options
         self._dialling = dialling
-        self._places = asyncio.Semaphore(options.max_rendezvous)
+        self._places = asyncio.Semaphore(options.max_open)
+        self._hands = asyncio.Semaphore(options.max_rendezvous)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self.in_progress = 0
@@ -225,13 +229,15 @@ class RendezvousDesk:
     # websocket senders
 
     async def _converse(self, accept: Accept) -> None:
-        websocket = await self._meet(accept.address, accept.subprotocol)
+        async with self._hands:
+            websocket = await self._meet(accept.address, accept.subprotocol)
         async with websocket:
             suffix, query = sender_target(accept.address, self._connection.path)
             frame = await _receive(websocket, self._options.first_message, Phase.FIRST_MESSAGE)
             while frame is not None:
                 message = Message(frame, self._options.now(), str(accept.remote or ""), suffix, query)
-                await _send(websocket, await self._reply_to(message), self._options.reply)
+                async with self._hands:
+                    await _send(websocket, await self._reply_to(message), self._options.reply)
                 frame = await self._next(websocket)
 
     async def _next(self, websocket: ClientConnection) -> str | bytes | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 modality = typer.Typer(no_args_is_help=True, help="A simulated modality: ask for the worklist, perform an examination.")
 
 Host = Annotated[str, typer.Option("--host", "-H", help="Where the worklist is.")]
-Port = Annotated[int, typer.Option("--port", "-p", help="Its DICOM port.")]
+Port = Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Its DICOM port.")]
 Called = Annotated[str, typer.Option("--called", "-a", help="Its AE title.")]
 Calling = Annotated[str, typer.Option("--calling", "-c", help="The AE title of this unit.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done and how long it took.")]

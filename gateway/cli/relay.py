@@ -28,7 +28,7 @@ def _group() -> None:
 )
 def emulate(
     hybrid_connection: Annotated[list[str], typer.Option(help="Name of a hybrid connection; may be repeated.")],
-    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 9080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 9080,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
 ) -> None:
     """Run a local emulator of Azure Relay Hybrid Connections, until Ctrl-C.

@@ -6,6 +6,7 @@ the same segment as its query is lost, an unknown application context name is ac
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import socketserver
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 from pydicom import config
 from pydicom.dataset import Dataset
@@ -40,6 +41,8 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
 config.settings.writing_validation_mode = config.IGNORE
 
+_Answer = TypeVar("_Answer")
+
 SOP_CLASSES = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
 
 MAXIMUM_PDU_LENGTH = 1024 * 1024
@@ -47,6 +50,9 @@ MAXIMUM_PDU_LENGTH = 1024 * 1024
 
 MAXIMUM_MESSAGE_LENGTH = 4 * 1024 * 1024
 """Bytes of one DIMSE message with its data set; the largest MPPS is a hundredth of it."""
+
+_MOMENT = 1.0
+"""Seconds an idle association is given to end by itself when the service stops."""
 
 _ACCEPT_POLL = 0.1
 """Seconds between looks whether to stop accepting."""
@@ -86,6 +92,8 @@ class PynetdicomServer:
         self._wanted_port = port
         self._server: _Server | None = None
         self._details: dict[Any, NResponse] = {}
+        self._serving: set[Any] = set()
+        """The associations in the middle of an operation."""
         self._ae = AE(ae_title=ae_title)
         self._ae.require_called_aet = not accept_any_called_ae
         self._ae.maximum_associations = maximum_associations
@@ -130,9 +138,17 @@ class PynetdicomServer:
         for association in busy:
             association.network_timeout = 0  # looked at between operations only: it aborts when the present one is over
         for association in busy:
-            association.join(max(0.0, end - time.monotonic()))
+            self._wait_for(association, end)
         for association in server.active_associations:
             association.dul.socket.close()
+
+    def _wait_for(self, association: Any, end: float) -> None:  # noqa: ANN401  pynetdicom is untyped to us
+        """Until it has ended by itself; one that only waits for the rest of a PDU is cut after a moment."""
+        association.join(max(0.0, min(_MOMENT, end - time.monotonic())))
+        if association.is_alive() and association not in self._serving:
+            with contextlib.suppress(OSError, AttributeError):  # it has closed just now
+                association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        association.join(max(0.0, end - time.monotonic()))
 
     def _handlers(self) -> list[tuple[Any, ...]]:
         return [
@@ -143,8 +159,8 @@ class PynetdicomServer:
             (evt.EVT_FSM_TRANSITION, self._transition),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_FIND, self._find),
-            (evt.EVT_N_CREATE, self._n_create),
-            (evt.EVT_N_SET, self._n_set),
+            (evt.EVT_N_CREATE, self._busy(self._n_create)),
+            (evt.EVT_N_SET, self._busy(self._n_set)),
             (evt.EVT_N_GET, self._unrecognised, ["N-GET"]),
             (evt.EVT_N_EVENT_REPORT, self._unrecognised, ["N-EVENT-REPORT"]),
             (evt.EVT_DIMSE_SENT, self._complete),
@@ -175,11 +191,30 @@ class PynetdicomServer:
 
     # --- operations
 
+    def _busy(self, serve: Callable[[Any], _Answer]) -> Callable[[Any], _Answer]:
+        """The operation, known to be under way while it lasts: a stop waits for it."""
+
+        def serving(event: Any) -> _Answer:  # noqa: ANN401
+            self._serving.add(event.assoc)
+            try:
+                return serve(event)
+            finally:
+                self._serving.discard(event.assoc)
+
+        return serving
+
     def _echo(self, event: Any) -> int:  # noqa: ANN401
         return self.responder.echo(_caller(event))
 
     def _find(self, event: Any) -> Iterator[tuple[Dataset, None]]:  # noqa: ANN401
         """Pending responses are sent here, encoded as they are; pynetdicom itself sends the final one."""
+        self._serving.add(event.assoc)
+        try:
+            yield from self._answers(event)
+        finally:
+            self._serving.discard(event.assoc)
+
+    def _answers(self, event: Any) -> Iterator[tuple[Dataset, None]]:  # noqa: ANN401
         responses = self.responder.find(
             _caller(event),
             _bytes(event.request.Identifier),

@@ -6,7 +6,9 @@ the writer's lock when opening a connection fails once.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -22,18 +24,21 @@ _FULL = 2
 _PRIMARY = 0xFF  # the part of an extended error code that says what it is
 _BUSY_SECONDS = 30.0
 _IDLE_READERS = 8
+_A_FEW_SAVES = 512 * 1024
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode. Raises `StoreUnusable` when the file can't be used."""
     try:
+        if not read_only:
+            _create_for_us_alone(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
         _recognise(connection, path)
         connection.execute(f"PRAGMA synchronous={_FULL}")
         connection.execute(f"PRAGMA query_only={int(read_only)}")
         mode = connection.execute("PRAGMA journal_mode" if read_only else "PRAGMA journal_mode=WAL").fetchone()[0]
         level = connection.execute("PRAGMA synchronous").fetchone()[0]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StoreUnusable(f"the database {path} can't be opened: {error}", remedy=_remedy(path)) from error
     if level != _FULL or mode.lower() != "wal":
         connection.close()
@@ -43,6 +48,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         )
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _create_for_us_alone(path: Path) -> None:
+    """It holds names: nobody else on this machine reads it (SQLite gives its side files the same mode)."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _recognise(connection: sqlite3.Connection, path: Path) -> None:
@@ -71,6 +82,14 @@ def _remedy(path: Path) -> str:
     )
 
 
+def require_room(path: Path) -> None:
+    """Raise OSError unless the database's disk takes as much as a few saves write."""
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        file.write(bytes(_A_FEW_SAVES))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 class Writer:
     """The one connection that writes. Callers queue; the transaction takes SQLite's write lock at once."""
 
@@ -80,7 +99,7 @@ class Writer:
         self._owner: int | None = None
         self._connection: sqlite3.Connection | None = connect(path)
         self.failure: str | None = None
-        """Why the last transaction could not be written, until one can be again."""
+        """Why the last save could not be written, until one can be again (`recovered`)."""
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -113,7 +132,6 @@ class Writer:
         try:
             yield cursor
             cursor.execute("COMMIT")
-            self.failure = None
         except BaseException:
             if connection.in_transaction:
                 connection.rollback()
@@ -138,6 +156,10 @@ class Writer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def recovered(self) -> None:
+        """A save has been written. Small writes alone prove nothing: they fit into what room the log has left."""
+        self.failure = None
 
     def close(self) -> None:
         """Wait for the transaction under way, then close."""

@@ -19,7 +19,7 @@ class Ownership:
         """Raises `StoreUnusable` when another service holds it."""
         path = database.with_name(database.name + ".lock")
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreUnusable(
                 f"{path} can't be written: {error.strerror}", remedy="check the folder's rights"

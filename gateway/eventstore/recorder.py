@@ -88,6 +88,16 @@ class Recorder(SQLiteApplicationRecorder):
         except OutcomeUnknown as error:
             raise StoreUnusable(error.message, remedy=error.remedy) from error
 
+    def insert_events(
+        self,
+        stored_events: Sequence[StoredEvent],
+        **kwargs: Any,  # noqa: ANN401  the library's own signature
+    ) -> Sequence[int] | None:
+        """Append in one transaction."""
+        ids = super().insert_events(stored_events, **kwargs)
+        self.datastore.writer.recovered()
+        return ids
+
     def _insert_events(
         self,
         c: SQLiteCursor,

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import Mapper, StoredEvent
 
+from gateway.errors import EventUnreadable
 from gateway.eventstore import chain, positions
 from gateway.eventstore.connections import Readers, Writer
 from gateway.eventstore.projection import Projection, RecordedEvent
@@ -42,7 +43,7 @@ def read(
 
 
 def catch_up(writer: Writer, mapper: Mapper[UUID], projections: Sequence[Projection]) -> dict[str, int]:
-    """Bring each projection to the log's head: behind → the rest, ahead or another version → anew.
+    """Bring each projection to the log's head: behind → the rest; ahead, another version or other tables → anew.
 
     Returns how many events each projection that was not up to date has taken.
     """
@@ -51,7 +52,7 @@ def catch_up(writer: Writer, mapper: Mapper[UUID], projections: Sequence[Project
         head = chain.head(cursor)[0]
         for projection in projections:
             position = positions.position_of(cursor, projection)
-            if position is None or position > head:
+            if position is None or position > head or _changed_tables(cursor, projection):
                 position = 0
                 _recreate(cursor, projection)
             if position == head and head:
@@ -68,11 +69,37 @@ def _recreate(cursor: sqlite3.Cursor, projection: Projection) -> None:
         cursor.execute(statement)
 
 
+def _changed_tables(connection: sqlite3.Connection | sqlite3.Cursor, projection: Projection) -> list[str]:
+    """The tables that somebody has dropped or altered."""
+    declared = sqlite3.connect(":memory:")
+    try:
+        for statement in projection.SCHEMA:
+            declared.execute(statement)
+        return [table for table in projection.TABLES if _columns(connection, table) != _columns(declared, table)]
+    finally:
+        declared.close()
+
+
+def _columns(connection: sqlite3.Connection | sqlite3.Cursor, table: str) -> list[tuple[Any, ...]]:
+    return [tuple(column) for column in connection.execute(f"PRAGMA table_info({table})").fetchall()]
+
+
+def _project(projection: Projection, cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+    """Apply one event of the log. Raises `EventUnreadable` for one that is not what its topic says."""
+    try:
+        projection.apply(cursor, event)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise EventUnreadable(
+            f"the event at position {event.position} can't be projected ({type(error).__name__})",
+            remedy="gateway events verify names the first event that was altered",
+        ) from None
+
+
 def _apply_all(cursor: sqlite3.Cursor, mapper: Mapper[UUID], projection: Projection, *, after: int) -> int:
     count = 0
     writing = cursor.connection.cursor()
     for event in read(cursor, mapper, after=after):
-        projection.apply(writing, event)
+        _project(projection, writing, event)
         count += 1
     return count
 
@@ -101,6 +128,8 @@ def rebuild(
             with writer.transaction() as cursor:
                 done = build(aside, cursor, mapper, projections, after=done, progress=progress)
                 for projection in projections:
+                    if _changed_tables(cursor, projection):
+                        _recreate(cursor, projection)
                     _swap(cursor, aside, projection)
                 positions.advance(cursor, projections, done)
         finally:
@@ -126,7 +155,7 @@ def build(
             cursor.execute(statement)
     for event in read(live, mapper, after=after, until=head):
         for projection in projections:
-            projection.apply(cursor, event)
+            _project(projection, cursor, event)
         if event.position % _PAGE == 0:
             progress(event.position, head)
     cursor.execute("COMMIT")
@@ -168,6 +197,8 @@ def compare(
 
 
 def _first_difference(live: sqlite3.Connection, aside: sqlite3.Connection, projection: Projection) -> Difference | None:
+    for table in _changed_tables(live, projection):
+        return Difference(projection.NAME, table, "", "the table itself is missing or altered")
     for table in projection.TABLES:
         key = _primary_key(aside, table)
         order = ", ".join(key)

@@ -85,12 +85,20 @@ async def test_not_more_go_at_once_than_the_options_say(gateway: Gateway, begin:
     for number in range(1, 8):
         begin(number)
 
-    async def later(event: dict[str, Any]) -> Answer:
-        await asyncio.sleep(0.02)
+    three, go_on = asyncio.Barrier(4), asyncio.Event()
+
+    async def held(event: dict[str, Any]) -> Answer:
+        if not go_on.is_set():
+            await three.wait()
+            await go_on.wait()
         return await updated(event)
 
     few = CourierOptions(first_wait=0.02, longest_wait=0.05, poll=0.02, parallel=3)
-    async with delivery(gateway, later, few) as web_app:
+    async with delivery(gateway, held, few) as web_app:
+        async with asyncio.timeout(10):
+            await three.wait()  # three are under way
+        assert (web_app.most_at_once, gateway.count_updates().waiting) == (3, 7)
+        go_on.set()
         await until(lambda: settled(gateway))
     assert web_app.most_at_once == 3
 

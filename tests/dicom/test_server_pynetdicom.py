@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -391,6 +392,15 @@ def test_a_stop_does_not_wait_for_the_idle(serve: Callable[..., PynetdicomServer
         assert server.open_associations == 0
         peer.join(MINUTE)
         assert not peer.is_established
+
+
+def test_a_stop_does_not_wait_for_the_rest_of_a_pdu(serve: Callable[..., PynetdicomServer]) -> None:
+    server = serve()
+    with association(server) as peer:
+        peer.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, 1000) + b"half")
+        began = time.monotonic()
+        server.stop(30)
+        assert time.monotonic() - began < 10
 
 
 def test_a_port_that_is_taken_is_an_error_at_start(server: PynetdicomServer) -> None:

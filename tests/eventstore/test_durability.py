@@ -125,3 +125,11 @@ def test_a_snapshot_sees_one_commit_however_many_follow(gateway: Gateway) -> Non
     with gateway.datastore.readers.snapshot() as connection:
         schedule(gateway, "ACC002")
         assert connection.execute("SELECT COUNT(*) FROM worklist_items").fetchone()[0] == 1
+
+
+def test_nobody_else_on_the_machine_reads_the_database(tmp_path: Path) -> None:
+    """It holds names and NHS numbers."""
+    with opened(tmp_path / "gateway.db") as gateway:
+        schedule(gateway)
+        modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(["gateway.db", "gateway.db-wal", "gateway.db-shm"], "0o600")

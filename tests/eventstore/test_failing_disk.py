@@ -139,3 +139,30 @@ def test_a_store_whose_saves_fail_is_unwell_until_one_works_again_without_anybod
         with pytest.raises(StoreUnusable, match=r"saves fail: .*disk I/O error"):
             gateway.check_store()
     assert gateway.check_store() == 0
+
+
+def _ask_whether_it_is_well(path: Path, told: Connection) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with opened(path) as gateway:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+        answers = []
+        try:
+            use_up_what_room_there_was(gateway)
+        except OutcomeUnknown:
+            for _ in range(5):  # small writes still fit: they must not pass for health
+                try:
+                    gateway.check_store()
+                except StoreUnusable:
+                    answers.append("unwell")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        answers.append("well" if gateway.check_store() else "empty")
+        told.send(answers)
+
+
+def test_where_only_small_writes_succeed_the_store_is_unwell_until_there_is_room(path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=_ask_whether_it_is_well, args=(path, theirs))
+    child.start()
+    assert ours.poll(60)
+    assert ours.recv() == ["unwell"] * 5 + ["well"]
+    child.join()

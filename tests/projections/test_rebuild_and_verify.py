@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bench.synthetic import examine, schedule
-from gateway.application import PROJECTIONS, Gateway
+from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.eventstore import replay
 from gateway.eventstore.replay import Difference
+from projections.worklist import WorklistFilter
 from tests.eventstore.everything import everything_happened
 
 TABLES = [table for projection in PROJECTIONS for table in projection.TABLES]
@@ -180,3 +181,30 @@ def test_verifying_while_others_append_finds_nothing(gateway: Gateway) -> None:
         done.set()
         appending.result()
     assert found == []
+
+
+@pytest.mark.parametrize("table", ["worklist_items", "outbox", "timeline"])
+def test_a_dropped_table_is_built_anew_at_start_and_by_a_rebuild(gateway: Gateway, path: Path, table: str) -> None:
+    """Projections are dropped and rebuilt, and they are the same (design §1)."""
+    examine(gateway, 1)
+    before = gateway.find_items(WorklistFilter())
+    with sqlite3.connect(path) as prompt:
+        prompt.execute(f"DROP TABLE {table}")
+    assert [found.finding for found in gateway.verify_projections()] == ["the table itself is missing or altered"]
+    gateway.rebuild_projections()
+    assert gateway.verify_projections() == []
+    with sqlite3.connect(path) as prompt:
+        prompt.execute(f"DROP TABLE {table}")
+    gateway.close()
+    with opened(path) as reopened:
+        assert reopened.verify_projections() == []
+        assert reopened.find_items(WorklistFilter()) == before
+
+
+def test_a_table_with_a_foreign_column_is_found_and_put_right(gateway: Gateway, path: Path) -> None:
+    examine(gateway, 1)
+    with sqlite3.connect(path) as prompt:
+        prompt.execute("ALTER TABLE worklist_items ADD COLUMN foreign_to_us TEXT")
+    assert [found.table for found in gateway.verify_projections()] == ["worklist_items"]
+    gateway.rebuild_projections()
+    assert gateway.verify_projections() == []

@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 import projections.worklist
-from bench.synthetic import appointment, change, completed, naming, participant, request, schedule, start, step_uid
+from bench.synthetic import (
+    appointment,
+    change,
+    completed,
+    discontinued,
+    naming,
+    participant,
+    request,
+    schedule,
+    start,
+    step_uid,
+)
 from gateway.application import Gateway
 from gateway.domain.lifecycle import Status
 from projections.worklist import WorklistFilter
@@ -221,3 +232,21 @@ def test_a_status_that_is_none_is_refused_by_the_table_itself(gateway: Gateway, 
     schedule(gateway)
     with closing(sqlite3.connect(path)) as prompt, pytest.raises(sqlite3.IntegrityError):
         prompt.execute("UPDATE worklist_items SET status = 'DONE'")
+
+
+def test_a_completed_item_keeps_the_step_that_completed_it(gateway: Gateway) -> None:
+    schedule(gateway)
+    for number in (1, 2):
+        start(gateway, step_uid(number), naming())
+    change(gateway, completed(step_uid(1)))
+    change(gateway, discontinued(step_uid(2)))
+    [row] = gateway.find_items(WorklistFilter())
+    assert (row.status, row.mpps_instance_uid) == ("COMPLETED", step_uid(1))
+
+
+def test_an_item_that_was_put_back_has_no_step(gateway: Gateway) -> None:
+    schedule(gateway)
+    start(gateway, step_uid(1), naming())
+    change(gateway, discontinued(step_uid(1), "110514"))
+    [row] = gateway.find_items(WorklistFilter())
+    assert (row.status, row.mpps_instance_uid) == ("SCHEDULED", None)

@@ -207,10 +207,21 @@ async def test_more_rendezvous_than_places_wait_their_turn() -> None:
 
 
 @asynchronous
+async def test_silent_senders_take_no_hand_from_those_who_speak() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, max_rendezvous=2, first_message=60):
+            silent = await asyncio.gather(*(Sender(connection).open() for _ in range(20)))
+            async with asyncio.timeout(10):
+                assert await Sender(connection).send("I speak") == "I speak"
+            await asyncio.gather(*(websocket.close() for websocket in silent))
+
+
+@asynchronous
 async def test_accepts_that_waited_too_long_for_a_place_are_let_go(caplog: pytest.LogCaptureFixture) -> None:
     async with emulator(accept_window=1) as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
-        async with listening(connection, max_rendezvous=1, accept_window=0.2, first_message=0.6):
+        async with listening(connection, max_open=1, accept_window=0.2, first_message=0.6):
             silent = await Sender(connection).open()
             with pytest.raises(RelayError) as caught:
                 await Sender(connection).send("too late")
