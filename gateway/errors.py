@@ -11,6 +11,7 @@
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
     ├── Contention               too many writers on one item at once; ask again
+    ├── PortUnusable             the operator's: another program holds the port
     └── SettingsInvalid          the operator's: a setting can't be used
 
 No message carries a name, an NHS number, a birth date, a token or a key.
@@ -101,6 +102,12 @@ class Contention(GatewayError):
 
     code = "internal"
     retryable = True
+
+
+class PortUnusable(GatewayError):
+    """A port can't be listened at."""
+
+    code = "port_unusable"
 
 
 class SettingsInvalid(GatewayError):

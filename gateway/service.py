@@ -28,7 +28,7 @@ from gateway.application import Gateway, is_missing, make_folder
 from gateway.delivery.courier import Courier
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
-from gateway.errors import GatewayError, SettingsInvalid
+from gateway.errors import GatewayError, PortUnusable, SettingsInvalid
 from gateway.eventstore.ownership import Ownership
 from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
 from gateway.ops.server import OpsServer
@@ -59,12 +59,6 @@ _SCHEDULED_TIMES_UNSET = (
 )
 
 log = structlog.get_logger(__name__)
-
-
-class PortUnusable(GatewayError):
-    """A port can't be listened at."""
-
-    code = "port_unusable"
 
 
 @dataclass(frozen=True, slots=True)

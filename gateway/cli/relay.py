@@ -50,14 +50,14 @@ async def _run(host: str, port: int, names: list[str], key_name: str, key: str, 
     import asyncio
     import signal
 
-    from gateway.errors import GatewayError
+    from gateway.errors import PortUnusable
     from relay.emulator import Emulator
 
     emulator = Emulator(host, port, hybrid_connections=names, keys={key_name: key})
     try:
         await emulator.start()
     except OSError as error:
-        raise GatewayError(
+        raise PortUnusable(
             f"port {port} can't be listened at: {error.strerror}", remedy="choose another --port"
         ) from error
     stop = asyncio.Event()
