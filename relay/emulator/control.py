@@ -45,6 +45,7 @@ class ControlEnd:
         self._sending = asyncio.Lock()
         self._exchanges: dict[str, Exchange] = {}
         self._awaiting_body: Response | None = None
+        self.deaf = False
 
     @property
     def close_code(self) -> int:
@@ -75,6 +76,15 @@ class ControlEnd:
     def cut(self) -> None:
         """Reset the TCP connection."""
         self._door.transport.abort()
+
+    def deafen(self) -> None:
+        """Be told of nobody any more; see `Faults.deafen_listeners`."""
+        self.deaf = True
+
+    def silence(self) -> None:
+        """Say and hear nothing any more; see `Faults.silence_listeners`."""
+        self.deaf = True
+        self._door.silent = True
 
     async def request(self, exchange: Exchange, address: str) -> None:
         """Pass an HTTP request on: whole if it is small, else as a call to a rendezvous."""

@@ -33,6 +33,7 @@ class Door(ServerConnection):
         self._head: bytearray | None = bytearray()
         self._pending: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self.silent = False
         self.serve: Callable[[], Awaitable[None]] | None = None
         self.subprotocol_offered: Callable[[list[str]], str | None] = lambda _offered: None
 
@@ -44,6 +45,8 @@ class Door(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Collect the head; afterwards all is the library's business."""
+        if self.silent:
+            return
         if self._head is None:
             super().data_received(data)
             return

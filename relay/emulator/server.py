@@ -302,8 +302,10 @@ class Emulator:
         candidates = list(place.listeners)
         while candidates:
             end = candidates.pop(secrets.randbelow(len(candidates)))
-            if self.faults.deaf:
+            if self.faults.deaf or end.deaf:
                 return
+            if self.faults.delay:
+                await asyncio.sleep(self.faults.delay)
             with suppress(ConnectionClosed):
                 await tell(end)
                 return
