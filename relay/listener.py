@@ -3,9 +3,12 @@
 Laws:
 
 1. It never gives up: every close code and every refusal, 404 included, leads to another dial, within `pace`'s limits.
-2. A token is renewed on the open channel between 50 and 80 % of its life, so that no sender notices.
+2. A token is renewed on the open channel between 50 and 80 % of its life, so that no sender notices, and the renewal is
+   proven by an echo. What is not proven shortly before the old token's end gets a second channel.
 3. Whatever the control channel says, the listener survives it.
-4. ``hearing`` is entered in one place, `Listener._hear`; what counts as proof of hearing is decided there.
+4. *Connected* is not *hearing*: that is proven by an echo through the relay, again and again (`relay.proof`). Two that
+   are missed in a row are deafness: a new channel is opened first, then the deaf one is dropped.
+5. Waits between dials start small again only after health was proven for a while.
 """
 
 from __future__ import annotations
@@ -16,24 +19,39 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Literal, NoReturn
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from relay.connection_string import HybridConnection
-from relay.dial import DialOptions, dial, fresh_token
+from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
+from relay.proof import Echoes, Verdict
 from relay.protocol import MAX_CONTROL_MESSAGE, ControlChannel, RenewToken, Response, explain_close, tracking_id
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
 
 LOG: Final = logging.getLogger("relay.listener")
 
+_MISSES: Final = 2
+"""Echoes missed in a row that make a channel deaf."""
+
+_TRIES: Final = 5
+"""Echoes in quick succession that may reach somebody else before we go on without knowing."""
+
+_LONG_PAUSE: Final = 20
+"""How many times rarer we try an echo that is not allowed: the right may be given any day."""
+
+_LEAST_PAUSE: Final = 0.05
+
 
 class ListenerState(StrEnum):
-    """What the listener can truthfully say of itself. *Connected* and *hearing* are two things."""
+    """What the listener can truthfully say of itself. *Connected* and *hearing* are two things.
+
+    ``connecting`` lasts until the first proof, ``deaf`` is connected without proof, ``backing off`` waits to dial.
+    """
 
     CONNECTING = "connecting"
     HEARING = "hearing"
@@ -54,8 +72,9 @@ class ListenerStatus:
         last_error_at: When that was.
         reconnects: Control channels opened after the first one.
         token_expires_at: When the relay stops honouring the present token.
-        last_proof: When something last arrived through the relay.
-        round_trip_ms: Last measured ping round trip to the relay, milliseconds.
+        last_proof: When an echo to ourselves last came back through the relay; ``None`` where no echo is possible.
+        round_trip_ms: How long that echo took, milliseconds; of a ping where no echo is possible.
+        proven_by: ``echo``, or ``pings`` where the credential may not send or echoes are switched off.
         rendezvous_in_progress: Meetings going on.
         rendezvous_queued: Accepts waiting for a place.
         rendezvous_served: Meetings that ended well since the start.
@@ -71,6 +90,7 @@ class ListenerStatus:
     token_expires_at: datetime | None = None
     last_proof: datetime | None = None
     round_trip_ms: float | None = None
+    proven_by: Literal["echo", "pings"] = "echo"
     rendezvous_in_progress: int = 0
     rendezvous_queued: int = 0
     rendezvous_served: int = 0
@@ -89,7 +109,11 @@ class ListenerOptions(RendezvousOptions):
         ping_timeout: Wait for a pong before the channel counts as cut.
         first_retry: Ceiling of the first wait after a failure; the ceiling doubles each time.
         longest_retry: Ceiling of all waits.
-        healthy_after: How long a channel must live for the waits to start small again.
+        healthy_after: How long health must be proven for the waits to start small again.
+        echo_interval: Between echoes to ourselves, chosen at random between these two; ``None``: rely on pings alone.
+        echo_timeout: Time for an echo to come back.
+        token_margin: A renewal that is not proven so long before the old token ends gets a second channel; at most a
+            tenth of a token's life.
         dial_limits: Hard ceilings on dials of the control channel, whatever happens.
         garbage_interval: Unreadable control messages are logged once in this time.
         on_state: Called with each change of state; must not block.
@@ -103,6 +127,9 @@ class ListenerOptions(RendezvousOptions):
     first_retry: float = 0.5
     longest_retry: float = 30.0
     healthy_after: float = 60.0
+    echo_interval: tuple[float, float] | None = (30.0, 60.0)
+    echo_timeout: float = 10.0
+    token_margin: float = 60.0
     dial_limits: tuple[Limit, ...] = (Limit(3, 1.1), Limit(8, 10.5))  # 3 in 1 s, 8 in 10 s, seen from the relay too
     garbage_interval: float = 60.0
     on_state: Callable[[ListenerStatus], None] | None = None
@@ -112,7 +139,7 @@ class Listener:
     """Listens on one hybrid connection and answers what senders say.
 
     Args:
-        connection: The hybrid connection, with a credential that has the Listen right.
+        connection: The hybrid connection, with a credential that has the Listen right, and Send for the proof of life.
         handle: Called with each frame; what it returns is the reply. It should turn its own errors into replies; when
             it raises, ``options.failure_reply`` is sent.
         options: Bounds and times.
@@ -123,17 +150,21 @@ class Listener:
     ) -> None:
         self.connection = connection
         self.options = options or ListenerOptions()
-        self._desk = RendezvousDesk(connection, handle, self.options, self.options.dial)
+        self._echoes = Echoes(connection, self.options.dial, self.options.echo_timeout)
+        self._desk = RendezvousDesk(connection, handle, self.options, self.options.dial, self._echoes)
         self._rate = DialRate(self.options.dial_limits)
         self._backoff = Backoff(self.options.first_retry, self.options.longest_retry)
         self._garbage = _Garbage(self.options.garbage_interval)
         self._channel: _Channel | None = None
+        self._open_channels: set[_Channel] = set()
         self._channels_opened = 0
         self._state = ListenerState.STOPPED
         self._since = self.options.now()
         self._last_error: RelayError | None = None
         self._last_error_at: datetime | None = None
         self._last_proof: datetime | None = None
+        self._round_trip: float | None = None
+        self._may_send = True
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
@@ -147,7 +178,7 @@ class Listener:
     def status(self) -> ListenerStatus:
         """Everything there is to know, at this moment."""
         channel = self._channel
-        latency = channel.websocket.latency if channel else 0.0
+        ping = channel.websocket.latency * 1000 if channel else 0.0
         return ListenerStatus(
             state=self._state,
             since=self._since,
@@ -157,7 +188,8 @@ class Listener:
             reconnects=max(0, self._channels_opened - 1),
             token_expires_at=channel.token_expires_at if channel else None,
             last_proof=self._last_proof,
-            round_trip_ms=round(latency * 1000, 3) if latency else None,
+            round_trip_ms=self._round_trip if self._proves_by_echo else round(ping, 3) or None,
+            proven_by="echo" if self._proves_by_echo else "pings",
             rendezvous_in_progress=self._desk.in_progress,
             rendezvous_queued=self._desk.queued,
             rendezvous_served=self._desk.served,
@@ -204,13 +236,13 @@ class Listener:
     async def _keep_listening(self) -> None:
         while True:
             error = await self._listen_once()
-            self._last_error, self._last_error_at = error, self.options.now()
+            self._note_error(error)
             wait = self._wait_after(error)
             self._enter(ListenerState.BACKING_OFF)
             await asyncio.sleep(wait)
 
     async def _listen_once(self) -> RelayError:
-        """Open a control channel and serve it to its end, which is returned."""
+        """Open a control channel and serve it, and those that take its place, to the end, which is returned."""
         self._enter(ListenerState.CONNECTING)
         try:
             channel = await self._open()
@@ -221,9 +253,10 @@ class Listener:
             return await self._serve(channel)
         finally:
             self._channel = None
-            await channel.websocket.close()
+            await asyncio.gather(*(self._drop(each) for each in list(self._open_channels)))
 
     async def _open(self) -> _Channel:
+        """Open a control channel, beside the one there may be, and begin to read it."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._rate.wait(loop.time()))
         self._rate.dialled(loop.time())
@@ -236,20 +269,39 @@ class Listener:
             ping_interval=self.options.ping_interval,
             ping_timeout=self.options.ping_timeout,
         )
-        return _Channel(websocket, self.options.now(), token.expires_at)
+        channel = _Channel(websocket, self.options.now(), token.expires_at)
+        channel.reading = asyncio.create_task(self._read(channel))
+        self._open_channels.add(channel)
+        self._channels_opened += 1
+        return channel
+
+    async def _drop(self, channel: _Channel) -> None:
+        """Close a channel. What it heard until then is still answered."""
+        try:
+            await channel.websocket.close()
+            await asyncio.wait({channel.reading}, timeout=CLOSE_TIMEOUT)
+        finally:
+            await _cancel(channel.reading)
+            self._open_channels.discard(channel)
 
     async def _serve(self, channel: _Channel) -> ChannelError:
-        self._channel = channel
-        self._channels_opened += 1
-        self._hear()
-        renewing = asyncio.create_task(self._keep_token_fresh(channel))
-        opened = asyncio.get_running_loop().time()
-        try:
-            error = await self._read(channel)
-        finally:
-            await _cancel(renewing)
-        lived = asyncio.get_running_loop().time() - opened
-        if lived >= self.options.healthy_after:
+        """Serve a channel and those that take its place, until the last one ends by itself."""
+        while True:
+            self._channel = channel
+            minding = asyncio.create_task(self._mind(channel))
+            try:
+                await asyncio.wait({channel.reading, minding}, return_when=asyncio.FIRST_COMPLETED)
+                successor = minding.result() if minding.done() else None
+            finally:
+                await _cancel(minding)
+            if successor is None:
+                return self._note_end(channel, channel.reading.result())
+            LOG.info("control_channel_replaced", extra=self._named({"state": str(self._state)}))
+            await asyncio.gather(*(self._drop(each) for each in list(self._open_channels) if each is not successor))
+            channel = successor
+
+    def _note_end(self, channel: _Channel, error: ChannelError) -> ChannelError:
+        if not self._proves_by_echo and channel.age() >= self.options.healthy_after:
             self._backoff.reset()
         expected = error.close_code in {1000, 1001, 1011}  # Azure recycles every listener about once a day
         LOG.log(
@@ -272,12 +324,86 @@ class Listener:
             self._garbage.note(error, len(frame))
             return
         if call is not None:
-            self._last_proof = self.options.now()
             self._desk.admit(call, channel)
 
-    def _hear(self) -> None:
-        """The one door to *hearing*: here a proof of life by echo will have its say."""
+    async def _mind(self, channel: _Channel) -> _Channel:
+        """Watch over a channel; returns the one that shall take its place, if it ever comes to that."""
+        watches = [asyncio.create_task(watch(channel)) for watch in (self._keep_proving, self._keep_token_fresh)]
+        try:
+            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            await asyncio.gather(*(_cancel(watch) for watch in watches))
+
+    # proof of life
+
+    @property
+    def _proves_by_echo(self) -> bool:
+        return self._may_send and self.options.echo_interval is not None
+
+    async def _keep_proving(self, channel: _Channel) -> _Channel:
+        """Prove that a channel hears, again and again; returns another one when it is deaf."""
+        while self.options.echo_interval is not None:
+            if await self._is_heard(channel):
+                await channel.until_doubted(self._pause(channel))
+                continue
+            self._enter(ListenerState.DEAF)
+            successor = await self._opened_beside()
+            if successor is not None:
+                return successor
+        self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
+        return await _never()
+
+    async def _is_heard(self, channel: _Channel) -> bool:
+        """Whether an echo comes back, or nothing can be said; false when one too many was missed."""
+        while channel.misses < _MISSES:
+            try:
+                verdict, seconds = await self._echoes.prove(channel)
+            except RelayError as error:
+                channel.misses += 1
+                self._note_error(error)
+                LOG.warning("echo_missed", extra=self._named({**error.details, "misses": channel.misses}))
+            else:
+                self._note_verdict(channel, verdict, seconds)
+                return True
+        channel.disprove()
+        return False
+
+    def _note_verdict(self, channel: _Channel, verdict: Verdict, seconds: float) -> None:
+        channel.unknown = channel.unknown + 1 if verdict is Verdict.UNKNOWN else 0
+        if verdict is Verdict.UNKNOWN and self._state != ListenerState.HEARING and channel.unknown < _TRIES:
+            return
+        if verdict is Verdict.HEARD:
+            self._last_proof, self._round_trip = self.options.now(), round(seconds * 1000, 3)
+            channel.misses = 0
+            if channel.proven_for() >= self.options.healthy_after:
+                self._backoff.reset()
+        if verdict is Verdict.FORBIDDEN and self._may_send:
+            LOG.warning("echo_not_allowed", extra=self._named({"remedy": _NOT_ALLOWED}))
+        self._may_send = verdict is not Verdict.FORBIDDEN and (self._may_send or verdict is Verdict.HEARD)
+        channel.vouched.set()
         self._enter(ListenerState.HEARING)
+
+    def _pause(self, channel: _Channel) -> float:
+        pause = JITTER.uniform(*(self.options.echo_interval or (0.0, 0.0)))
+        if not self._may_send:
+            return pause * _LONG_PAUSE
+        return _LEAST_PAUSE if 0 < channel.unknown < _TRIES else pause
+
+    async def _opened_beside(self) -> _Channel | None:
+        """A second control channel; ``None`` when it cannot be had. The first one in a row is dialled at once."""
+        is_first = self._backoff.attempt == 0
+        wait = self._backoff.next()
+        await asyncio.sleep(0.0 if is_first else wait)
+        try:
+            return await self._open()
+        except RelayError as error:
+            self._note_error(error)
+            LOG.warning("listener_cannot_connect", extra=self._named(error.details))
+            return None
+
+    def _note_error(self, error: RelayError) -> None:
+        self._last_error, self._last_error_at = error, self.options.now()
 
     def _wait_after(self, error: RelayError) -> float:
         first_of_a_row = self._backoff.attempt == 0
@@ -288,17 +414,42 @@ class Listener:
 
     # tokens
 
-    async def _keep_token_fresh(self, channel: _Channel) -> None:
+    async def _keep_token_fresh(self, channel: _Channel) -> _Channel:
+        """Renew the token for ever; returns another channel when a renewal could not be made, or not be proven."""
         while channel.token_expires_at is not None:
-            left = (channel.token_expires_at - self.options.now()).total_seconds()
-            await asyncio.sleep(max(0.05, left * JITTER.uniform(*self.options.renew_between)))
+            left = self._left(channel.token_expires_at)
+            margin = min(self.options.token_margin, max(left, 0.0) / 10)
+            try:
+                async with asyncio.timeout(max(left - margin, _LEAST_PAUSE)):
+                    if not await self._renew_and_prove(channel, left):
+                        break
+            except TimeoutError:
+                LOG.warning("token_renewal_not_proven", extra=self._named({}))
+                return await self._second_channel()
+        return await _never()
+
+    def _left(self, moment: datetime) -> float:
+        return (moment - self.options.now()).total_seconds()
+
+    async def _renew_and_prove(self, channel: _Channel, left: float) -> bool:
+        """Renew when it is time, as often as it takes; true when an echo came back since, false if it cannot be."""
+        ends = channel.token_expires_at
+        while ends is not None:
+            await asyncio.sleep(max(_LEAST_PAUSE, left * JITTER.uniform(*self.options.renew_between)))
             try:
                 if not await self._renew(channel):
-                    return
+                    return False
             except RelayError as error:
                 LOG.warning("token_not_renewed", extra=self._named(error.details))
+                left = self._left(ends)
             except ConnectionClosed:
-                return  # the reader says why
+                return False  # the reader says why
+            else:
+                break
+        if self._proves_by_echo:
+            channel.doubt()
+            await channel.vouched.wait()
+        return True
 
     async def _renew(self, channel: _Channel) -> bool:
         token = await fresh_token(self.connection, self.options.token_lifetime)
@@ -309,6 +460,19 @@ class Listener:
         channel.token_expires_at = token.expires_at
         LOG.debug("token_renewed", extra=self._named({}))
         return True
+
+    async def _second_channel(self) -> _Channel:
+        """Another channel, proven if that is possible while the old one may hear our echoes in its place."""
+        while (successor := await self._opened_beside()) is None:
+            pass
+        for _ in range(_TRIES if self._proves_by_echo else 0):
+            try:
+                verdict, _ = await self._echoes.prove(successor)
+            except RelayError:
+                break
+            if verdict is not Verdict.UNKNOWN:
+                break
+        return successor
 
     # telling
 
@@ -328,14 +492,58 @@ class Listener:
 
 
 class _Channel:
-    """One open control channel."""
+    """One open control channel.
+
+    Attributes:
+        reading: Reads it to its end.
+        misses: Echoes missed in a row.
+        unknown: Echoes in a row that reached somebody else.
+        vouched: Cleared by `doubt`, set when an echo came back or nothing can be said.
+    """
+
+    reading: asyncio.Task[ChannelError]
 
     def __init__(self, websocket: ClientConnection, opened_at: datetime, token_expires_at: datetime | None) -> None:
         self.websocket = websocket
         self.opened_at = opened_at
         self.token_expires_at = token_expires_at
         self.protocol = ControlChannel()
+        self.misses = 0
+        self.unknown = 0
+        self.vouched = asyncio.Event()
+        self._doubted = asyncio.Event()
+        self._opened = asyncio.get_running_loop().time()
+        self._proven_since: float | None = None
         self._sending = asyncio.Lock()
+
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return asyncio.get_running_loop().time() - self._opened
+
+    def proven_for(self) -> float:
+        """Seconds between its first proof and this one."""
+        now = asyncio.get_running_loop().time()
+        if self._proven_since is None:
+            self._proven_since = now
+        return now - self._proven_since
+
+    def disprove(self) -> None:
+        """It is deaf. It may yet recover; one more miss and it is deaf again."""
+        self.misses, self._proven_since = _MISSES - 1, None
+
+    def doubt(self) -> None:
+        """Ask for a proof now."""
+        self.vouched.clear()
+        self._doubted.set()
+
+    async def until_doubted(self, seconds: float) -> None:
+        """Return when a proof is asked for, or after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._doubted.wait()
+        except TimeoutError:
+            pass
+        self._doubted.clear()
 
     async def send(self, *frames: str | bytes) -> None:
         """Send frames that belong together, nothing in between."""
@@ -396,7 +604,16 @@ def _closed(code: int, reason: str) -> ChannelError:
     )
 
 
-async def _cancel(task: asyncio.Task[object] | asyncio.Task[None]) -> None:
+_NOT_ALLOWED: Final = "Give the policy Send as well: without it only pings are left, and they do not notice deafness."
+
+
+async def _never() -> NoReturn:
+    """Wait to be cancelled."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has gone."""
     task.cancel()
     await asyncio.wait({task})

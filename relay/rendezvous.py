@@ -6,14 +6,15 @@ Laws:
    the control channel. ``max_rendezvous`` are dialled or answered at once, ``max_open`` may be open, silent ones
    included; the rest queue while their address is still good.
 2. Every frame that arrives gets exactly one reply frame.
-3. Every HTTP request is answered, if only with 501: Azure may block a listener that ignores them.
+3. An echo of our own takes no place, waits for none and is not counted: it must come back while all places are taken.
+4. Every HTTP request is answered, if only with 501: Azure may block a listener that ignores them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -24,6 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from relay.connection_string import HybridConnection
 from relay.dial import DialOptions, dial
 from relay.errors import DialError, Phase, RelayError, RendezvousError
+from relay.proof import MAX_FRAME, Echoes
 from relay.protocol import (
     ACCEPT_WINDOW,
     MAX_CONTROL_BODY,
@@ -163,15 +165,22 @@ class RendezvousDesk:
     """Takes accepts and requests, meets the senders, counts what came of it."""
 
     def __init__(
-        self, connection: HybridConnection, handle: Handler, options: RendezvousOptions, dialling: DialOptions
+        self,
+        connection: HybridConnection,
+        handle: Handler,
+        options: RendezvousOptions,
+        dialling: DialOptions,
+        echoes: Echoes,
     ) -> None:
         self._connection = connection
+        self._echoes = echoes
         self._handle = handle
         self._options = options
         self._dialling = dialling
         self._places = asyncio.Semaphore(options.max_open)
         self._hands = asyncio.Semaphore(options.max_rendezvous)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._own: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self.in_progress = 0
         self.served = 0
@@ -184,12 +193,18 @@ class RendezvousDesk:
 
     def admit(self, call: Accept | HttpRequest, channel: Responder) -> None:
         """Meet this sender when there is a place; returns at once."""
+        if isinstance(call, Accept) and self._echoes.recognise(call.address, channel):
+            self._begin(self._meet_ourselves(call, channel), self._own)
+            return
         if self.queued >= self._options.max_queued:
             self._lost(_too_late("more accepts than may wait"))
             return
-        task = asyncio.create_task(self._attend(call, channel))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._attend(call, channel), self._tasks)
+
+    def _begin(self, work: Coroutine[None, None, None], among: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     async def finish(self, seconds: float) -> None:
         """Let replies that are owed be given, for at most ``seconds``; then cut the rest. Idle meetings end at once."""
@@ -201,7 +216,7 @@ class RendezvousDesk:
 
     async def abandon(self) -> None:
         """Cut everything."""
-        tasks = set(self._tasks)
+        tasks = self._tasks | self._own
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -209,7 +224,7 @@ class RendezvousDesk:
     async def _attend(self, call: Accept | HttpRequest, channel: Responder) -> None:
         try:
             async with self._place():
-                await (self._converse(call) if isinstance(call, Accept) else self._answer(call, channel))
+                await (self._converse(call, channel) if isinstance(call, Accept) else self._answer(call, channel))
         except RelayError as error:
             self._lost(error)
         except Exception:
@@ -217,6 +232,12 @@ class RendezvousDesk:
             LOG.exception("rendezvous_broken")
         else:
             self.served += 1
+
+    async def _meet_ourselves(self, accept: Accept, channel: Responder) -> None:
+        try:
+            await self._converse(accept, channel, own=True)
+        except RelayError as error:
+            LOG.debug("echo_not_met", extra=error.details)  # whoever waits for the echo counts the miss
 
     def _place(self) -> _Place:
         return _Place(self, self._places, self._options.accept_window)
@@ -228,16 +249,20 @@ class RendezvousDesk:
 
     # websocket senders
 
-    async def _converse(self, accept: Accept) -> None:
-        async with self._hands:
-            websocket = await self._meet(accept.address, accept.subprotocol)
+    async def _converse(self, accept: Accept, channel: Responder, *, own: bool = False) -> None:
+        hands = asyncio.Semaphore() if own else self._hands  # an echo of our own waits for nobody
+        async with hands:
+            websocket = await self._meet(accept.address, accept.subprotocol, MAX_FRAME if own else 0)
         async with websocket:
             suffix, query = sender_target(accept.address, self._connection.path)
             frame = await _receive(websocket, self._options.first_message, Phase.FIRST_MESSAGE)
             while frame is not None:
-                message = Message(frame, self._options.now(), str(accept.remote or ""), suffix, query)
-                async with self._hands:
-                    await _send(websocket, await self._reply_to(message), self._options.reply)
+                async with hands:
+                    reply = self._echoes.answer(frame, channel)
+                    if reply is None:
+                        message = Message(frame, self._options.now(), str(accept.remote or ""), suffix, query)
+                        reply = await self._reply_to(message)
+                    await _send(websocket, reply, self._options.reply)
                 frame = await self._next(websocket)
 
     async def _next(self, websocket: ClientConnection) -> str | bytes | None:
@@ -262,13 +287,12 @@ class RendezvousDesk:
             LOG.error("handler_failed", extra=_raised(error))
             return self._options.failure_reply
 
-    async def _meet(self, address: str, subprotocol: str | None = None) -> ClientConnection:
+    async def _meet(self, address: str, subprotocol: str | None = None, least: int = 0) -> ClientConnection:
         check_address(address, self._connection, self._options.allowed_suffixes)
         try:
             async with asyncio.timeout(self._options.accept_dial):
-                return await dial(
-                    address, self._dialling, subprotocol=subprotocol, max_size=self._options.max_message_size
-                )
+                size = max(self._options.max_message_size, least)
+                return await dial(address, self._dialling, subprotocol=subprotocol, max_size=size)
         except DialError as error:
             raise RendezvousError(
                 f"{error.phase}: {error.message}",

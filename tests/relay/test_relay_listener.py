@@ -159,9 +159,9 @@ async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
                 told.set()
                 return address.replace(str(relay.port), str(dead))
 
-            relay.faults.accept_address = mislead
             connection = relay.hybrid_connection("actions", KEY_NAME)
             async with listening(connection, accept_dial=0.4) as listener:
+                relay.faults.accept_address = mislead
                 lost = asyncio.create_task(Sender(connection).send("lost"))
                 await told.wait()
                 assert await Sender(connection).send("hello") == "hello"
@@ -175,9 +175,9 @@ async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
 @asynchronous
 async def test_an_accept_address_outside_the_relay_is_not_dialled(caplog: pytest.LogCaptureFixture) -> None:
     async with emulator(accept_window=0.2) as relay:
-        relay.faults.accept_address = lambda _address: "ws://evil.example/$hc/actions?sb-hc-action=accept"
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
+            relay.faults.accept_address = lambda _address: "ws://evil.example/$hc/actions?sb-hc-action=accept"
             with pytest.raises(RelayError):
                 await Sender(connection).send("hello")
             await until(lambda: listener.status().rendezvous_failed == 1)

@@ -102,9 +102,9 @@ async def test_a_listener_that_is_connected_and_deaf_is_a_504_after_the_window()
 @asynchronous
 async def test_a_listener_may_reject_a_sender_with_a_status_of_its_own() -> None:
     async with emulator() as relay:
-        relay.faults.accept_address = lambda address: reject_address(address, 418, "no tea here")
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
+            relay.faults.accept_address = lambda address: reject_address(address, 418, "no tea here")
             error = await failure(connection)
             await until(lambda: listener.status().rendezvous_failed == 1)
         assert relay.log.count("accept", 410) == 1

@@ -1,0 +1,184 @@
+"""Proof of life: the listener says ``echo`` to itself through the relay. A connection that is up proves nothing.
+
+A channel is proven when an accept for our own nonce arrives *on it* and the answer comes back. Laws:
+
+1. Our own echo is met before any queue and never reaches the handler.
+2. An echo that somebody else answered (another listener of this hybrid connection, or another channel of ours) says
+   nothing about this channel: unknown, neither life nor death.
+3. Whoever hears a foreign echo answers it and says who it is; listeners that know nothing of this see an ordinary
+   ``echo`` action.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from relay.connection_string import HybridConnection
+from relay.dial import DialOptions, dial, fresh_token
+from relay.errors import DialError, Phase, RelayError, RendezvousError
+from relay.protocol import explain_close
+from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
+
+KEY: Final = "relay-proof"
+"""The sender's own query argument that carries the nonce; it comes back in the address of the accept."""
+
+_FRAME_KEY: Final = "relay_proof"
+MAX_FRAME: Final = 512
+"""Characters of the largest frame that is looked at for being an echo."""
+
+_HELP: Final = "The control channel is replaced; if that does not help, look at the relay in the Azure portal."
+
+
+class Verdict(Enum):
+    """What an echo says about a channel when it was not missed."""
+
+    HEARD = auto()
+    UNKNOWN = auto()
+    FORBIDDEN = auto()
+
+
+@dataclass(slots=True)
+class _Echo:
+    """One echo under way.
+
+    Attributes:
+        nonce: Nobody else can guess it.
+        announced_on: The channel its accept arrived on.
+        connected: Whether the relay has opened the sender's side: then somebody came to the rendezvous.
+    """
+
+    nonce: str = field(default_factory=lambda: secrets.token_hex(16))
+    announced_on: object | None = None
+    connected: bool = False
+
+
+class Echoes:
+    """Sends echoes to our own hybrid connection, and recognises them when they arrive.
+
+    Args:
+        connection: The hybrid connection; its credential needs the Send right.
+        dialling: Time-outs, proxy and TLS.
+        seconds: Time for an echo to come back.
+    """
+
+    def __init__(self, connection: HybridConnection, dialling: DialOptions, seconds: float) -> None:
+        self.listener_id = secrets.token_hex(8)
+        self._connection = connection
+        self._dialling = dialling
+        self._seconds = seconds
+        self._under_way: dict[str, _Echo] = {}
+
+    # the listening side
+
+    def recognise(self, address: str, channel: object) -> bool:
+        """Whether the accept with this address, which came on ``channel``, is for an echo of ours."""
+        if KEY not in address:
+            return False
+        nonce = parse_qs(urlsplit(address).query).get(KEY, [""])[0]
+        return self._note(nonce, channel)
+
+    def answer(self, frame: str | bytes, channel: object) -> str | None:
+        """The answer to an echo, ours or another listener's; ``None`` for every other frame."""
+        if isinstance(frame, bytes) or len(frame) > MAX_FRAME or _FRAME_KEY not in frame:
+            return None
+        try:
+            message = json.loads(frame)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(message, dict) or message.get("action_type") != "echo":
+            return None
+        nonce = message.get(_FRAME_KEY)
+        if not isinstance(nonce, str):
+            return None
+        self._note(nonce, channel)
+        return json.dumps({"status": "echo", "payload": message, "listener": self.listener_id})
+
+    def _note(self, nonce: str, channel: object) -> bool:
+        echo = self._under_way.get(nonce)
+        if echo is None:
+            return False
+        echo.announced_on = channel
+        return True
+
+    # the sending side
+
+    async def prove(self, channel: object) -> tuple[Verdict, float]:
+        """Say ``echo`` to ourselves. What that says about ``channel``, and how many seconds it took.
+
+        Raises:
+            RelayError: it was missed: nobody came, or it came to us and our answer was lost.
+        """
+        echo, loop = _Echo(), asyncio.get_running_loop()
+        self._under_way[echo.nonce] = echo
+        began = loop.time()
+        try:
+            reply = await self._sent_and_returned(echo)
+        except RelayError as error:
+            if _forbids(error):
+                return Verdict.FORBIDDEN, 0.0
+            if error.code == "no_token" or (echo.connected and echo.announced_on is None):
+                return Verdict.UNKNOWN, 0.0
+            raise
+        finally:
+            del self._under_way[echo.nonce]
+        ours = echo.announced_on is channel and echo.nonce in reply
+        return (Verdict.HEARD if ours else Verdict.UNKNOWN), loop.time() - began
+
+    async def _sent_and_returned(self, echo: _Echo) -> str:
+        websocket: ClientConnection | None = None
+        try:
+            async with asyncio.timeout(self._seconds):
+                websocket = await self._open(echo)
+                await websocket.send(json.dumps({"action_type": "echo", _FRAME_KEY: echo.nonce}))
+                return str(await websocket.recv())
+        except TimeoutError:
+            raise RendezvousError(
+                f"no echo came back within {self._seconds:g} s",
+                phase=_reached(echo),
+                code="no_echo",
+                remedy=_HELP,
+            ) from None
+        except ConnectionClosed as error:
+            code = error.rcvd.code if error.rcvd else 1006
+            raise RendezvousError(
+                f"no echo came back: {explain_close(code).meaning}",
+                phase=_reached(echo),
+                close_code=code,
+                code="no_echo",
+                remedy=_HELP,
+            ) from error
+        finally:
+            if websocket is not None:
+                await websocket.close()
+
+    async def _open(self, echo: _Echo) -> ClientConnection:
+        token = await fresh_token(self._connection, DEFAULT_LIFETIME)
+        websocket = await dial(
+            self._connection.connect_address(query=f"{KEY}={echo.nonce}"),
+            self._dialling,
+            headers={TOKEN_HEADER: token.value},
+            max_size=64 * 1024,
+        )
+        echo.connected = True
+        return websocket
+
+
+def _reached(echo: _Echo) -> Phase:
+    """How far an echo came: to nobody, to our control channel, or to somebody's rendezvous."""
+    if echo.connected:
+        return Phase.ACK
+    return Phase.CONTROL if echo.announced_on is None else Phase.ACCEPT_DIAL
+
+
+def _forbids(error: RelayError) -> bool:
+    """Whether the relay took the same credential for listening and refuses it for sending."""
+    return isinstance(error, DialError) and error.phase == Phase.UPGRADE and error.status in {401, 403}

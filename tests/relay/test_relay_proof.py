@@ -1,0 +1,426 @@
+"""Proof of life: what a listener may say of itself is what an echo through the relay has shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from relay import HybridConnection, Listener, ListenerOptions, ListenerState, ListenerStatus, Message, Sender, Token
+from relay.dial import DialOptions
+from relay.emulator import AccessKey, Emulator, Right
+from relay.proof import Echoes
+from tests.relay.raw import raw_listener
+from tests.relay.support import KEY, KEY_NAME, asynchronous, echo, emulator, listening, most_in_any, running, until
+
+OFTEN: dict[str, Any] = {"echo_interval": (0.02, 0.05), "echo_timeout": 0.3, "first_retry": 0.02, "longest_retry": 0.1}
+"""A thousand times as often as in production; a miss takes less than a second."""
+
+
+class Witness:
+    """Remembers each state as it was entered, and each frame that reached the handler."""
+
+    def __init__(self) -> None:
+        self.told: list[ListenerStatus] = []
+        self.heard: list[Message] = []
+
+    @property
+    def states(self) -> list[str]:
+        return [status.state.value for status in self.told]
+
+    async def handle(self, message: Message) -> str:
+        self.heard.append(message)
+        return await echo(message)
+
+
+@asynccontextmanager
+async def proving(relay: Emulator, witness: Witness, **options: Any) -> AsyncIterator[Listener]:
+    """A listener that has been proven to hear, and goes on proving it."""
+    named = {**OFTEN, "on_state": witness.told.append, **options}
+    async with listening(relay.hybrid_connection("actions", KEY_NAME), witness.handle, **named) as listener:
+        yield listener
+
+
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.message == event]
+
+
+def test_by_default_a_deaf_channel_is_noticed_within_90_seconds() -> None:
+    options = ListenerOptions()
+    assert options.echo_interval == (30.0, 60.0)
+    assert options.echo_interval[1] + 2 * options.echo_timeout <= 90
+
+
+@asynchronous
+async def test_it_hears_when_its_own_echo_has_come_back_and_the_handler_never_sees_that() -> None:
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness) as listener:
+            first = listener.status()
+            assert (first.last_proof is not None, first.proven_by) == (True, "echo")
+            assert first.round_trip_ms
+            assert relay.log.count("connect", 101) == 1
+            await until(lambda: listener.status().last_proof > first.last_proof)
+            await until(lambda: relay.log.count("connect", 101) >= 10)
+            status = listener.status()
+            counts = (status.rendezvous_served, status.rendezvous_failed, status.rendezvous_in_progress)
+            assert counts == (0, 0, 0)
+        assert (witness.heard, relay.log.count("listen")) == ([], 1)
+    assert witness.states == ["connecting", "hearing", "stopped"]
+
+
+@asynchronous
+async def test_a_deaf_channel_is_noticed_and_replaced_and_no_moment_is_without_a_channel(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "relay.listener")
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness) as listener:
+            relay.faults.deafen_listeners()
+            await until(lambda: listener.status().reconnects == 1)
+            await until(lambda: listener.state == ListenerState.HEARING and relay.listeners("actions") == 1)
+            assert await Sender(listener.connection).send("hello") == "hello"
+            assert "no echo came back within 0.3 s" in (listener.status().last_error or "")
+            assert relay.log.count("listen") == 2
+        assert relay.log.outages("actions") == []
+    assert witness.states == ["connecting", "hearing", "deaf", "hearing", "stopped"]
+    assert [record.misses for record in logged(caplog, "echo_missed")] == [1, 2]
+    assert {record.phase for record in logged(caplog, "echo_missed")} == {"control"}
+    assert len(logged(caplog, "control_channel_replaced")) == 1
+
+
+@asynchronous
+async def test_after_one_miss_it_is_asked_again_at_once_and_nothing_else_happens(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator() as relay:
+        witness = Witness()
+
+        def mislead_once(address: str) -> str:
+            relay.faults.accept_address = None
+            return address.replace(str(relay.port), "1")
+
+        async with proving(relay, witness, echo_interval=(0.5, 0.5)) as listener:
+            relay.faults.accept_address = mislead_once
+            await until(lambda: logged(caplog, "echo_missed"))
+            missed_at = asyncio.get_running_loop().time()
+            await until(lambda: listener._channel.misses == 0)
+            assert asyncio.get_running_loop().time() - missed_at < 0.4
+            assert relay.log.count("listen") == 1
+    assert witness.states == ["connecting", "hearing", "stopped"]
+
+
+@asynchronous
+async def test_a_hybrid_connection_that_is_deaf_for_everybody_is_dialled_within_limits_until_it_hears() -> None:
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness, echo_timeout=0.05) as listener:
+            relay.faults.deaf = True
+            await until(lambda: relay.log.count("listen") >= 5)
+            assert listener.state == ListenerState.DEAF
+            relay.faults.deaf = False
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert await Sender(listener.connection).send("hello") == "hello"
+            await until(lambda: relay.listeners("actions") == 1)
+        assert relay.log.outages("actions") == []
+        assert most_in_any(relay.log.times("listen"), 1.0) <= 3
+    assert "backing off" not in witness.states
+
+
+@asynchronous
+async def test_a_deaf_channel_is_kept_while_there_is_no_better_one_and_may_recover() -> None:
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness, echo_timeout=0.05) as listener:
+            relay.faults.deaf, relay.faults.refuse_listen = True, 503
+            await until(lambda: relay.log.count("listen", 503) >= 2)
+            assert (listener.state, relay.listeners("actions")) == (ListenerState.DEAF, 1)
+            relay.faults.deaf = False
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert listener.status().reconnects == 0
+    assert witness.states == ["connecting", "hearing", "deaf", "hearing", "stopped"]
+
+
+@asynchronous
+async def test_a_silent_connection_is_noticed_by_its_missing_pongs_as_well() -> None:
+    options = {"echo_interval": (60, 60), "ping_interval": 0.1, "ping_timeout": 0.1}
+    async with emulator() as relay, proving(relay, Witness(), **options) as listener:
+        relay.faults.silence_listeners()
+        await until(lambda: relay.log.count("listen", 101) == 2)
+        assert "pings" in (listener.status().last_error or "")
+        await until(lambda: relay.listeners("actions") == 1)
+        await until(lambda: listener.state == ListenerState.HEARING)
+        assert await Sender(listener.connection).send("hello") == "hello"
+
+
+@asynchronous
+async def test_a_silent_connection_is_noticed_by_its_missing_echo_without_pings() -> None:
+    async with emulator() as relay:
+        async with proving(relay, Witness(), ping_interval=None) as listener:
+            relay.faults.silence_listeners()
+            await until(lambda: listener.status().reconnects == 1)
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert await Sender(listener.connection).send("hello") == "hello"
+        assert relay.log.outages("actions") == []
+
+
+@asynchronous
+async def test_a_slow_relay_is_heard_and_its_slowness_told() -> None:
+    async with emulator() as relay, proving(relay, Witness()) as listener:
+        relay.faults.delay = 0.1
+        await until(lambda: (listener.status().round_trip_ms or 0) >= 100)
+        assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
+
+
+@asynchronous
+async def test_a_relay_that_knows_of_no_listener_while_we_are_connected_is_deafness_at_once() -> None:
+    """Deregistered: the control channel is up and senders get 404."""
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness) as listener:
+            place = relay._places["actions"]
+            place.listeners.clear()
+            await until(lambda: listener.status().reconnects == 1)
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert "status 404" in (listener.status().last_error or "")
+    assert witness.states == ["connecting", "hearing", "deaf", "hearing", "stopped"]
+
+
+@asynchronous
+async def test_without_the_send_right_it_says_so_once_and_relies_on_pings(caplog: pytest.LogCaptureFixture) -> None:
+    keys = {KEY_NAME: AccessKey(KEY, frozenset({Right.LISTEN})), "other": KEY}
+    async with emulator(keys=keys) as relay:
+        options = {"echo_interval": (0.001, 0.001), "ping_interval": 0.05}
+        async with proving(relay, Witness(), **options) as listener:
+            await until(lambda: relay.log.count("connect", 403) >= 3)
+            await until(lambda: listener.status().round_trip_ms)
+            status = listener.status()
+            assert (status.state.value, status.proven_by, status.last_proof) == ("hearing", "pings", None)
+            assert status.last_error is None
+            assert await Sender(relay.hybrid_connection("actions", "other")).send("hello") == "hello"
+            assert relay.log.count("listen") == 1
+    [told] = logged(caplog, "echo_not_allowed")
+    assert "Send" in told.remedy
+
+
+@asynchronous
+async def test_where_echoes_are_switched_off_nobody_is_dialled() -> None:
+    async with emulator() as relay:
+        async with proving(relay, Witness(), echo_interval=None, ping_interval=0.05) as listener:
+            await until(lambda: listener.status().round_trip_ms)
+            assert (listener.status().proven_by, listener.status().last_proof) == ("pings", None)
+        assert relay.log.count("connect") == 0
+
+
+@asynchronous
+async def test_echoes_that_reach_a_neighbour_are_unknown_and_nobody_is_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator() as relay:
+        one, other = Witness(), Witness()
+        async with proving(relay, one) as first, proving(relay, other) as second:
+            await until(lambda: relay.log.count("connect", 101) >= 60)
+            assert first.status().last_proof
+            assert second.status().last_proof
+        assert relay.log.count("listen") == 2
+    assert one.states == other.states == ["connecting", "hearing", "stopped"]
+    assert one.heard == other.heard == []
+    assert logged(caplog, "echo_missed") == []
+
+
+@asynchronous
+async def test_neighbours_that_know_nothing_of_this_see_an_echo_action_and_their_silence_is_not_our_death(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator() as relay, raw_listener(relay) as neighbour:
+        seen: list[dict[str, Any]] = []
+
+        async def be_rude() -> None:
+            while True:
+                async with await neighbour.meet() as websocket:
+                    seen.append(json.loads(await websocket.recv()))
+
+        rude = asyncio.create_task(be_rude())
+        async with proving(relay, Witness()) as listener:
+            await until(lambda: len(seen) >= 5)
+            await until(lambda: listener.status().last_proof)
+            assert listener.status().reconnects == 0
+        rude.cancel()
+    assert {message["action_type"] for message in seen} == {"echo"}
+    assert logged(caplog, "echo_missed") == []
+
+
+@asynchronous
+async def test_the_echo_of_another_listener_is_answered_with_our_name_and_not_by_the_handler() -> None:
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness, echo_interval=(60, 60)) as listener:
+            foreign = {"action_type": "echo", "relay_proof": "somebody else's"}
+            reply = json.loads(await Sender(listener.connection).send(json.dumps(foreign)))
+            assert reply == {"status": "echo", "payload": foreign, "listener": listener._echoes.listener_id}
+            others = [
+                '{"action_type": "echo"}',
+                '{"action_type": "worklist.create_item", "relay_proof": "x"}',
+                '{"action_type": "echo", "relay_proof": 7}',
+                '["relay_proof"]',
+                '"relay_proof" {',
+                json.dumps(foreign | {"relay_proof": "x" * 600}),
+            ]
+            for frame in others:
+                assert await Sender(listener.connection).send(frame) == frame
+    assert [message.data for message in witness.heard] == others
+
+
+@asynchronous
+async def test_it_is_proven_while_all_places_are_taken_and_the_handler_is_stuck() -> None:
+    async with emulator() as relay:
+        stuck = asyncio.Event()
+
+        async def handle(message: Message) -> str:
+            await stuck.wait()
+            return await echo(message)
+
+        async with listening(
+            relay.hybrid_connection("actions", KEY_NAME), handle, max_rendezvous=1, max_queued=1, **OFTEN
+        ) as listener:
+            sending = asyncio.create_task(Sender(listener.connection).send("slow"))
+            await until(lambda: listener.status().rendezvous_in_progress == 1)
+            proven = listener.status().last_proof
+            await until(lambda: listener.status().last_proof > proven)
+            assert listener.state == ListenerState.HEARING
+            stuck.set()
+            assert await sending == "slow"
+
+
+@asynchronous
+async def test_a_credential_that_gives_no_token_for_a_while_is_not_deafness() -> None:
+    async with emulator() as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+
+        class Moody:
+            away = False
+
+            async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+                if self.away:
+                    raise OSError("the issuer is away")
+                return await good.credential.issue(resource_uri, lifetime)
+
+        moody = Moody()
+        async with listening(replace(good, credential=moody), **OFTEN) as listener:
+            moody.away = True
+            await asyncio.sleep(0.3)
+            assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
+
+
+# --- what an echo that was missed says
+
+
+@asynchronous
+async def test_an_echo_that_reached_us_and_could_not_be_met_names_the_phase() -> None:
+    async with emulator() as relay, proving(relay, Witness(), accept_dial=0.1) as listener:
+        relay.faults.accept_address = lambda address: address.replace(str(relay.port), "1")
+        await until(lambda: listener.state == ListenerState.DEAF)
+        assert "accept-dial: no echo came back" in (listener.status().last_error or "")
+        relay.faults.accept_address = None
+        await until(lambda: listener.state == ListenerState.HEARING)
+
+
+def test_an_address_with_another_s_nonce_is_not_ours() -> None:
+    connection = HybridConnection.__new__(HybridConnection)
+    echoes = Echoes(connection, DialOptions(), 1)
+    for address in ("ws://host/$hc/a?relay-proof=x", "ws://host/$hc/a?relay-proof", "ws://host/$hc/a"):
+        assert not echoes.recognise(address, object())
+
+
+# --- tokens
+
+
+@asynchronous
+async def test_each_renewal_is_proven_by_an_echo_and_no_sender_notices() -> None:
+    async with emulator(token_grace=0) as relay:
+        async with proving(relay, Witness(), echo_interval=(60, 60), token_lifetime=timedelta(seconds=2)) as listener:
+            proofs = {listener.status().last_proof}
+            while relay.log.count("renew", 200) < 3:
+                assert await Sender(listener.connection).send("hello") == "hello"
+                proofs.add(listener.status().last_proof)
+            assert len(proofs) >= 3
+            assert listener.status().reconnects == 0
+        assert relay.log.outages("actions") == []
+
+
+@asynchronous
+async def test_a_renewal_that_is_not_proven_in_time_gets_a_second_channel_before_the_first_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator(token_grace=0) as relay:
+        witness = Witness()
+        async with proving(
+            relay, witness, echo_interval=(60, 60), echo_timeout=10, token_lifetime=timedelta(seconds=3)
+        ) as listener:
+            relay.faults.delay = 1.2
+            await until(lambda: relay.log.count("listen", 101) == 2)
+            assert relay.listeners("actions") == 2
+            relay.faults.delay = 0.0
+            await until(lambda: relay.listeners("actions") == 1)
+            assert await Sender(listener.connection).send("hello") == "hello"
+        assert relay.log.outages("actions") == []
+    assert logged(caplog, "token_renewal_not_proven")
+    assert "deaf" not in witness.states
+    assert "backing off" not in witness.states
+
+
+@asynchronous
+async def test_a_token_that_could_not_be_renewed_in_time_gets_a_second_channel_as_soon_as_there_is_one() -> None:
+    async with emulator(token_grace=3) as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+
+        class Late:
+            """Gives a token for the first channel, and then none until told."""
+
+            given, away = 0, True
+
+            async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+                self.given += 1
+                if self.given > 2 and self.away:
+                    raise OSError("the issuer is away")
+                return await good.credential.issue(resource_uri, lifetime)
+
+        late = Late()
+        options = {**OFTEN, "echo_interval": (60, 60), "token_lifetime": timedelta(seconds=2)}
+        async with listening(replace(good, credential=late), **options) as listener:
+            await until(lambda: "no token" in (listener.status().last_error or ""))
+            late.away = False
+            await until(lambda: listener.status().reconnects >= 1)
+            await until(lambda: relay.listeners("actions") == 1)
+            assert await Sender(good).send("hello") == "hello"
+        assert relay.log.outages("actions") == []
+
+
+# --- back-off
+
+
+@asynchronous
+async def test_waits_start_small_again_only_after_health_was_proven_for_a_while() -> None:
+    async with emulator() as relay:
+        options = ListenerOptions(**{**OFTEN, "healthy_after": 0.5, "dial_limits": ()})
+        async with running(Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)) as listener:
+            for attempts in (1, 2, 3):
+                await until(lambda: listener.state == ListenerState.HEARING)
+                relay.faults.cut_listeners()
+                await until(lambda count=attempts: listener._backoff.attempt == count)
+            relay.faults.deaf = True
+            await until(lambda: listener.state == ListenerState.DEAF)
+            deaf = listener._backoff.attempt
+            await asyncio.sleep(0.6)  # connected for longer than healthy_after, and deaf
+            assert listener._backoff.attempt >= deaf
+            relay.faults.deaf = False
+            await until(lambda: listener._backoff.attempt == 0)
+            assert listener.state == ListenerState.HEARING
