@@ -48,6 +48,11 @@ class ControlEnd:
         self.deaf = False
 
     @property
+    def path(self) -> str:
+        """The hybrid connection it listens on, as asked for."""
+        return self.call.path
+
+    @property
     def close_code(self) -> int:
         """How it ended."""
         return self._door.close_code or 1006

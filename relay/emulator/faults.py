@@ -10,6 +10,11 @@ from typing import Protocol
 class ControlChannelEnd(Protocol):
     """The relay's end of a control channel, as far as faults need it."""
 
+    @property
+    def path(self) -> str:
+        """The hybrid connection it listens on, as asked for."""
+        ...
+
     async def send(self, *frames: str | bytes) -> None:
         """Send frames, nothing in between."""
         ...
@@ -52,15 +57,21 @@ class Faults:
         """Close all control channels with this close code."""
         await asyncio.gather(*(channel.close(code, reason) for channel in list(self._channels())))
 
-    def deafen_listeners(self) -> None:
-        """The deaf zombie: whoever listens now stays connected, has its pings answered, and hears of nobody again."""
-        for channel in list(self._channels()):
+    def deafen_listeners(self, path: str | None = None) -> None:
+        """The deaf zombie: whoever listens now stays connected, has its pings answered, and hears of nobody again.
+
+        With ``path``, only on that hybrid connection.
+        """
+        for channel in self._listening(path):
             channel.deafen()
 
-    def silence_listeners(self) -> None:
-        """The silent zombie: whoever listens now keeps its TCP connection, and nothing else."""
-        for channel in list(self._channels()):
+    def silence_listeners(self, path: str | None = None) -> None:
+        """The silent zombie: whoever listens now, there or anywhere, keeps its TCP connection, and nothing else."""
+        for channel in self._listening(path):
             channel.silence()
+
+    def _listening(self, path: str | None) -> list[ControlChannelEnd]:
+        return [channel for channel in self._channels() if path is None or channel.path.lower() == path.lower()]
 
     def cut_listeners(self) -> None:
         """Reset the TCP connection of all control channels, without a word."""
