@@ -58,6 +58,11 @@ _SCHEDULED_TIMES_UNSET = (
     "set local or utc once the web app's team has said which they are"
 )
 
+_DEAFNESS_UNNOTICED = (
+    "that actions arrive is not proven: no echo to ourselves is sent. Give the relay's policy Send beside Listen, and "
+    "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -166,8 +171,7 @@ class Service:
         self.listener: Listener | None = None
         self.courier: Courier | None = None
         if self.relay:
-            options = ListenerOptions(on_state=self._relay_state_changed, handle_request=self._answer_request)
-            self.listener = Listener(self.relay.actions, self._answer_frame, options=options)
+            self.listener = Listener(self.relay.actions, self._answer_frame, options=self._listener_options())
             if self.relay.events:
                 self.courier = Courier(self.gateway, Sender(self.relay.events))
 
@@ -242,6 +246,23 @@ class Service:
         log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
 
     # --- the relay's door
+
+    def _listener_options(self) -> ListenerOptions:
+        settings = self.settings
+        echo = settings.gateway_relay_echo_seconds
+        return ListenerOptions(
+            echo_interval=(echo / 2, echo) if echo else None,
+            echo_timeout=settings.gateway_relay_echo_timeout_seconds,
+            ping_interval=settings.gateway_relay_ping_seconds,
+            ping_timeout=settings.gateway_relay_ping_timeout_seconds,
+            token_lifetime=timedelta(seconds=settings.gateway_relay_token_seconds),
+            token_margin=settings.gateway_relay_token_margin_seconds,
+            first_retry=settings.gateway_relay_first_retry_seconds,
+            longest_retry=settings.gateway_relay_longest_retry_seconds,
+            healthy_after=settings.gateway_relay_healthy_after_seconds,
+            on_state=self._relay_state_changed,
+            handle_request=self._answer_request,
+        )
 
     async def _answer_frame(self, message: Message) -> str:
         loop = asyncio.get_running_loop()
@@ -319,13 +340,17 @@ class Service:
             "ok": status.state is ListenerState.HEARING,
             "state": status.state.value,
             "since": status.since.isoformat(),
+            "connected_at": status.connected_at.isoformat() if status.connected_at else None,
             "last_proof": status.last_proof.isoformat() if status.last_proof else None,
             "round_trip_ms": status.round_trip_ms,
+            "proven_by": status.proven_by,
             "reconnects": status.reconnects,
             "token_expires_at": status.token_expires_at.isoformat() if status.token_expires_at else None,
         }
         if not check["ok"]:
             check["error"] = status.last_error or "not hearing yet"
+        elif status.proven_by == "pings":
+            check["warning"] = _DEAFNESS_UNNOTICED
         return check
 
     def _outbox_check(self) -> Check:

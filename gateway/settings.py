@@ -21,6 +21,10 @@ from gateway.errors import SettingsInvalid
 Words = Annotated[tuple[str, ...], NoDecode]
 """A list, written with commas."""
 
+_DAY = 86_400
+Seconds = Annotated[float, Field(gt=0, le=_DAY)]
+MaybeSeconds = Annotated[float, Field(ge=0, le=_DAY)]
+
 _DOT_ENV = ".env"
 _PREFIXES = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
 _OPEN_PARTS = frozenset({"endpoint", "sharedaccesskeyname", "entitypath", "usedevelopmentemulator"})
@@ -51,6 +55,34 @@ class Settings(BaseSettings):
     )
     azure_relay_events_connection_string: SecretStr | None = Field(
         None, description="where keys are per connection: the one for events"
+    )
+    gateway_relay_echo_seconds: MaybeSeconds = Field(
+        60.0,
+        description="at most so long, at least half of it, between two echoes to ourselves through the relay (needs "
+        "*Send*); 0: only pings, which do not notice deafness",
+    )
+    gateway_relay_echo_timeout_seconds: Seconds = Field(
+        10.0,
+        description="time for such an echo to come back; after two misses in a row the control channel is replaced",
+    )
+    gateway_relay_ping_seconds: Seconds = Field(20.0, description="between websocket pings on the control channel")
+    gateway_relay_ping_timeout_seconds: Seconds = Field(
+        10.0, description="time for a pong to come; then the control channel counts as cut"
+    )
+    gateway_relay_token_seconds: Seconds = Field(
+        3600.0, description="life of the tokens asked for; renewed on the open channel at 50 to 80 % of it"
+    )
+    gateway_relay_token_margin_seconds: MaybeSeconds = Field(
+        60.0,
+        description="a renewal that no echo has proven so long before the old token ends gets a second control "
+        "channel; at most a tenth of a token's life",
+    )
+    gateway_relay_first_retry_seconds: Seconds = Field(
+        0.5, description="ceiling of the first, random wait before the control channel is dialled again; it doubles"
+    )
+    gateway_relay_longest_retry_seconds: Seconds = Field(30.0, description="ceiling of all such waits")
+    gateway_relay_healthy_after_seconds: MaybeSeconds = Field(
+        60.0, description="how long health must be proven for those waits to start small again"
     )
     worklist_db_path: Path = Field(Path("data/gateway.db"), description="the one database file, on a local disk")
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
@@ -179,6 +211,8 @@ def _shown(value: object) -> str:
         return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
     return value.strftime("%H:%M") if isinstance(value, time) else str(value)
 
 

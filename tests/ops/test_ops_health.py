@@ -21,7 +21,7 @@ from gateway.ops import health
 from gateway.ops.health import Check, disk_check, outbox_check, store_check
 from gateway.settings import Settings
 from relay import Sender
-from relay.emulator import Emulator
+from relay.emulator import AccessKey, Emulator, Right
 
 CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
 WELL: dict[str, Callable[[], Check]] = {"store": lambda: {"ok": True}, "dicom": lambda: {"ok": True}}
@@ -267,6 +267,23 @@ async def test_the_health_action_holds_every_key_of_the_contract_and_says_what_t
     assert (reply["status"], reply["action_id"]) == ("ok", sample["action_id"])
     assert reply["health"]["checks"]["relay"]["state"] == "hearing"
     assert (answer.status, shape(answer.json)) == (200, shape(reply["health"]))
+
+
+@asynchronous
+async def test_a_key_that_may_not_send_is_a_warning_that_deafness_goes_unnoticed(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen_only = {"key": AccessKey("bm90LWEtcmVhbC1rZXk=", frozenset({Right.LISTEN}))}
+    async with (
+        Emulator(hybrid_connections=["actions", "events"], keys=listen_only) as relay,
+        running(own_settings(**relay_settings(relay)), monkeypatch) as (service, port),
+    ):
+        await service.hearing.wait()
+        answer = await fetch(port)
+    relay_check = answer.json["checks"]["relay"]
+    assert (answer.status, relay_check["state"], relay_check["proven_by"]) == (200, "hearing", "pings")
+    assert relay_check["last_proof"] is None
+    assert any("Send beside Listen" in warning for warning in answer.json["warnings"])
 
 
 @asynchronous

@@ -104,6 +104,8 @@ def test_blanks_around_a_value_do_not_count(environment: Set) -> None:
         ("GATEWAY_TIME_ZONE", "Europe/Dublin", "Europe/Dublin"),
         ("GATEWAY_DICOM_PORT", "0", 0),
         ("GATEWAY_LOG_FORMAT", "json", "json"),
+        ("GATEWAY_RELAY_ECHO_SECONDS", "0", 0.0),
+        ("GATEWAY_RELAY_FIRST_RETRY_SECONDS", "0.25", 0.25),
     ],
 )
 def test_values_are_written_as_people_write_them(environment: Set, name: str, value: str, meant: Any) -> None:
@@ -133,6 +135,9 @@ INVALID = {
     "GATEWAY_EXPIRE_AFTER_DAYS": ["-1", "secret"],
     "GATEWAY_LISTED_STATUSES": ["SECRET", "SCHEDULED,SECRET", ","],
     "GATEWAY_LOG_FORMAT": ["secret"],
+    "GATEWAY_RELAY_ECHO_SECONDS": ["-1", "secret", "inf", "nan"],
+    "GATEWAY_RELAY_ECHO_TIMEOUT_SECONDS": ["0", "secret"],
+    "GATEWAY_RELAY_TOKEN_SECONDS": ["0", "1e9"],
     "GATEWAY_REPORT_WRONG_ENTRY": ["secret"],
 }
 CASES = [(name, value) for name, values in INVALID.items() for value in values]
