@@ -258,7 +258,8 @@ class Listener:
     async def _open(self) -> _Channel:
         """Open a control channel, beside the one there may be, and begin to read it."""
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._rate.wait(loop.time()))
+        while (wait := self._rate.wait(loop.time())) > 0:  # noqa: ASYNC110  only time gives leave; another may take it first
+            await asyncio.sleep(wait)
         self._rate.dialled(loop.time())
         token = await fresh_token(self.connection, self.options.token_lifetime)
         websocket = await dial(
@@ -386,7 +387,7 @@ class Listener:
 
     def _pause(self, channel: _Channel) -> float:
         pause = JITTER.uniform(*(self.options.echo_interval or (0.0, 0.0)))
-        if not self._may_send:
+        if not self._may_send and self._last_proof is None:  # else it was allowed, and is refused only now
             return pause * _LONG_PAUSE
         return _LEAST_PAUSE if 0 < channel.unknown < _TRIES else pause
 
@@ -400,6 +401,7 @@ class Listener:
         except RelayError as error:
             self._note_error(error)
             LOG.warning("listener_cannot_connect", extra=self._named(error.details))
+            await asyncio.sleep(error.retry_after or 0.0)
             return None
 
     def _note_error(self, error: RelayError) -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -26,11 +26,12 @@ from relay.connection_string import HybridConnection
 from relay.dial import DialOptions, dial, fresh_token
 from relay.errors import DialError, Phase, RelayError, RendezvousError
 from relay.protocol import explain_close
-from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
+from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER, Token
 
 KEY: Final = "relay-proof"
 """The sender's own query argument that carries the nonce; it comes back in the address of the accept."""
 
+_NONCE: Final = re.compile(rf"[?&]{KEY}=([0-9a-f]{{32}})(?=&|$)")
 _FRAME_KEY: Final = "relay_proof"
 MAX_FRAME: Final = 512
 """Characters of the largest frame that is looked at for being an echo."""
@@ -81,10 +82,8 @@ class Echoes:
 
     def recognise(self, address: str, channel: object) -> bool:
         """Whether the accept with this address, which came on ``channel``, is for an echo of ours."""
-        if KEY not in address:
-            return False
-        nonce = parse_qs(urlsplit(address).query).get(KEY, [""])[0]
-        return self._note(nonce, channel)
+        found = _NONCE.search(address)
+        return found is not None and self._note(found.group(1), channel)
 
     def answer(self, frame: str | bytes, channel: object) -> str | None:
         """The answer to an echo, ours or another listener's; ``None`` for every other frame."""
@@ -134,10 +133,11 @@ class Echoes:
         return (Verdict.HEARD if ours else Verdict.UNKNOWN), loop.time() - began
 
     async def _sent_and_returned(self, echo: _Echo) -> str:
+        token = await fresh_token(self._connection, DEFAULT_LIFETIME)  # a slow issuer is not a deaf channel
         websocket: ClientConnection | None = None
         try:
             async with asyncio.timeout(self._seconds):
-                websocket = await self._open(echo)
+                websocket = await self._open(echo, token)
                 await websocket.send(json.dumps({"action_type": "echo", _FRAME_KEY: echo.nonce}))
                 return str(await websocket.recv())
         except TimeoutError:
@@ -160,8 +160,7 @@ class Echoes:
             if websocket is not None:
                 await websocket.close()
 
-    async def _open(self, echo: _Echo) -> ClientConnection:
-        token = await fresh_token(self._connection, DEFAULT_LIFETIME)
+    async def _open(self, echo: _Echo, token: Token) -> ClientConnection:
         websocket = await dial(
             self._connection.connect_address(query=f"{KEY}={echo.nonce}"),
             self._dialling,

@@ -320,6 +320,21 @@ async def test_a_credential_that_gives_no_token_for_a_while_is_not_deafness() ->
             assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
 
 
+@asynchronous
+async def test_a_right_that_was_taken_away_is_told_once_and_asked_for_again_soon(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator() as relay, proving(relay, Witness()) as listener:
+        policies = relay._gatekeeper._policies
+        policies[KEY_NAME] = AccessKey(KEY, frozenset({Right.LISTEN}))
+        await until(lambda: relay.log.count("connect", 403) >= 3)
+        assert (listener.state, listener.status().proven_by) == (ListenerState.HEARING, "pings")
+        policies[KEY_NAME] = AccessKey(KEY)
+        await until(lambda: listener.status().proven_by == "echo")
+        assert listener.status().reconnects == 0
+    assert len(logged(caplog, "echo_not_allowed")) == 1
+
+
 # --- what an echo that was missed says
 
 
@@ -336,7 +351,13 @@ async def test_an_echo_that_reached_us_and_could_not_be_met_names_the_phase() ->
 def test_an_address_with_another_s_nonce_is_not_ours() -> None:
     connection = HybridConnection.__new__(HybridConnection)
     echoes = Echoes(connection, DialOptions(), 1)
-    for address in ("ws://host/$hc/a?relay-proof=x", "ws://host/$hc/a?relay-proof", "ws://host/$hc/a"):
+    nonce = "0" * 32
+    for address in (
+        f"ws://host/$hc/a?relay-proof={nonce}",
+        "ws://[?relay-proof=",
+        f"&relay-proof={nonce}",
+        "relay-proof",
+    ):
         assert not echoes.recognise(address, object())
 
 
@@ -393,15 +414,28 @@ async def test_a_token_that_could_not_be_renewed_in_time_gets_a_second_channel_a
                     raise OSError("the issuer is away")
                 return await good.credential.issue(resource_uri, lifetime)
 
+        over = asyncio.Event()
+
+        async def send_on(connection: HybridConnection) -> int:
+            """Each one is answered, across the change of channels."""
+            sent = 0
+            while not over.is_set():
+                sent += 1
+                assert await Sender(connection).send(str(sent)) == str(sent)
+            return sent
+
         late = Late()
         options = {**OFTEN, "echo_interval": (60, 60), "token_lifetime": timedelta(seconds=2)}
         async with listening(replace(good, credential=late), **options) as listener:
+            sending = [asyncio.create_task(send_on(good)) for _ in range(8)]
             await until(lambda: "no token" in (listener.status().last_error or ""))
             late.away = False
             await until(lambda: listener.status().reconnects >= 1)
             await until(lambda: relay.listeners("actions") == 1)
-            assert await Sender(good).send("hello") == "hello"
+            over.set()
+            assert min(await asyncio.gather(*sending)) > 10
         assert relay.log.outages("actions") == []
+        assert relay.log.count("connect", 404) == 0
 
 
 # --- back-off
