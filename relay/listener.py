@@ -365,6 +365,8 @@ class Listener:
                 self._note_error(error)
                 LOG.warning("echo_missed", extra=self._named({**error.details, "misses": channel.misses}))
             else:
+                if channel.disproven and verdict is Verdict.UNKNOWN:
+                    return False  # what a neighbour hears does not acquit this channel
                 self._note_verdict(channel, verdict, seconds)
                 return True
         channel.disprove()
@@ -376,7 +378,7 @@ class Listener:
             return
         if verdict is Verdict.HEARD:
             self._last_proof, self._round_trip = self.options.now(), round(seconds * 1000, 3)
-            channel.misses = 0
+            channel.misses, channel.disproven = 0, False
             if channel.proven_for() >= self.options.healthy_after:
                 self._backoff.reset()
         if verdict is Verdict.FORBIDDEN and self._may_send:
@@ -499,6 +501,7 @@ class _Channel:
     Attributes:
         reading: Reads it to its end.
         misses: Echoes missed in a row.
+        disproven: It was deaf, and has not been heard since.
         unknown: Echoes in a row that reached somebody else.
         vouched: Cleared by `doubt`, set when an echo came back or nothing can be said.
     """
@@ -511,6 +514,7 @@ class _Channel:
         self.token_expires_at = token_expires_at
         self.protocol = ControlChannel()
         self.misses = 0
+        self.disproven = False
         self.unknown = 0
         self.vouched = asyncio.Event()
         self._doubted = asyncio.Event()
@@ -531,7 +535,7 @@ class _Channel:
 
     def disprove(self) -> None:
         """It is deaf. It may yet recover; one more miss and it is deaf again."""
-        self.misses, self._proven_since = _MISSES - 1, None
+        self.misses, self.disproven, self._proven_since = _MISSES - 1, True, None
 
     def doubt(self) -> None:
         """Ask for a proof now."""

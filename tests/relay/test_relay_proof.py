@@ -237,6 +237,22 @@ async def test_echoes_that_reach_a_neighbour_are_unknown_and_nobody_is_replaced(
 
 
 @asynchronous
+async def test_a_deaf_channel_is_not_acquitted_by_what_its_neighbour_hears() -> None:
+    options = {"echo_interval": (1, 1), "echo_timeout": 0.15, "dial_limits": ()}
+    async with emulator() as relay, proving(relay, Witness(), **options) as listener:
+        relay.faults.deafen_listeners()
+        async with proving(relay, Witness(), echo_interval=(60, 60)):
+            relay.faults.refuse_listen = 503
+            await until(lambda: listener.state == ListenerState.DEAF, 20)
+            answered = relay.log.count("accept", 101)
+            await until(lambda: relay.log.count("accept", 101) >= answered + 5)
+            assert (listener.state, listener.status().reconnects) == (ListenerState.DEAF, 0)
+            relay.faults.refuse_listen = None
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert listener.status().reconnects == 1
+
+
+@asynchronous
 async def test_neighbours_that_know_nothing_of_this_see_an_echo_action_and_their_silence_is_not_our_death(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
