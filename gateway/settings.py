@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     )
     gateway_relay_longest_retry_seconds: Seconds = Field(30.0, description="ceiling of all such waits")
     gateway_relay_healthy_after_seconds: MaybeSeconds = Field(
-        60.0, description="how long health must be proven for those waits to start small again"
+        5.0, description="how long health must be proven for those waits to start small again"
     )
     worklist_db_path: Path = Field(Path("data/gateway.db"), description="the one database file, on a local disk")
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")

@@ -126,7 +126,7 @@ class ListenerOptions(RendezvousOptions):
     ping_timeout: float | None = 10.0
     first_retry: float = 0.5
     longest_retry: float = 30.0
-    healthy_after: float = 60.0
+    healthy_after: float = 5.0
     echo_interval: tuple[float, float] | None = (30.0, 60.0)
     echo_timeout: float = 10.0
     token_margin: float = 60.0
@@ -302,7 +302,8 @@ class Listener:
             channel = successor
 
     def _note_end(self, channel: _Channel, error: ChannelError) -> ChannelError:
-        if not self._proves_by_echo and channel.age() >= self.options.healthy_after:
+        healthy = channel.healthy_for() if self._proves_by_echo else channel.age()
+        if healthy >= self.options.healthy_after:
             self._backoff.reset()
         expected = error.close_code in {1000, 1001, 1011}  # Azure recycles every listener about once a day
         LOG.log(
@@ -532,6 +533,12 @@ class _Channel:
         if self._proven_since is None:
             self._proven_since = now
         return now - self._proven_since
+
+    def healthy_for(self) -> float:
+        """Seconds since its first proof; 0 for one that was not proven, or missed its last echo."""
+        if self._proven_since is None or self.misses or self.disproven:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._proven_since
 
     def disprove(self) -> None:
         """It is deaf. It may yet recover; one more miss and it is deaf again."""

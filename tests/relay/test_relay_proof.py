@@ -458,6 +458,19 @@ async def test_a_token_that_could_not_be_renewed_in_time_gets_a_second_channel_a
 
 
 @asynchronous
+async def test_a_cut_after_proven_health_is_the_first_of_its_row_however_many_came_before() -> None:
+    async with emulator() as relay:
+        options = ListenerOptions(**{**OFTEN, "echo_interval": (60, 60), "healthy_after": 0.1, "dial_limits": ()})
+        async with running(Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)) as listener:
+            for cuts in range(1, 5):
+                await until(lambda: listener.state == ListenerState.HEARING)
+                await until(lambda: listener._channel is not None and listener._channel.healthy_for() > 0.1)
+                relay.faults.cut_listeners()
+                await until(lambda count=cuts: listener.status().reconnects >= count)
+                assert listener._backoff.attempt == 1
+
+
+@asynchronous
 async def test_waits_start_small_again_only_after_health_was_proven_for_a_while() -> None:
     async with emulator() as relay:
         options = ListenerOptions(**{**OFTEN, "healthy_after": 0.5, "dial_limits": ()})
