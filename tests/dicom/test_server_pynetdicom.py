@@ -394,6 +394,7 @@ def test_a_stop_does_not_wait_for_the_idle(serve: Callable[..., PynetdicomServer
         assert not peer.is_established
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_the_rest_of_a_pdu(serve: Callable[..., PynetdicomServer]) -> None:
     server = serve()
     with association(server) as peer:

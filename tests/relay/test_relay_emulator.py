@@ -253,6 +253,7 @@ async def test_the_twenty_sixth_listener_is_refused() -> None:
         await relay.wait_for_listeners("actions", 0)
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_channel_is_closed_with_1008_when_its_token_and_the_grace_are_over() -> None:
     async with emulator(token_grace=0.2) as relay:

@@ -217,6 +217,7 @@ async def test_silent_senders_take_no_hand_from_those_who_speak() -> None:
             await asyncio.gather(*(websocket.close() for websocket in silent))
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_accepts_that_waited_too_long_for_a_place_are_let_go(caplog: pytest.LogCaptureFixture) -> None:
     async with emulator(accept_window=1) as relay:
@@ -308,6 +309,7 @@ async def test_a_connection_that_is_reset_is_dialled_again_within_a_second() -> 
     assert max(relay.log.outages("actions")) < 1.5
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_relay_that_answers_no_pings_is_noticed_and_left() -> None:
     """A silent TCP connection: what a firewall does that forgets a flow."""
@@ -351,6 +353,7 @@ def dials_of(listener: Listener) -> list[float]:
     return times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404, 503])
 @asynchronous
 async def test_under_a_relay_that_refuses_the_dial_rate_stays_bounded_and_never_ends(status: int) -> None:
@@ -371,6 +374,7 @@ async def test_under_a_relay_that_refuses_the_dial_rate_stays_bounded_and_never_
     assert most_in_any(dials, 1.0) <= 8
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_relay_that_closes_each_channel_with_1008_sees_no_storm_either() -> None:
     async with emulator() as relay:
@@ -385,6 +389,7 @@ async def test_a_relay_that_closes_each_channel_with_1008_sees_no_storm_either()
     assert most_in_any(dials, 1.0) <= 8
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_retry_after_is_honoured() -> None:
     async with emulator(max_listeners=0) as relay:  # answers 429 with Retry-After: 1
@@ -395,6 +400,7 @@ async def test_retry_after_is_honoured() -> None:
     assert second - first >= 1
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_tokens_are_renewed_before_they_expire_and_no_sender_notices() -> None:
     async with emulator(token_grace=0) as relay:

@@ -118,6 +118,7 @@ async def test_after_one_miss_it_is_asked_again_at_once_and_nothing_else_happens
     assert witness.states == ["connecting", "hearing", "stopped"]
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_hybrid_connection_that_is_deaf_for_everybody_is_dialled_within_limits_until_it_hears() -> None:
     async with emulator() as relay:
@@ -135,6 +136,7 @@ async def test_a_hybrid_connection_that_is_deaf_for_everybody_is_dialled_within_
     assert "backing off" not in witness.states
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_deaf_channel_is_kept_while_there_is_no_better_one_and_may_recover() -> None:
     async with emulator() as relay:
@@ -149,6 +151,7 @@ async def test_a_deaf_channel_is_kept_while_there_is_no_better_one_and_may_recov
     assert witness.states == ["connecting", "hearing", "deaf", "hearing", "stopped"]
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_silent_connection_is_noticed_by_its_missing_pongs_as_well() -> None:
     options = {"echo_interval": (60, 60), "ping_interval": 0.1, "ping_timeout": 0.1}
@@ -161,6 +164,7 @@ async def test_a_silent_connection_is_noticed_by_its_missing_pongs_as_well() -> 
         assert await Sender(listener.connection).send("hello") == "hello"
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_silent_connection_is_noticed_by_its_missing_echo_without_pings() -> None:
     async with emulator() as relay:
@@ -220,6 +224,7 @@ async def test_where_echoes_are_switched_off_nobody_is_dialled() -> None:
         assert relay.log.count("connect") == 0
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_echoes_that_reach_a_neighbour_are_unknown_and_nobody_is_replaced(
     caplog: pytest.LogCaptureFixture,
@@ -236,6 +241,7 @@ async def test_echoes_that_reach_a_neighbour_are_unknown_and_nobody_is_replaced(
     assert logged(caplog, "echo_missed") == []
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_deaf_channel_is_not_acquitted_by_what_its_neighbour_hears() -> None:
     options = {"echo_interval": (1, 1), "echo_timeout": 0.15, "dial_limits": ()}
@@ -380,6 +386,7 @@ def test_an_address_with_another_s_nonce_is_not_ours() -> None:
 # --- tokens
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_each_renewal_is_proven_by_an_echo_and_no_sender_notices() -> None:
     async with emulator(token_grace=0) as relay:
@@ -393,6 +400,7 @@ async def test_each_renewal_is_proven_by_an_echo_and_no_sender_notices() -> None
         assert relay.log.outages("actions") == []
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_renewal_that_is_not_proven_in_time_gets_a_second_channel_before_the_first_is_dropped(
     caplog: pytest.LogCaptureFixture,
@@ -414,6 +422,7 @@ async def test_a_renewal_that_is_not_proven_in_time_gets_a_second_channel_before
     assert "backing off" not in witness.states
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_a_token_that_could_not_be_renewed_in_time_gets_a_second_channel_as_soon_as_there_is_one() -> None:
     async with emulator(token_grace=3) as relay:
@@ -470,6 +479,7 @@ async def test_a_cut_after_proven_health_is_the_first_of_its_row_however_many_ca
                 assert listener._backoff.attempt == 1
 
 
+@pytest.mark.slow
 @asynchronous
 async def test_waits_start_small_again_only_after_health_was_proven_for_a_while() -> None:
     async with emulator() as relay:
