@@ -6,7 +6,6 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +14,7 @@ import structlog
 from gateway import log
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
-from gateway.application import Gateway, opened
+from gateway.application import Gateway
 from projections.worklist import WorklistFilter, WorklistRow
 
 LONDON = ZoneInfo("Europe/London")
@@ -36,17 +35,6 @@ def written_log() -> Iterator[io.StringIO]:
     for name, module in list(sys.modules.items()):
         if name.startswith("gateway.") and hasattr(module, "log"):
             vars(module.log).pop("bind", None)  # a logger keeps the configuration of its first use
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def gateway(database: Path) -> Iterator[Gateway]:
-    with opened(database) as opened_gateway:
-        yield opened_gateway
 
 
 @pytest.fixture

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from bench.synthetic import change, completed, naming, schedule, start, step_uid
-from gateway.application import Gateway, opened
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def gateway(database: Path) -> Iterator[Gateway]:
-    with opened(database) as opened_gateway:
-        yield opened_gateway
+from gateway.application import Gateway
 
 
 @pytest.fixture

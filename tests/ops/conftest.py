@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.application import Gateway, opened
 from gateway.settings import Settings
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.db"
-
-
-@pytest.fixture
-def gateway(database: Path) -> Iterator[Gateway]:
-    with opened(database) as opened_gateway:
-        yield opened_gateway
 
 
 @pytest.fixture
