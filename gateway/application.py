@@ -204,13 +204,20 @@ class Gateway(Application[UUID]):
         with circumstances(source="operator", correlation_id=operator):
             return self._retry(decide)
 
-    def expire(self, today: date, *, after_days: int) -> list[str]:
-        """Mark scheduled items dated more than `after_days` days before today as expired; returns their numbers."""
+    def expire(self, today: date, *, after_days: int, due: datetime | None = None) -> list[str]:
+        """Mark scheduled items dated more than `after_days` days before today as expired; returns their numbers.
+
+        `due` is the moment this is done for, when it is made up for later: what came or changed since then is left to
+        the next one, so that a restart alters nothing.
+        """
+        until = (due or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds")
         last = (today - timedelta(days=after_days + 1)).strftime("%Y%m%d")
         rows = self.find_items(WorklistFilter(statuses=(Status.SCHEDULED,), dates=("", last)))
         with circumstances(source="gateway"):
             return [
-                row.accession_number for row in rows if self._retry(partial(self._expire, row.accession_number, last))
+                row.accession_number
+                for row in rows
+                if (row.updated_at or "") <= until and self._retry(partial(self._expire, row.accession_number, last))
             ]
 
     def _expire(self, accession_number: str, last: str) -> Decision[bool]:

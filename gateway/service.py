@@ -284,14 +284,17 @@ class Service:
     # --- expiry
 
     async def _expire_daily(self) -> None:
-        """Expire at the settled site time, and at start for the day that was missed."""
+        """Expire at the settled site time, and at start what should have expired while nobody served."""
         while True:
             now = datetime.now(self.settings.zone)
             due = datetime.combine(now.date(), self.settings.gateway_expire_at, self.settings.zone)
-            day = now.date() if now >= due else now.date() - timedelta(days=1)
+            last_due = due if now >= due else due - timedelta(days=1)
             try:
                 expired = await asyncio.to_thread(
-                    self.gateway.expire, day, after_days=self.settings.gateway_expire_after_days
+                    self.gateway.expire,
+                    last_due.date(),
+                    after_days=self.settings.gateway_expire_after_days,
+                    due=last_due,
                 )
             except GatewayError as error:
                 log.error("expiry_failed", code=error.code, error=str(error), retry_in_seconds=_EXPIRY_RETRY_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -180,6 +180,15 @@ def test_items_are_expired_when_they_are_more_than_the_given_days_old_and_schedu
     assert gateway.expire(date(2026, 11, 23), after_days=1) == ["OLD", "BEFORE"]
     assert gateway.count_by_status() == {"EXPIRED": 2, "IN PROGRESS": 1, "SCHEDULED": 2}
     assert gateway.expire(date(2026, 11, 23), after_days=1) == []
+
+
+def test_an_expiry_made_up_for_later_leaves_what_came_after_its_moment(gateway: Gateway) -> None:
+    """Expiry is at one moment of the day (design §3.17): a restart after it alters nothing."""
+    schedule(gateway, "BEFORE", scheduled_date="20261120")
+    due = datetime.now(UTC)
+    schedule(gateway, "AFTER", scheduled_date="20261120")
+    assert gateway.expire(date(2026, 11, 23), after_days=1, due=due) == ["BEFORE"]
+    assert gateway.expire(date(2026, 11, 24), after_days=1, due=datetime.now(UTC)) == ["AFTER"]
 
 
 def test_a_row_that_no_event_explains_does_not_stop_the_others_from_expiring(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydicom.dataset import Dataset
@@ -273,13 +274,15 @@ def test_unset_scheduled_times_are_a_warning_only_with_a_real_relay(
 # --- what it does with time, by hand, and for rehearsals
 
 
-def test_old_appointments_expire_at_the_next_start_and_nothing_else_does(gateway: GatewayProcess, unit: Unit) -> None:
+def test_what_should_have_expired_while_it_was_down_expires_at_the_start(gateway: GatewayProcess, unit: Unit) -> None:
     old = (datetime.strptime(today(), "%Y%m%d") - timedelta(days=5)).strftime("%Y%m%d")  # noqa: DTZ007  a date
     for number, date in (("OLD", old), ("OLDBEGUN", old), ("TODAY", today())):
         gateway.ask(create_item(number, scheduled={"date": date}))
     unit.start("OLDBEGUN")
-    assert gateway.status("OLD") == "SCHEDULED"
+    gateway.restart()
+    assert gateway.status("OLD") == "SCHEDULED"  # it came after the moment of the day's expiry
     assert gateway.stop() == 0
+    gateway.settings["gateway_expire_at"] = datetime.now(ZoneInfo("Europe/London")).time().isoformat()
     gateway.start()
     gateway.until_said("items_expired", accession_numbers=["OLD"])
     assert [gateway.status(number) for number in ("OLD", "OLDBEGUN", "TODAY")] == [
