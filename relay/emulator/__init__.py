@@ -12,17 +12,20 @@ It speaks the protocol guide's language well enough that Microsoft's own clients
 from __future__ import annotations
 
 from relay.emulator.access import ALL_RIGHTS, AccessKey, Right
-from relay.emulator.faults import Faults
+from relay.emulator.faults import CATALOGUE, Fault, FaultKind, Faults
 from relay.emulator.log import Entry, RelayLog
 from relay.emulator.server import Emulator, EmulatorOptions, Entity, emulate
 
 __all__ = [
     "ALL_RIGHTS",
+    "CATALOGUE",
     "AccessKey",
     "Emulator",
     "EmulatorOptions",
     "Entity",
     "Entry",
+    "Fault",
+    "FaultKind",
     "Faults",
     "RelayLog",
     "Right",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -67,9 +67,9 @@ class Gatekeeper:
         token = token_of(call)
         if not token:
             raise Refusal(401, "MissingToken: The request carries no token")
-        return self.check_token(token, call.path, right)
+        return self.check_token(token, call.path, right, call.at)
 
-    def check_token(self, token: str, path: str, right: Right) -> Grant:
+    def check_token(self, token: str, path: str, right: Right, now: datetime | None = None) -> Grant:
         """Let the bearer of this token do what ``right`` names, on ``path``.
 
         Raises:
@@ -77,10 +77,9 @@ class Gatekeeper:
         """
         if not token.startswith(SCHEME):
             return self._check_bearer(token.removeprefix("Bearer ").strip())
+        keys = {name: policy.key for name, policy in self._policies.items()}
         try:
-            verified = verify(
-                token, keys={name: policy.key for name, policy in self._policies.items()}, path=path, now=self._now()
-            )
+            verified = verify(token, keys=keys, path=path, now=now or self._now())
         except TokenRejected as error:
             raise Refusal(401, f"{error.code}: {error.message[0].upper()}{error.message[1:]}") from error
         rights = self._policies[verified.key_name].rights
@@ -97,8 +96,3 @@ class Gatekeeper:
 def token_of(call: Call) -> str | None:
     """The token of a request: query before ``ServiceBusAuthorization`` before ``Authorization``."""
     return call.argument("sb-hc-token") or call.headers.get(TOKEN_HEADER) or call.headers.get("Authorization")
-
-
-def utc_now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import formatdate
+from email.utils import format_datetime
 from http import HTTPStatus
 from itertools import count
 from typing import Final
@@ -22,9 +22,27 @@ TOKEN_HEADERS: Final = frozenset({"servicebusauthorization"})
 _generations: Iterator[int] = count()
 
 
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+MAX_CLOSE_REASON: Final = 123
+"""Bytes that a close frame's reason may have (RFC 6455 section 5.5)."""
+
+
 def new_id() -> str:
     """An id in Azure's shape: a GUID and the number of the gateway node's step."""
     return f"{uuid4()}_G{next(_generations)}"
+
+
+def tracked(reason: str) -> str:
+    """A close reason with a tracking id, as Azure writes it; shortened where there is no room for both."""
+    if "TrackingId:" in reason:
+        return reason
+    tracking = f"TrackingId:{new_id()}"
+    room = MAX_CLOSE_REASON - len(tracking) - 1
+    return f"{reason.encode()[:room].decode(errors='ignore')} {tracking}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,7 @@ class Call:
         secure: Whether it came over TLS.
         remote: Who asks.
         method: HTTP method.
+        at: What the relay's clock said when it came.
     """
 
     path: str
@@ -50,6 +69,7 @@ class Call:
     secure: bool
     remote: RemoteEndpoint
     method: str = "GET"
+    at: datetime = field(default_factory=utc_now)
 
     @classmethod
     def read(cls, target: str, headers: Headers, *, secure: bool, peer: object, method: str = "GET") -> Call:
@@ -115,7 +135,7 @@ class Refusal(Exception):
     def reason(self, call: Call | None) -> str:
         """The reason phrase: Azure puts what happened and the tracking id there."""
         where = f"sb://{call.headers.get('Host', 'localhost')}/{quote(call.path)}" if call else "sb://localhost/"
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        stamp = (call.at if call else utc_now()).strftime("%Y-%m-%dT%H:%M:%S")
         plain = "".join(character if " " <= character <= "~" else "?" for character in f"{self.text}. ")
         return f"{plain}TrackingId:{new_id()}, SystemTracker:{where}, Timestamp:{stamp}"
 
@@ -125,7 +145,7 @@ class Refusal(Exception):
         body = reason.encode()
         headers = Headers(
             [
-                ("Date", formatdate(usegmt=True)),
+                ("Date", format_datetime(call.at if call else utc_now(), usegmt=True)),
                 ("Connection", "close"),
                 ("Content-Type", "text/plain; charset=utf-8"),
                 ("Content-Length", str(len(body))),

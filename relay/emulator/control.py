@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import socket
+import struct
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
-from relay.emulator.calls import Call, Refusal
+from relay.emulator.calls import Call, Refusal, tracked
 from relay.emulator.door import Door
+from relay.emulator.faults import Value
 from relay.emulator.http import Exchange
 from relay.errors import ControlMessageError
 from relay.protocol import MAX_CONTROL_BODY, RenewToken, Request, Response, parse_control_message
@@ -75,21 +78,27 @@ class ControlEnd:
                 await self._door.send(frame)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close politely."""
-        await self._door.close(code, reason)
+        """Close politely; the reason gets a tracking id."""
+        await self._door.close(code, tracked(reason))
 
-    def cut(self) -> None:
-        """Reset the TCP connection."""
-        self._door.transport.abort()
-
-    def deafen(self) -> None:
-        """Be told of nobody any more; see `Faults.deafen_listeners`."""
-        self.deaf = True
-
-    def silence(self) -> None:
-        """Say and hear nothing any more; see `Faults.silence_listeners`."""
-        self.deaf = True
-        self._door.silent = True
+    async def suffer(self, fault: str, details: Mapping[str, Value]) -> None:
+        """Have a fault of `CATALOGUE` that happens once happen to this channel."""
+        match fault:
+            case "deaf":
+                self.deaf = True
+            case "silent":
+                self.deaf = self._door.silent = True
+            case "cut":
+                _reset(self._door.transport)
+            case "hang-up":
+                self._door.transport.abort()
+            case "close":
+                await self.close(int(details["code"]), str(details["reason"]))
+            case "expire":
+                self._cut_off.reschedule(asyncio.get_running_loop().time())
+            case "garbage":
+                frame = str(details["frame"])
+                await self.send(frame.encode() if details["binary"] else frame)
 
     async def request(self, exchange: Exchange, address: str) -> None:
         """Pass an HTTP request on: whole if it is small, else as a call to a rendezvous."""
@@ -135,3 +144,10 @@ class ControlEnd:
         exchange = self._exchanges.get(response.request_id)
         if exchange is not None:
             exchange.respond(response, body)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close a TCP connection by RST instead of FIN, as a firewall or a crashed machine does."""
+    sock: socket.socket = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

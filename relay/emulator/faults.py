@@ -1,10 +1,125 @@
-"""Faults the emulator can show on request."""
+"""Faults the emulator can show on request: a catalogue, and which of them are in force.
+
+A fault either *happens* once, to the control channels that are open now, or *lasts*: until it is ended, until it has
+struck a number of ``times``, or for ``lasting`` seconds. Each may be kept to one hybrid connection (``path``).
+
+What a fault does is written where it strikes: `relay.emulator.server`, `control` and `tampering`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from relay.errors import ConfigurationError
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One entry of the catalogue.
+
+    Attributes:
+        name: What it is called.
+        summary: What whoever uses the relay sees of it.
+        lasts: Whether it lasts, or happens once.
+        details: Its parameters with the values they have when not given; a value's type is the parameter's.
+    """
+
+    name: str
+    summary: str
+    lasts: bool
+    details: Mapping[str, Value] = field(default_factory=dict)
+
+
+_KINDS: Final = (
+    # what happens once, to the control channels that are open now
+    FaultKind("deaf", "listeners stay connected, their pings are answered, and they are told of nobody again", False),
+    FaultKind("silent", "listeners keep their TCP connection and nothing else: what they say is not heard", False),
+    FaultKind("cut", "the control channels' TCP connections are reset, without a close frame", False),
+    FaultKind("hang-up", "the control channels' TCP connections are closed, without a close frame", False),
+    FaultKind(
+        "close",
+        "the control channels are closed politely with a close code",
+        False,
+        {"code": 1011, "reason": "InternalServerError: NameRenewalFailed"},
+    ),
+    FaultKind("expire", "the tokens of the open control channels have expired, and so has their grace: 1008", False),
+    FaultKind(
+        "garbage",
+        "the control channels carry a frame that is no message",
+        False,
+        {"frame": "{nonsense", "binary": False},
+    ),
+    # what lasts
+    FaultKind(
+        "reject",
+        "requests are refused with a status; `on` is listen, connect or accept",
+        True,
+        {"on": "listen", "status": 503, "retry_after": 0},
+    ),
+    FaultKind("hang", "handshakes are left unanswered; `on` is listen, connect or accept", True, {"on": "listen"}),
+    FaultKind("withhold", "no listener is told of anybody, those that come later neither: the deaf relay", True),
+    FaultKind("delay", "listeners are told of each sender late", True, {"seconds": 2.0}),
+    FaultKind("dead-address", "the addresses of accepts lead to a port where nobody is", True),
+    FaultKind("stray-address", "the addresses of accepts lead out of the relay", True),
+    FaultKind("repeat-accept", "each accept is told twice; its address works once", True),
+    FaultKind("gone-sender", "senders are gone before the listener comes", True),
+    FaultKind("duplicate", "each sender's first frame is delivered a second time, at a rendezvous of its own", True),
+    FaultKind(
+        "lost-reply",
+        "what the listener answers is lost, and the sender's connection cut; with cut=false it waits in vain",
+        True,
+        {"cut": True},
+    ),
+    FaultKind("late-reply", "what the listener answers comes late", True, {"seconds": 2.0}),
+    FaultKind("skewed-clock", "the relay's clock is ahead: tokens are expired for it, and its Date says so", True,
+              {"seconds": 7200.0}),
+)  # fmt: skip
+
+CATALOGUE: Final[Mapping[str, FaultKind]] = {kind.name: kind for kind in _KINDS}
+"""Every fault by its name."""
+
+
+class Fault:
+    """A fault that lasts, and is in force.
+
+    Attributes:
+        kind: What it is.
+        path: The hybrid connection it is kept to; ``None`` for all.
+        details: Its parameters.
+        left: How often it will still strike; ``None`` for always.
+        over: Set when its time has come or somebody has ended it.
+    """
+
+    def __init__(self, kind: FaultKind, path: str | None, details: Mapping[str, Value], left: int | None) -> None:
+        self.kind = kind
+        self.path = path
+        self.details = details
+        self.left = left
+        self.over = asyncio.Event()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def concerns(self, path: str, on: str | None) -> bool:
+        """Whether it is about this hybrid connection (or what lies below it), and this action."""
+        if on is not None and self.details.get("on", on) != on:
+            return False
+        return self.path is None or (path.strip("/") + "/").lower().startswith(self.path + "/")
+
+    def seconds(self) -> float:
+        """Its parameter ``seconds``."""
+        return float(self.details["seconds"])
+
+    def number(self, name: str) -> int:
+        """One of its parameters that is a whole number."""
+        return int(self.details[name])
+
+    def as_json(self) -> dict[str, Any]:
+        """For people and programs."""
+        return {"name": self.kind.name, "path": self.path, "times": self.left, **self.details}
 
 
 class ControlChannelEnd(Protocol):
@@ -15,70 +130,146 @@ class ControlChannelEnd(Protocol):
         """The hybrid connection it listens on, as asked for."""
         ...
 
-    async def send(self, *frames: str | bytes) -> None:
-        """Send frames, nothing in between."""
-        ...
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close politely."""
-        ...
-
-    def cut(self) -> None:
-        """Reset the TCP connection."""
-        ...
-
-    def deafen(self) -> None:
-        """From now on it is told of nobody."""
-        ...
-
-    def silence(self) -> None:
-        """From now on what it says is not heard, and nothing is said to it: no pong either."""
+    async def suffer(self, fault: str, details: Mapping[str, Value]) -> None:
+        """Have this happen to it."""
         ...
 
 
 class Faults:
-    """What goes wrong from now on. Everything is off at first.
+    """What goes wrong. Everything is off at first. To be used on the emulator's event loop.
 
     Attributes:
-        refuse_listen: HTTP status that answers every listener, such as 401 or 503.
-        deaf: Accepts and requests are kept from all listeners, those to come as well.
-        delay: Seconds that each accept and request is late.
-        accept_address: Rewrites the address of every accept, such as into one where nobody is.
+        accept_address: Rewrites the address of every accept; a hook for what the catalogue does not have.
     """
 
     def __init__(self, channels: Callable[[], Iterable[ControlChannelEnd]]) -> None:
         self._channels = channels
-        self.refuse_listen: int | None = None
-        self.deaf = False
-        self.delay = 0.0
+        self._in_force: list[Fault] = []
         self.accept_address: Callable[[str], str] | None = None
 
-    async def drop_listeners(self, code: int = 1001, reason: str = "") -> None:
-        """Close all control channels with this close code."""
-        await asyncio.gather(*(channel.close(code, reason) for channel in list(self._channels())))
+    @property
+    def in_force(self) -> tuple[Fault, ...]:
+        """The faults that will strike."""
+        return tuple(fault for fault in self._in_force if fault.left != 0)
 
-    def deafen_listeners(self, path: str | None = None) -> None:
-        """The deaf zombie: whoever listens now stays connected, has its pings answered, and hears of nobody again.
+    async def begin(
+        self,
+        name: str,
+        /,
+        *,
+        path: str | None = None,
+        times: int | None = None,
+        lasting: float | None = None,
+        **details: Value,
+    ) -> Fault | None:
+        """Have a fault happen, or begin to last.
 
-        With ``path``, only on that hybrid connection.
+        Args:
+            name: One of `CATALOGUE`.
+            path: The hybrid connection it is kept to.
+            times: How often it strikes before it ends by itself; only for one that lasts.
+            lasting: Seconds after which it ends by itself; only for one that lasts.
+            details: Its parameters, as the catalogue names them.
+
+        Returns:
+            The fault that is in force now; ``None`` for one that only happened.
+
+        Raises:
+            ConfigurationError: if there is no such fault, or no such parameter, or a value cannot be used.
         """
-        for channel in self._listening(path):
-            channel.deafen()
+        kind = _known(name)
+        given = {**kind.details, **{key: _converted(kind, key, value) for key, value in details.items()}}
+        where = path.strip("/").lower() if path else None
+        if not kind.lasts:
+            if times is not None or lasting is not None:
+                raise ConfigurationError(f"{name} happens once: it takes neither times nor lasting", code="bad_fault")
+            await self._happen(name, where, given)
+            return None
+        if (times is not None and times < 1) or (lasting is not None and lasting <= 0):
+            raise ConfigurationError("times and lasting are greater than 0", code="bad_fault")
+        fault = Fault(kind, where, given, times)
+        self._in_force.append(fault)
+        if lasting is not None:
+            fault.timer = asyncio.get_running_loop().call_later(lasting, self._end, fault)
+        return fault
 
-    def silence_listeners(self, path: str | None = None) -> None:
-        """The silent zombie: whoever listens now, there or anywhere, keeps its TCP connection, and nothing else."""
-        for channel in self._listening(path):
-            channel.silence()
+    def end(self, name: str | None = None) -> None:
+        """End the faults of this name, or all of them.
 
-    def _listening(self, path: str | None) -> list[ControlChannelEnd]:
-        return [channel for channel in self._channels() if path is None or channel.path.lower() == path.lower()]
+        Raises:
+            ConfigurationError: if there is no such fault.
+        """
+        if name is not None:
+            _known(name)
+        for fault in list(self._in_force):  # those that have struck for the last time still hold somebody up
+            if name is None or fault.kind.name == name:
+                self._end(fault)
 
-    def cut_listeners(self) -> None:
-        """Reset the TCP connection of all control channels, without a word."""
-        for channel in list(self._channels()):
-            channel.cut()
+    def strike(self, name: str, path: str, *, on: str | None = None) -> Fault | None:
+        """The fault of this name that strikes here now, if one does; it has struck once more then."""
+        fault = next((each for each in self.in_force if each.kind.name == name and each.concerns(path, on)), None)
+        if fault is not None and fault.left is not None:
+            fault.left -= 1
+        return fault
 
-    async def say(self, frame: str | bytes) -> None:
-        """Send something on all control channels, however senseless."""
-        for channel in list(self._channels()):
-            await channel.send(frame)
+    def _end(self, fault: Fault) -> None:
+        if fault in self._in_force:
+            self._in_force.remove(fault)
+        if fault.timer is not None:
+            fault.timer.cancel()
+        fault.over.set()
+
+    async def _happen(self, name: str, path: str | None, details: Mapping[str, Value]) -> None:
+        channels = [each for each in self._channels() if path is None or each.path.strip("/").lower() == path]
+        await asyncio.gather(*(channel.suffer(name, details) for channel in channels))
+
+
+def _known(name: str) -> FaultKind:
+    kind = CATALOGUE.get(name)
+    if kind is None:
+        known = ", ".join(CATALOGUE)
+        raise ConfigurationError("there is no such fault", code="unknown_fault", remedy=f"There are: {known}.")
+    return kind
+
+
+_ACTIONS: Final = ("listen", "connect", "accept")
+
+
+def _converted(kind: FaultKind, key: str, value: Value) -> Value:
+    """A parameter's value in the type that the catalogue gives it; texts are read."""
+    if key not in kind.details:
+        known = ", ".join(kind.details) or "none"
+        raise ConfigurationError(
+            f"{kind.name} has no parameter {key}", code="bad_fault", remedy=f"Its parameters: {known}."
+        )
+    try:
+        converted = _read(type(kind.details[key]), value)
+    except ValueError:
+        raise ConfigurationError(f"the {key} of {kind.name} cannot be used", code="bad_fault") from None
+    if not _is_possible(key, converted):
+        raise ConfigurationError(f"the {key} of {kind.name} is out of range", code="bad_fault")
+    return converted
+
+
+def _read(wanted: type, value: Value) -> Value:
+    if wanted is bool:
+        words = {"true": True, "false": False}
+        if str(value).lower() not in words:
+            raise ValueError
+        return words[str(value).lower()]
+    if isinstance(value, bool):
+        raise ValueError  # noqa: TRY004 - one answer for whatever cannot be used
+    return str(value) if wanted is str else int(value) if wanted is int else float(value)
+
+
+def _is_possible(key: str, value: Value) -> bool:
+    match key:
+        case "on":
+            return value in _ACTIONS
+        case "status":
+            return 400 <= int(value) <= 599
+        case "code":
+            return 1000 <= int(value) <= 4999 and value not in {1004, 1005, 1006, 1015}
+        case "retry_after" | "seconds":
+            return 0 <= float(value) <= 86_400
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final, Protocol
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
@@ -11,10 +12,37 @@ from relay.emulator.calls import new_id
 from relay.emulator.door import Door
 
 
+class Handling(Protocol):
+    """What is done with frames on their way; faults strike here."""
+
+    async def asked(self, frame: str | bytes) -> None:
+        """The sender has said this, and it was passed on."""
+        ...
+
+    async def may_answer(self, sender: Door) -> bool:
+        """Whether the listener's answer is passed on."""
+        ...
+
+
+class AsTheyCome:
+    """Frames are passed on untouched."""
+
+    async def asked(self, frame: str | bytes) -> None:
+        """Nothing more is done."""
+
+    async def may_answer(self, sender: Door) -> bool:  # noqa: ARG002 - all may
+        """It is."""
+        return True
+
+
+AS_THEY_COME: Final = AsTheyCome()
+
+
 class Meeting:
     """A sender that waits, and the listener that may come once."""
 
-    def __init__(self) -> None:
+    def __init__(self, handling: Handling = AS_THEY_COME) -> None:
+        self._handling = handling
         self.id = new_id()
         self.listener: asyncio.Future[Door] = asyncio.get_running_loop().create_future()
         self.rejected: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -32,7 +60,7 @@ class Meeting:
         """Serve the sender's end: carry frames both ways until one side closes."""
         self._conversing = True
         try:
-            await join(sender, self.listener.result())
+            await join(sender, self.listener.result(), self._handling)
         finally:
             self.end()
 
@@ -48,19 +76,34 @@ class Meeting:
         self._over.set()
 
 
-async def join(one: Connection, other: Connection) -> None:
+async def join(sender: Door, listener: Door, handling: Handling = AS_THEY_COME) -> None:
     """Carry messages both ways, text as text and binary as binary, until one closes; then close the other alike."""
-    await asyncio.gather(_carry(one, other), _carry(other, one))
+    await asyncio.gather(_ask(sender, listener, handling), _answer(listener, sender, handling))
 
 
-async def _carry(source: Connection, target: Connection) -> None:
+async def _ask(sender: Door, listener: Door, handling: Handling) -> None:
     try:
         while True:
-            await target.send(await source.recv())  # sends only when the target takes it: that is the backpressure
+            frame = await sender.recv()
+            await listener.send(frame)  # sends only when the listener takes it: that is the backpressure
+            await handling.asked(frame)
     except ConnectionClosed:
-        pass
-    if source.close_code is not None:
-        await target.close(*closing_of(source))
+        await _close_alike(sender, listener)
+
+
+async def _answer(listener: Door, sender: Door, handling: Handling) -> None:
+    try:
+        while True:
+            frame = await listener.recv()
+            if await handling.may_answer(sender):
+                await sender.send(frame)
+    except ConnectionClosed:
+        await _close_alike(listener, sender)
+
+
+async def _close_alike(gone: Connection, other: Connection) -> None:
+    if gone.close_code is not None:
+        await other.close(*closing_of(gone))
 
 
 def closing_of(connection: Connection) -> tuple[int, str]:

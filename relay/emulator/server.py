@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -20,17 +21,21 @@ from websockets.typing import Subprotocol
 
 from relay.connection_string import ConnectionString, HybridConnection, Namespace
 from relay.dial import WIRE
-from relay.emulator.access import AccessKey, Gatekeeper, Grant, Right, utc_now
-from relay.emulator.calls import Call, Refusal
+from relay.emulator.access import AccessKey, Gatekeeper, Grant, Right
+from relay.emulator.admin import PREFIX, Admin
+from relay.emulator.calls import Call, Refusal, phrase, tracked, utc_now
 from relay.emulator.control import ControlEnd
 from relay.emulator.door import Door
 from relay.emulator.faults import Faults
 from relay.emulator.http import Exchange, HttpFront
 from relay.emulator.log import RelayLog, What
 from relay.emulator.rendezvous import Meeting
+from relay.emulator.tampering import Tampering
 from relay.errors import ConfigurationError
 from relay.protocol import ACCEPT_WINDOW, Accept
 from relay.tokens import SharedAccessKey
+
+LOG: Final = logging.getLogger("relay.emulator")
 
 BACKLOG: Final = 2048
 """Connections that may wait for asyncio to take them: room for a burst of senders and the listener's answers to it."""
@@ -106,6 +111,8 @@ class Emulator:
         self.options = options or EmulatorOptions()
         self.log = RelayLog()
         self.faults = Faults(self._control_ends)
+        self._tampering = Tampering(self.faults, self._say_again)
+        self._admin = Admin(self)
         self._port = port
         self._keys = dict(keys)
         self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self.options.now)
@@ -151,7 +158,8 @@ class Emulator:
         server, self._server = self._server, None
         if server is None:
             return
-        server.close(code=1001, reason="The relay is going away.")
+        self.faults.end()
+        server.close(code=1001, reason=tracked("The relay is going away."))
         for door in list(self._waiting):
             door.turn_away()
         for meeting in list(self._meetings.values()):
@@ -200,6 +208,19 @@ class Emulator:
         """A hybrid connection of this emulator, for a listener or sender."""
         return HybridConnection(self.namespace, path, self.credential(key_name))
 
+    @property
+    def paths(self) -> list[str]:
+        """The names of the hybrid connections."""
+        return [place.entity.path for place in self._places.values()]
+
+    def check(self, call: Call, right: Right) -> None:
+        """Let a call pass that is about the relay itself.
+
+        Raises:
+            Refusal: 401 without a valid token for the whole namespace, 403 without the right.
+        """
+        self._gatekeeper.check(replace(call, path=""), right)
+
     def listeners(self, path: str) -> int:
         """How many listen there now."""
         return len(self._places[path.strip("/").lower()].listeners)
@@ -220,6 +241,7 @@ class Emulator:
         call: Call | None = None
         try:
             call = self._read(request.path, request, connection)
+            await self._show_faults(call, connection)
             await self._admit(connection, call)
         except Refusal as refusal:
             self._note(call, refusal.status)
@@ -229,7 +251,22 @@ class Emulator:
 
     def _read(self, target: str, request: Request, connection: Door) -> Call:
         secure = self.options.tls is not None
-        return Call.read(target, request.headers, secure=secure, peer=connection.remote_address)
+        return self._stamped(Call.read(target, request.headers, secure=secure, peer=connection.remote_address))
+
+    def _stamped(self, call: Call) -> Call:
+        """The call with the relay's clock, which may be wrong."""
+        skew = self.faults.strike("skewed-clock", call.path)
+        return replace(call, at=self.options.now() + timedelta(seconds=skew.seconds() if skew else 0.0))
+
+    async def _show_faults(self, call: Call, door: Door | None = None) -> None:
+        """Leave a request unanswered or refuse it, if that fault is in force."""
+        hang = self.faults.strike("hang", call.path, on=call.action or "connect")
+        if hang is not None:
+            await _first(hang.over.wait(), *([door.wait_closed()] if door else []))
+        refusal = self.faults.strike("reject", call.path, on=call.action or "connect")
+        if refusal is not None:
+            status, retry_after = refusal.number("status"), refusal.number("retry_after")
+            raise Refusal(status, f"{phrase(status)}: The emulator was told to refuse", retry_after=retry_after or None)
 
     async def _admit(self, door: Door, call: Call) -> None:
         actions: dict[str, Callable[[Door, Call], Awaitable[None]]] = {
@@ -244,8 +281,6 @@ class Emulator:
         await admit(door, call)
 
     async def _admit_listener(self, door: Door, call: Call) -> None:
-        if self.faults.refuse_listen is not None:
-            raise Refusal(self.faults.refuse_listen, "ServiceUnavailable: The relay was told to refuse listeners")
         grant = self._gatekeeper.check(call, Right.LISTEN)
         place = self._place(call)
         if len(place.listeners) >= self.options.max_listeners:
@@ -274,11 +309,13 @@ class Emulator:
 
     async def _admit_sender(self, door: Door, call: Call) -> None:
         place = self._place_for_sender(call)
-        meeting = Meeting()
+        meeting = Meeting(self._tampering.with_frames_of(call))
         door.subprotocol_offered = lambda offered: _same(offered, meeting.listener.result().subprotocol)
         self._meetings[meeting.id] = meeting
         try:
             await self._announce(place, meeting, call)
+            if self.faults.strike("gone-sender", call.path):
+                door.transport.abort()
             await self._wait_for_listener(meeting, door)
         except BaseException:
             meeting.end()
@@ -290,10 +327,11 @@ class Emulator:
 
     async def _announce(self, place: _Place, meeting: Meeting, call: Call) -> None:
         async def send(end: ControlEnd) -> None:
-            address = self._address(end, call, "accept", meeting.id)
-            if self.faults.accept_address is not None:
-                address = self.faults.accept_address(address)
-            await end.send(Accept(address, meeting.id, call.forwarded_headers(), call.remote).to_text())
+            address = self._tampering.accept_address(self._address(end, call, "accept", meeting.id), call.path)
+            told = Accept(address, meeting.id, call.forwarded_headers(), call.remote).to_text()
+            await end.send(told)
+            if self.faults.strike("repeat-accept", call.path):
+                await end.send(told)
 
         await self._tell_a_listener(place, send)
 
@@ -302,14 +340,33 @@ class Emulator:
         candidates = list(place.listeners)
         while candidates:
             end = candidates.pop(secrets.randbelow(len(candidates)))
-            if self.faults.deaf or end.deaf:
+            if end.deaf or self.faults.strike("withhold", end.path):
                 return
-            if self.faults.delay:
-                await asyncio.sleep(self.faults.delay)
+            delay = self.faults.strike("delay", end.path)
+            if delay is not None:
+                await asyncio.sleep(delay.seconds())
             with suppress(ConnectionClosed):
                 await tell(end)
                 return
         raise Refusal(404, "Endpoint does not exist: There are no listeners connected for the endpoint")
+
+    async def _say_again(self, call: Call, frame: str | bytes) -> None:
+        """Deliver a frame once more, at a rendezvous of its own, and let the answer go."""
+        place, meeting = self._find(call.path), Meeting()
+        if place is None:
+            return
+        self._meetings[meeting.id] = meeting
+        try:
+            await self._announce(place, meeting, call)
+            async with asyncio.timeout(self.options.accept_window):
+                listener = await meeting.listener
+                await listener.send(frame)
+                await listener.recv()
+        except (Refusal, TimeoutError, ConnectionClosed):
+            LOG.debug("duplicate_not_delivered", extra={"path": call.path})
+        finally:
+            self._meetings.pop(meeting.id, None)
+            meeting.end()
 
     async def _wait_for_listener(self, meeting: Meeting, door: Door) -> None:
         gone = asyncio.ensure_future(door.wait_closed())
@@ -347,7 +404,12 @@ class Emulator:
     # HTTP senders
 
     async def _answer_http(self, call: Call, exchange: Exchange) -> None:
+        call = self._stamped(call)
+        if call.path.startswith(PREFIX):
+            await self._admin.answer(call, exchange)
+            return
         try:
+            await self._show_faults(call)
             place = self._place_for_http(call)
             self._exchanges[exchange.id] = exchange
             await self._tell_a_listener(place, lambda end: self._pass_on(end, call, exchange))
@@ -425,6 +487,16 @@ async def _serve_door(connection: ServerConnection) -> None:
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     chosen = connection.subprotocol_offered([str(each) for each in offered]) if isinstance(connection, Door) else None
     return Subprotocol(chosen) if chosen else None
+
+
+async def _first(*awaited: Coroutine[Any, Any, object]) -> None:
+    """Wait for whichever ends first."""
+    tasks = [asyncio.ensure_future(each) for each in awaited]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _same(offered: list[str], chosen: Subprotocol | None) -> str | None:

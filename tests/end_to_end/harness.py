@@ -212,6 +212,14 @@ class LocalRelay(Relay):
         self._background.start(self.emulator.start()).result(10)
         return self
 
+    def begin(self, fault: str, **details: Any) -> None:
+        """Have a fault happen, or begin."""
+        self._background.start(self.emulator.faults.begin(fault, **details)).result(10)
+
+    def end(self, fault: str | None = None) -> None:
+        """End the faults of this name, or all."""
+        self._background.loop.call_soon_threadsafe(self.emulator.faults.end, fault)
+
     def stop(self) -> None:
         """Close everything; it may be started again."""
         self._background.start(self.emulator.stop()).result(10)

@@ -87,7 +87,7 @@ def test_a_deaf_control_channel_is_noticed_and_replaced_and_actions_flow_again_w
     assert (first["state"], first["proven_by"], first["reconnects"]) == ("hearing", "echo", 0)
     with Scheduling(relay) as web:
         web.until_more()
-        relay.emulator.faults.deafen_listeners("actions")
+        relay.begin("deaf", path="actions")
         gateway.until_said("listener_state", state="deaf")
         gateway.until_health(lambda report: report["checks"]["relay"]["reconnects"] == 1, "the channel is replaced")
         gateway.until_health(lambda report: report["healthy"], "it hears again")
@@ -106,14 +106,14 @@ def test_a_deaf_control_channel_is_noticed_and_replaced_and_actions_flow_again_w
 def test_while_it_is_deaf_health_is_503_and_says_so_and_so_does_the_command(
     gateway: GatewayProcess, relay: LocalRelay
 ) -> None:
-    relay.emulator.faults.deaf = True
+    relay.begin("withhold")
     report = gateway.until_health(lambda report: report["checks"]["relay"]["state"] == "deaf", "it says it is deaf")
     assert not report["healthy"]
     assert "no echo came back" in report["checks"]["relay"]["error"]
     shown = gateway.command("relay", "status", code=1).stdout
     assert "deaf" in shown
     assert Unit(gateway.dicom_port).echo() == 0
-    relay.emulator.faults.deaf = False
+    relay.end("withhold")
     gateway.until_health(lambda report: report["healthy"], "it hears again")
     gateway.command("relay", "status", code=0)
     assert gateway.stop() == 0
@@ -123,7 +123,7 @@ def test_while_it_is_deaf_health_is_503_and_says_so_and_so_does_the_command(
 def test_a_silent_connection_is_left_and_actions_flow_again(gateway: GatewayProcess, relay: LocalRelay) -> None:
     with Scheduling(relay) as web:
         web.until_more()
-        relay.emulator.faults.silence_listeners("actions")
+        relay.begin("silent", path="actions")
         gateway.until_health(lambda report: report["checks"]["relay"]["reconnects"] == 1, "the channel is replaced")
         gateway.until_health(lambda report: report["healthy"], "it hears again")
         web.until_more()

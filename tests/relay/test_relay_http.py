@@ -133,5 +133,5 @@ async def test_requests_that_cannot_be_passed_on_are_refused() -> None:
 @asynchronous
 async def test_a_listener_that_hears_and_does_not_answer_is_a_504() -> None:
     async with emulator(http_timeout=0.1) as relay, listening(relay.hybrid_connection("actions", KEY_NAME)):
-        relay.faults.deaf = True
+        await relay.faults.begin("withhold")
         assert (await ask(relay, "GET /actions"))[0] == 504

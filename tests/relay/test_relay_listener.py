@@ -268,14 +268,14 @@ async def test_garbage_on_the_control_channel_is_logged_once_and_survived(caplog
         '{"accept": 7}',
         '{"accept": {"address": 1}}',
         "SMITH^JANE",
-        b"\x00\xff",
         "x" * 99_999,
     ]
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
             for frame in garbage * 3:
-                await relay.faults.say(frame)
+                await relay.faults.begin("garbage", frame=frame)
+                await relay.faults.begin("garbage", frame=frame, binary=True)
             assert await Sender(connection).send("hello") == "hello"
             assert listener.status().reconnects == 0
     assert [record.message for record in caplog.records].count("control_message_unreadable") == 1
@@ -288,7 +288,7 @@ async def test_whatever_the_close_code_the_listener_is_back_at_once(code: int) -
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
-            await relay.faults.drop_listeners(code, "TrackingId:12345678-abcd_G7")
+            await relay.faults.begin("close", code=code, reason="TrackingId:12345678-abcd_G7")
             await until(lambda: relay.log.count("listen", 101) == 2, 2)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert await Sender(connection).send("hello") == "hello"
@@ -304,7 +304,7 @@ async def test_a_connection_that_is_reset_is_dialled_again_within_a_second() -> 
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection):
-            relay.faults.cut_listeners()
+            await relay.faults.begin("cut")
             await until(lambda: relay.log.count("listen", 101) == 2, 2)
     assert max(relay.log.outages("actions")) < 1.5
 
@@ -359,7 +359,7 @@ def dials_of(listener: Listener) -> list[float]:
 async def test_under_a_relay_that_refuses_the_dial_rate_stays_bounded_and_never_ends(status: int) -> None:
     """Scaled by ten: at most 3 dials in a tenth of a second, 8 in one second."""
     async with emulator() as relay:
-        relay.faults.refuse_listen = status
+        await relay.faults.begin("reject", status=status)
         options = ListenerOptions(first_retry=0.001, longest_retry=0.02, dial_limits=scaled(LIMITS, 0.1))
         listener = Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)
         dials = dials_of(listener)
@@ -367,7 +367,7 @@ async def test_under_a_relay_that_refuses_the_dial_rate_stays_bounded_and_never_
             await until(lambda: relay.log.count("listen", status) >= 18)
             assert f"status {status}" in (listener.status().last_error or "")
             assert "upgrade:" in (listener.status().last_error or "")
-            relay.faults.refuse_listen = None
+            relay.faults.end("reject")
             await until(lambda: listener.state == ListenerState.HEARING)
         assert relay.log.count("listen") == len(dials)
     assert most_in_any(dials, 0.1) <= 3
@@ -384,7 +384,7 @@ async def test_a_relay_that_closes_each_channel_with_1008_sees_no_storm_either()
         async with running(listener):
             for _ in range(12):
                 await relay.wait_for_listeners("actions", 1)
-                await relay.faults.drop_listeners(1008)
+                await relay.faults.begin("close", code=1008, reason="")
     assert len(dials) >= 12
     assert most_in_any(dials, 1.0) <= 8
 
@@ -483,7 +483,7 @@ async def test_a_key_without_the_listen_right_is_refused_with_403_and_told_what_
 async def test_states_are_told_as_they_change() -> None:
     told: list[ListenerStatus] = []
     async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME), on_state=told.append):
-        relay.faults.cut_listeners()
+        await relay.faults.begin("cut")
         await until(lambda: len(told) >= 5)
     assert [status.state.value for status in told] == [
         "connecting", "hearing", "backing off", "connecting", "hearing", "stopped",

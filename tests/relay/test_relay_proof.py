@@ -84,7 +84,7 @@ async def test_a_deaf_channel_is_noticed_and_replaced_and_no_moment_is_without_a
     async with emulator() as relay:
         witness = Witness()
         async with proving(relay, witness) as listener:
-            relay.faults.deafen_listeners()
+            await relay.faults.begin("deaf")
             await until(lambda: listener.status().reconnects == 1)
             await until(lambda: listener.state == ListenerState.HEARING and relay.listeners("actions") == 1)
             assert await Sender(listener.connection).send("hello") == "hello"
@@ -124,10 +124,10 @@ async def test_a_hybrid_connection_that_is_deaf_for_everybody_is_dialled_within_
     async with emulator() as relay:
         witness = Witness()
         async with proving(relay, witness, echo_timeout=0.05) as listener:
-            relay.faults.deaf = True
+            await relay.faults.begin("withhold")
             await until(lambda: relay.log.count("listen") >= 5)
             assert listener.state == ListenerState.DEAF
-            relay.faults.deaf = False
+            relay.faults.end("withhold")
             await until(lambda: listener.state == ListenerState.HEARING)
             assert await Sender(listener.connection).send("hello") == "hello"
             await until(lambda: relay.listeners("actions") == 1)
@@ -142,10 +142,11 @@ async def test_a_deaf_channel_is_kept_while_there_is_no_better_one_and_may_recov
     async with emulator() as relay:
         witness = Witness()
         async with proving(relay, witness, echo_timeout=0.05) as listener:
-            relay.faults.deaf, relay.faults.refuse_listen = True, 503
+            await relay.faults.begin("withhold")
+            await relay.faults.begin("reject", status=503)
             await until(lambda: relay.log.count("listen", 503) >= 2)
             assert (listener.state, relay.listeners("actions")) == (ListenerState.DEAF, 1)
-            relay.faults.deaf = False
+            relay.faults.end("withhold")
             await until(lambda: listener.state == ListenerState.HEARING)
             assert listener.status().reconnects == 0
     assert witness.states == ["connecting", "hearing", "deaf", "hearing", "stopped"]
@@ -156,7 +157,7 @@ async def test_a_deaf_channel_is_kept_while_there_is_no_better_one_and_may_recov
 async def test_a_silent_connection_is_noticed_by_its_missing_pongs_as_well() -> None:
     options = {"echo_interval": (60, 60), "ping_interval": 0.1, "ping_timeout": 0.1}
     async with emulator() as relay, proving(relay, Witness(), **options) as listener:
-        relay.faults.silence_listeners()
+        await relay.faults.begin("silent")
         await until(lambda: relay.log.count("listen", 101) == 2)
         assert "pings" in (listener.status().last_error or "")
         await until(lambda: relay.listeners("actions") == 1)
@@ -169,7 +170,7 @@ async def test_a_silent_connection_is_noticed_by_its_missing_pongs_as_well() -> 
 async def test_a_silent_connection_is_noticed_by_its_missing_echo_without_pings() -> None:
     async with emulator() as relay:
         async with proving(relay, Witness(), ping_interval=None) as listener:
-            relay.faults.silence_listeners()
+            await relay.faults.begin("silent")
             await until(lambda: listener.status().reconnects == 1)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert await Sender(listener.connection).send("hello") == "hello"
@@ -179,7 +180,7 @@ async def test_a_silent_connection_is_noticed_by_its_missing_echo_without_pings(
 @asynchronous
 async def test_a_slow_relay_is_heard_and_its_slowness_told() -> None:
     async with emulator() as relay, proving(relay, Witness()) as listener:
-        relay.faults.delay = 0.1
+        await relay.faults.begin("delay", seconds=0.1)
         await until(lambda: (listener.status().round_trip_ms or 0) >= 100)
         assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
 
@@ -246,14 +247,14 @@ async def test_echoes_that_reach_a_neighbour_are_unknown_and_nobody_is_replaced(
 async def test_a_deaf_channel_is_not_acquitted_by_what_its_neighbour_hears() -> None:
     options = {"echo_interval": (1, 1), "echo_timeout": 0.15, "dial_limits": ()}
     async with emulator() as relay, proving(relay, Witness(), **options) as listener:
-        relay.faults.deafen_listeners()
+        await relay.faults.begin("deaf")
         async with proving(relay, Witness(), echo_interval=(60, 60)):
-            relay.faults.refuse_listen = 503
+            await relay.faults.begin("reject", status=503)
             await until(lambda: listener.state == ListenerState.DEAF, 20)
             answered = relay.log.count("accept", 101)
             await until(lambda: relay.log.count("accept", 101) >= answered + 5)
             assert (listener.state, listener.status().reconnects) == (ListenerState.DEAF, 0)
-            relay.faults.refuse_listen = None
+            relay.faults.end("reject")
             await until(lambda: listener.state == ListenerState.HEARING)
             assert listener.status().reconnects == 1
 
@@ -410,10 +411,10 @@ async def test_a_renewal_that_is_not_proven_in_time_gets_a_second_channel_before
         async with proving(
             relay, witness, echo_interval=(60, 60), echo_timeout=10, token_lifetime=timedelta(seconds=3)
         ) as listener:
-            relay.faults.delay = 1.2
+            await relay.faults.begin("delay", seconds=1.2)
             await until(lambda: relay.log.count("listen", 101) == 2)
             assert relay.listeners("actions") == 2
-            relay.faults.delay = 0.0
+            relay.faults.end("delay")
             await until(lambda: relay.listeners("actions") == 1)
             assert await Sender(listener.connection).send("hello") == "hello"
         assert relay.log.outages("actions") == []
@@ -474,7 +475,7 @@ async def test_a_cut_after_proven_health_is_the_first_of_its_row_however_many_ca
             for cuts in range(1, 5):
                 await until(lambda: listener.state == ListenerState.HEARING)
                 await until(lambda: listener._channel is not None and listener._channel.healthy_for() > 0.1)
-                relay.faults.cut_listeners()
+                await relay.faults.begin("cut")
                 await until(lambda count=cuts: listener.status().reconnects >= count)
                 assert listener._backoff.attempt == 1
 
@@ -487,13 +488,13 @@ async def test_waits_start_small_again_only_after_health_was_proven_for_a_while(
         async with running(Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)) as listener:
             for attempts in (1, 2, 3):
                 await until(lambda: listener.state == ListenerState.HEARING)
-                relay.faults.cut_listeners()
+                await relay.faults.begin("cut")
                 await until(lambda count=attempts: listener._backoff.attempt == count)
-            relay.faults.deaf = True
+            await relay.faults.begin("withhold")
             await until(lambda: listener.state == ListenerState.DEAF)
             deaf = listener._backoff.attempt
             await asyncio.sleep(0.6)  # connected for longer than healthy_after, and deaf
             assert listener._backoff.attempt >= deaf
-            relay.faults.deaf = False
+            relay.faults.end("withhold")
             await until(lambda: listener._backoff.attempt == 0)
             assert listener.state == ListenerState.HEARING

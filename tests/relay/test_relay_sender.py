@@ -94,7 +94,7 @@ async def test_a_listener_that_is_connected_and_deaf_is_a_504_after_the_window()
     async with emulator(accept_window=0.2) as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection):
-            relay.faults.deaf = True
+            await relay.faults.begin("withhold")
             error = await failure(connection)
     assert (error.status, error.phase) == (504, "upgrade")
 

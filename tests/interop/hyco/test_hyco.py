@@ -152,7 +152,7 @@ async def test_a_hyco_sender_with_the_wrong_key_is_refused(hyco: Hyco) -> None:
 async def test_a_hyco_listener_comes_back_after_its_channel_was_dropped(hyco: Hyco) -> None:
     async with emulator() as relay, hyco.run(hyco.listener, address(relay), "actions", key=KEY) as listener:
         await listener.event("listening")
-        await relay.faults.drop_listeners(1011, "InternalServerError: NameRenewalFailed")
+        await relay.faults.begin("close", code=1011)
         await listener.event("listening")
         assert await Sender(relay.hybrid_connection("actions", KEY[0])).send("hello") == "hello"
 
