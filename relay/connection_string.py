@@ -58,6 +58,11 @@ class Namespace:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
     @property
+    def origin(self) -> str:
+        """``wss://host``, ``ws://host:port``."""
+        return f"{'wss' if self.secure else 'ws'}://{self.authority}"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether it is on this machine, so that no proxy can lead to it."""
         if self.host.lower() == "localhost":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
+    from relay import RelayError
+    from relay.emulator import Emulator
 
 relay = typer.Typer(no_args_is_help=True, help="Azure Relay.")
 
@@ -45,6 +48,9 @@ def emulate(
     hybrid_connection: Annotated[list[str], typer.Option(help="Name of a hybrid connection; may be repeated.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 9080,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    tls: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Serve wss; ca.pem is made in there and is to be trusted.")
+    ] = None,
 ) -> None:
     """Run a local emulator of Azure Relay Hybrid Connections, until Ctrl-C.
 
@@ -58,7 +64,61 @@ def emulate(
     key = given.get_secret_value() if given else secrets.token_urlsafe(32)
     name = settings.azure_relay_key_name or _DEFAULT_KEY_NAME
     shown = "***" if given else key
-    asyncio.run(_run(host, port, hybrid_connection, name, key, shown))
+    asyncio.run(_run(_emulator(host, port, hybrid_connection, {name: key}, tls), shown))
+
+
+@relay.command(epilog="Example: gateway relay fault reject status=429 retry_after=5 --path actions --times 3")
+def fault(
+    name: Annotated[str | None, typer.Argument(help="Without: what there is.", show_default=False)] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PARAMETER=VALUE", help="As the list of faults shows them.", show_default=False),
+    ] = None,
+    path: Annotated[str | None, typer.Option(help="The hybrid connection it is kept to.")] = None,
+    times: Annotated[int | None, typer.Option(help="How often it strikes.")] = None,
+    lasting: Annotated[float | None, typer.Option(help="Seconds after which it ends.")] = None,
+    end: Annotated[bool, typer.Option("--end", help="End it; without a name: all.")] = False,
+    emulator: Annotated[str, typer.Option(help="Where gateway relay emulate runs.")] = "http://127.0.0.1:9080",
+    ca: Annotated[Path | None, typer.Option(help="The emulator's ca.pem, for https.")] = None,
+    json: output.Json = False,
+) -> None:
+    """Have something go wrong in a running emulator, or list what can."""
+    from relay import RelayError
+    from relay.emulator.__main__ import parameters
+    from relay.emulator.remote import RemoteEmulator
+
+    remote = RemoteEmulator(emulator, ca)
+    try:
+        if end:
+            remote.end(name)
+        elif name:
+            remote.begin(name, **parameters(parameter or [], path, times, lasting))
+        faults = remote.faults()
+    except RelayError as error:
+        raise _told(error) from error
+    if json:
+        output.put_json(faults)
+        return
+    if not name:
+        rows = [(kind["name"], _words(kind["parameters"]), kind["summary"]) for kind in faults["catalogue"]]
+        output.put_table(("fault", "parameters", "what happens"), rows)
+    in_force = [each["name"] + (f" on {each['path']}" if each["path"] else "") for each in faults["in_force"]]
+    output.say(f"in force: {', '.join(in_force) or 'none'}")
+
+
+def _words(parameters: dict[str, Any]) -> str:
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
+    return " ".join(f"{name}={text!r}" if " " in str(text) else f"{name}={text}" for name, text in texts.items())
+
+
+def _told(error: RelayError) -> GatewayError:
+    """The relay's error as one of ours, with an exit code of ours."""
+    from gateway.errors import InvalidValue
+    from relay import ConfigurationError
+
+    if isinstance(error, ConfigurationError):
+        return InvalidValue(f"{error.message}. {error.remedy}".rstrip(), field="fault")
+    return Unreachable(f"{error.message} at {error.address}", remedy=error.remedy)
 
 
 @relay.command(epilog="Example: gateway relay status")
@@ -102,29 +162,35 @@ def _asked(settings: Settings) -> dict[str, Any]:
     return report
 
 
-async def _run(host: str, port: int, names: list[str], key_name: str, key: str, shown_key: str) -> None:
-    import asyncio
-    import signal
+def _emulator(host: str, port: int, names: list[str], keys: dict[str, str], tls: Path | None) -> Emulator:
+    from gateway.errors import InvalidValue
+    from relay import ConfigurationError
+    from relay.emulator import Emulator as LocalRelay
+    from relay.emulator import EmulatorOptions
+    from relay.emulator.certificates import self_made
 
-    from gateway.errors import PortUnusable
-    from relay.emulator import Emulator
-
-    emulator = Emulator(host, port, hybrid_connections=names, keys={key_name: key})
     try:
-        await emulator.start()
+        options = EmulatorOptions(tls=self_made(tls, host) if tls else None)
+        return LocalRelay(host, port, hybrid_connections=names, keys=keys, options=options)
+    except ConfigurationError as error:
+        raise InvalidValue(f"{error.message}. {error.remedy}".rstrip(), field="tls") from error
+
+
+async def _run(emulator: Emulator, shown_key: str) -> None:
+    from gateway.errors import PortUnusable
+    from relay import ConnectionString, SharedAccessKey
+    from relay.emulator.__main__ import serve_until_stopped
+
+    def started() -> None:
+        namespace = emulator.namespace
+        output.say(f"emulating {', '.join(emulator.paths)} at {namespace.origin}; connect with")
+        [name] = emulator.key_names
+        string = ConnectionString(namespace, SharedAccessKey(name, shown_key))
+        output.put_now(string.format())  # somebody may read it from a pipe
+
+    try:
+        await serve_until_stopped(emulator, started)
     except OSError as error:
         raise PortUnusable(
-            f"port {port} can't be listened at: {error.strerror}", remedy="choose another --port"
+            f"port {emulator.port} can't be listened at: {error.strerror}", remedy="choose another --port"
         ) from error
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    where = emulator.namespace.authority
-    output.say(f"emulating {', '.join(names)} at ws://{where}; connect with")
-    output.put_now(  # somebody may read it from a pipe
-        f"Endpoint=sb://{where}/;SharedAccessKeyName={key_name};SharedAccessKey={shown_key};UseDevelopmentEmulator=true"
-    )
-    try:
-        await stop.wait()
-    finally:
-        await emulator.stop()

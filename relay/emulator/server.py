@@ -35,6 +35,8 @@ from relay.errors import ConfigurationError
 from relay.protocol import ACCEPT_WINDOW, Accept
 from relay.tokens import SharedAccessKey
 
+REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+
 LOG: Final = logging.getLogger("relay.emulator")
 
 BACKLOG: Final = 2048
@@ -186,7 +188,7 @@ class Emulator:
     @property
     def namespace(self) -> Namespace:
         """Where it is."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        host = REACHED_AT.get(self.host, self.host)
         return Namespace(host, self.port, self.options.tls is not None)
 
     def credential(self, key_name: str) -> SharedAccessKey:
@@ -212,6 +214,11 @@ class Emulator:
     def paths(self) -> list[str]:
         """The names of the hybrid connections."""
         return [place.entity.path for place in self._places.values()]
+
+    @property
+    def key_names(self) -> list[str]:
+        """The names of the keys."""
+        return list(self._keys)
 
     def check(self, call: Call, right: Right) -> None:
         """Let a call pass that is about the relay itself.
