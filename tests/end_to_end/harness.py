@@ -41,7 +41,7 @@ from relay import (
     SenderOptions,
     SharedAccessKey,
 )
-from relay.emulator import Emulator
+from relay.emulator import Emulator, EmulatorOptions
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 AE_TITLE = "ORTHANC_MWL"
@@ -202,10 +202,16 @@ class Relay:
 class LocalRelay(Relay):
     """An emulator in a thread of the test: nothing to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.port = free_port()
         self._background = Background()
-        self.emulator = Emulator("127.0.0.1", self.port, hybrid_connections=["actions", "events"], keys={KEY_NAME: KEY})
+        self.emulator = Emulator(
+            "127.0.0.1",
+            self.port,
+            hybrid_connections=["actions", "events"],
+            keys={KEY_NAME: KEY},
+            options=EmulatorOptions(**options),
+        )
 
     def start(self) -> LocalRelay:
         """Serve."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relay import RelayError
+from relay.emulator import CATALOGUE
 from tests.end_to_end.harness import GatewayProcess, LocalRelay, ask, create_item, impatient, running, until
 from tests.end_to_end.unit import Unit
 from tests.end_to_end.web_app import WebApp
@@ -22,6 +23,14 @@ SCALED: dict[str, object] = {
     "gateway_relay_first_retry_seconds": 0.1,
 }
 """An echo a hundred times as often as by default; deafness is noticed within 2 s instead of 90."""
+
+
+@pytest.fixture
+def relay() -> Iterator[LocalRelay]:
+    """An emulator that gives up on a rendezvous after a second instead of thirty."""
+    emulator = LocalRelay(accept_window=1.0).start()
+    yield emulator
+    emulator.close()
 
 
 @pytest.fixture
@@ -142,3 +151,117 @@ def test_no_sender_ever_gets_a_404_because_a_token_was_renewed(tmp_path: Path, r
         assert relay.emulator.log.count("connect", 404) == 0
         assert relay.emulator.log.outages("actions") == []
         assert_nothing_lost(gateway, web)
+
+
+# --- every fault of the catalogue, on either hybrid connection, while the web app schedules and a modality performs
+
+Show = tuple[str, dict[str, Any]]
+
+ON_ACTIONS: dict[str, list[Show]] = {
+    "a deaf zombie": [("deaf", {})],
+    "a silent zombie": [("silent", {})],
+    "a reset connection": [("cut", {})],
+    "a connection closed without a word": [("hang-up", {})],
+    "the recycling once a day": [("close", {"code": 1011})],
+    "a hybrid connection that was disabled": [("close", {"code": 1001})],
+    "an expired token": [("expire", {})],
+    "garbage on the control channel": [("garbage", {}), ("garbage", {"frame": "\x00\xff", "binary": True})],
+    "a relay that throttles": [("reject", {"status": 429, "retry_after": 1, "times": 2}), ("cut", {})],
+    "a relay out of service": [("reject", {"status": 503, "times": 3}), ("cut", {})],
+    "a name that is unknown for a while": [("reject", {"status": 404, "times": 2}), ("cut", {})],
+    "a token that is refused": [("reject", {"status": 401, "times": 2}), ("cut", {})],
+    "an upgrade that hangs": [("hang", {"lasting": 1.0}), ("cut", {})],
+    "senders that are refused": [("reject", {"on": "connect", "status": 500, "lasting": 0.5})],
+    "accept addresses that are refused": [("reject", {"on": "accept", "status": 403, "times": 2})],
+    "accept addresses that hang": [("hang", {"on": "accept", "times": 2})],
+    "accept addresses where nobody is": [("dead-address", {"times": 2})],
+    "accept addresses that lead astray": [("stray-address", {"times": 2})],
+    "a relay that is deaf for everybody": [("withhold", {"lasting": 1.5})],
+    "accepts that come late": [("delay", {"seconds": 0.5, "lasting": 1.5})],
+    "accepts that come twice": [("repeat-accept", {"times": 5})],
+    "senders that have gone": [("gone-sender", {"times": 3})],
+    "actions that come twice": [("duplicate", {"times": 5})],
+    "replies that are lost": [("lost-reply", {"times": 3})],
+    "replies that never come": [("lost-reply", {"cut": False, "times": 2})],
+    "replies that come too late": [("late-reply", {"seconds": 1.5, "times": 2})],
+    "a clock that is wrong": [("skewed-clock", {"lasting": 1.5}), ("cut", {})],
+}
+
+
+def shown(relay: LocalRelay, path: str, faults: list[Show]) -> None:
+    for name, details in faults:
+        relay.begin(name, path=path, **details)
+
+
+def most_dials(relay: LocalRelay, seconds: float) -> int:
+    """The largest number of control channels that were dialled at `actions` within a window."""
+    times = [entry.at for entry in relay.emulator.log.entries if entry.what == "listen" and entry.path == "actions"]
+    return max(sum(1 for other in times if 0 <= other - start < seconds) for start in times)
+
+
+@pytest.mark.parametrize("faults", ON_ACTIONS.values(), ids=ON_ACTIONS.keys())
+def test_whatever_befalls_the_actions_each_is_answered_and_done_once_and_dials_are_few(
+    gateway: GatewayProcess, relay: LocalRelay, faults: list[Show]
+) -> None:
+    with Scheduling(relay) as web:
+        web.until_more()
+        shown(relay, "actions", faults)
+        web.until_more()
+        until(lambda: not relay.emulator.faults.in_force, "the fault is over")
+        gateway.until_health(lambda report: report["healthy"], "it hears again")
+        web.until_more()
+    assert (most_dials(relay, 1.0) <= 3, most_dials(relay, 10.0) <= 8) == (True, True)
+    assert_nothing_lost(gateway, web)
+
+
+def test_every_fault_of_the_catalogue_befalls_the_actions() -> None:
+    assert {name for faults in ON_ACTIONS.values() for name, _ in faults} == set(CATALOGUE)
+
+
+ON_EVENTS: dict[str, list[Show]] = {
+    "the web app is cut off": [("cut", {})],
+    "the web app is deaf": [("withhold", {"lasting": 1.0})],
+    "the relay throttles": [("reject", {"on": "connect", "status": 429, "retry_after": 1, "times": 2})],
+    "the relay is out of service": [("reject", {"on": "connect", "status": 503, "times": 2})],
+    "the token is refused": [("reject", {"on": "connect", "status": 401, "times": 2})],
+    "the web app does not come to the rendezvous": [("dead-address", {"times": 2})],
+    "events come twice": [("duplicate", {"times": 3})],
+    "acknowledgements are lost": [("lost-reply", {"times": 3})],
+    "acknowledgements come late": [("late-reply", {"seconds": 0.5, "times": 3})],
+    "a clock is wrong": [("skewed-clock", {"lasting": 1.0})],
+}
+
+
+@pytest.mark.parametrize("faults", ON_EVENTS.values(), ids=ON_EVENTS.keys())
+def test_whatever_befalls_the_events_each_arrives_in_order_until_it_is_acknowledged(
+    gateway: GatewayProcess, relay: LocalRelay, listening: WebApp, unit: Unit, faults: list[Show]
+) -> None:
+    numbers = [f"ACC{number}" for number in range(3)]
+    for number in numbers:
+        assert ask(relay.connection("actions"), create_item(number))["status"] == "created"
+    shown(relay, "events", faults)
+    for number in numbers:
+        unit.perform(number)
+    gateway.until_settled(30)
+    for number in numbers:
+        sequences = [event["sequence"] for event in listening.of(number)]
+        assert sequences == sorted(sequences)
+        assert list(dict.fromkeys(listening.statuses(number))) == ["IN PROGRESS", "COMPLETED"]
+        for sequence in (1, 2):
+            events = [event for event in listening.of(number) if event["sequence"] == sequence]
+            assert len({event["event_id"] for event in events}) == 1
+    assert {row[2] for row in gateway.owed("acknowledged")} == {"acknowledged"}
+    gateway.assert_sound()
+
+
+def test_an_event_whose_acknowledgement_was_lost_comes_again_with_its_id_and_a_higher_attempt(
+    gateway: GatewayProcess, relay: LocalRelay, listening: WebApp, unit: Unit
+) -> None:
+    ask(relay.connection("actions"), create_item("ACC1"))
+    relay.begin("lost-reply", path="events", times=1)
+    unit.perform("ACC1")
+    gateway.until_settled(30)
+    first, again, completed = listening.of("ACC1")
+    assert (first["event_id"], first["sequence"]) == (again["event_id"], again["sequence"])
+    assert (first["attempt"], again["attempt"], completed["attempt"]) == (1, 2, 1)
+    assert first["data"]["occurred_at"] == again["data"]["occurred_at"]
