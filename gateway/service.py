@@ -168,6 +168,8 @@ class Service:
         )
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
+        self.on_relay_state: Callable[[ListenerStatus], None] = lambda _: None
+        """Told of each change of the control channel's state."""
         self.listener: Listener | None = None
         self.courier: Courier | None = None
         if self.relay:
@@ -280,6 +282,7 @@ class Service:
     def _relay_state_changed(self, status: ListenerStatus) -> None:
         if status.state is ListenerState.HEARING:
             self.hearing.set()
+        self.on_relay_state(status)
 
     # --- expiry
 

@@ -21,26 +21,41 @@ def register(app: typer.Typer) -> None:
     )
 
 
-@demo.callback(invoke_without_command=True, epilog="Example: gateway demo --once")
+@demo.callback(invoke_without_command=True, epilog="Example: gateway demo --fault deaf")
 def play(
     context: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="One examination end to end, then exit.")] = False,
+    fault: Annotated[
+        str | None,
+        typer.Option("--fault", metavar="NAME", help="Let this go wrong on the way, then exit; *list* names them."),
+    ] = None,
 ) -> None:
     """Watch one appointment travel. Needs no Azure, has its own temporary database, refuses relay settings.
 
-    With --once it exits 0 only if the web app was told both statuses; without, it keeps serving until Ctrl-C.
+    With --once it exits 0 only if the web app was told both statuses, with --fault only if nothing was lost and nothing
+    happened twice; without either it keeps serving until Ctrl-C.
     """
     if context.invoked_subcommand:
         return
     import asyncio
     import logging
 
+    if fault == "list":
+        _list_faults()
+        return
     settings = output.settings()
-    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.CRITICAL if fault else logging.ERROR)
+    from gateway.demo.faults import play_fault
     from gateway.demo.story import play
 
-    told = asyncio.run(play(settings, once=once, tell=output.put_now))
-    raise typer.Exit(0 if told else 1)
+    playing = play_fault(settings, fault, output.put_now) if fault else play(settings, once=once, tell=output.put_now)
+    raise typer.Exit(0 if asyncio.run(playing) else 1)
+
+
+def _list_faults() -> None:
+    from relay.emulator import CATALOGUE
+
+    output.put_table(("fault", "what happens"), [(kind.name, kind.summary) for kind in CATALOGUE.values()])
 
 
 @demo.command("web-app", epilog="Example: gateway demo web-app")

@@ -19,15 +19,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.demo.web_app import SAMPLES, WebApp
+from gateway.demo.web_app import SAMPLES, Participant, WebApp
 from gateway.errors import GatewayError, SettingsInvalid
 from gateway.rehearsal.modality import Modality
 from gateway.service import Service
 from gateway.settings import Settings, load
 from relay import ConnectionString, Namespace, SharedAccessKey
-from relay.emulator import Emulator
+from relay.emulator import Emulator, EmulatorOptions
 
-_PATIENCE = 15.0
+PATIENCE = 15.0
 _KEY_NAME = "demo"
 
 Tell = Callable[[str], None]
@@ -37,6 +37,7 @@ Tell = Callable[[str], None]
 class Hospital:
     """What runs in the demo."""
 
+    emulator: Emulator
     service: Service
     web_app: WebApp
     modality: Modality
@@ -45,21 +46,16 @@ class Hospital:
 
 async def play(settings: Settings, *, once: bool, tell: Tell) -> bool:
     """Play the demo; returns whether the web app was told both statuses. Without `once` it keeps serving."""
-    if settings.relay_configured:
-        raise SettingsInvalid(
-            "relay settings are present: the demo never talks to a real relay",
-            remedy="unset AZURE_RELAY_… (also in .env), or run gateway serve",
-        )
-    narrator = _Narrator(tell)
-    async with _hospital(settings, narrator, once=once) as hospital:
-        await _schedule(hospital, narrator)
-        told = await _examine(hospital, narrator)
+    narrator = Narrator(tell)
+    async with hospital(settings, narrator, any_port=once) as staff:
+        await _schedule(staff, narrator)
+        told = await _examine(staff, narrator)
         if not once:
-            await _keep_serving(hospital, tell)
+            await _keep_serving(staff, tell)
         return told
 
 
-class _Narrator:
+class Narrator:
     """Tells each hop with the time since the start."""
 
     def __init__(self, tell: Tell) -> None:
@@ -67,32 +63,63 @@ class _Narrator:
         self._began = time.monotonic()
 
     def hop(self, who: str, what: str) -> None:
+        """Tell one."""
         self._tell(f"{time.monotonic() - self._began:7.3f} s  {who:<9} {what}")
 
+    def scheduled(self, participant: Participant, reply: dict[str, Any]) -> None:
+        """What the web app asked for, and what it was answered."""
+        hour = f"{participant.time[:2]}:{participant.time[2:4]}"
+        again = ", as it had before" if reply.get("duplicate") else ""
+        self.hop(
+            "web app",
+            f"schedules {participant.accession_number} for today {hour} → gateway answers {reply['status']}{again}",
+        )
+
     def event(self, event: dict[str, Any]) -> None:
+        """What the web app heard."""
         data = event["data"]
         self.hop("web app", f"hears that {data['accession_number']} is {data['status']}, and acknowledges it")
 
 
 @asynccontextmanager
-async def _hospital(settings: Settings, narrator: _Narrator, *, once: bool) -> AsyncIterator[Hospital]:
+async def hospital(
+    settings: Settings,
+    narrator: Narrator,
+    *,
+    any_port: bool,
+    relay: EmulatorOptions | None = None,
+    patience: float = 30.0,
+    **scaled: float,
+) -> AsyncIterator[Hospital]:
+    """Everything the demo needs, running, until the block ends.
+
+    `relay` and the settings `scaled` shorten times; `patience` is how long the web app waits for a reply. Raises
+    `SettingsInvalid` where relay settings are present.
+    """
+    if settings.relay_configured:
+        raise SettingsInvalid(
+            "relay settings are present: the demo never talks to a real relay",
+            remedy="unset AZURE_RELAY_… (also in .env), or run gateway serve",
+        )
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         key = secrets.token_urlsafe(32)
-        async with Emulator(hybrid_connections=["actions", "events"], keys={_KEY_NAME: key}) as emulator:
+        async with Emulator(hybrid_connections=["actions", "events"], keys={_KEY_NAME: key}, options=relay) as emulator:
             string = ConnectionString(
                 Namespace("127.0.0.1", emulator.port, secure=False), SharedAccessKey(_KEY_NAME, key)
             )
             narrator.hop("relay", f"the emulator listens at ws://127.0.0.1:{emulator.port}, with actions and events")
             actions, events = string.hybrid_connection("actions"), string.hybrid_connection("events")
-            service = Service(_demo_settings(settings, string, Path(folder), any_port=once))
-            web_app = WebApp(actions, events, on_event=narrator.event)
+            service = Service(_demo_settings(settings, string, Path(folder), any_port=any_port, **scaled))
+            web_app = WebApp(actions, events, on_event=narrator.event, patience=patience)
             modality = Modality(_reached_at(settings.gateway_dicom_host), 0, settings.gateway_ae_title, "MAMMO1")
             async with _running(service, web_app, narrator):
                 modality.port = service.dicom.port
-                yield Hospital(service, web_app, modality, datetime.now(settings.zone).strftime("%Y%m%d"))
+                yield Hospital(emulator, service, web_app, modality, datetime.now(settings.zone).strftime("%Y%m%d"))
 
 
-def _demo_settings(settings: Settings, string: ConnectionString, folder: Path, *, any_port: bool) -> Settings:
+def _demo_settings(
+    settings: Settings, string: ConnectionString, folder: Path, *, any_port: bool, **scaled: float
+) -> Settings:
     """The user's settings with a relay, a database and ports of the demo's own."""
 
     def port(wanted: int) -> int:
@@ -108,6 +135,7 @@ def _demo_settings(settings: Settings, string: ConnectionString, folder: Path, *
             "gateway_dicom_port": port(settings.gateway_dicom_port),
             "gateway_ops_port": port(settings.gateway_ops_port),
         }
+        | scaled
     )
 
 
@@ -122,7 +150,7 @@ def _is_free(port: int) -> bool:
 
 
 @asynccontextmanager
-async def _running(service: Service, web_app: WebApp, narrator: _Narrator) -> AsyncIterator[None]:
+async def _running(service: Service, web_app: WebApp, narrator: Narrator) -> AsyncIterator[None]:
     started = asyncio.Event()
     serving = asyncio.create_task(service.run(started.set))
     listening = asyncio.create_task(web_app.run())
@@ -144,7 +172,7 @@ async def _running(service: Service, web_app: WebApp, narrator: _Narrator) -> As
 async def _first(serving: asyncio.Task[None], awaited: Any) -> None:  # noqa: ANN401  anything to wait for
     """Wait, unless the service ends before: then raise what ended it."""
     waiting = asyncio.ensure_future(awaited)
-    await asyncio.wait([serving, waiting], timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([serving, waiting], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         waiting.cancel()
         serving.result()
@@ -153,30 +181,32 @@ async def _first(serving: asyncio.Task[None], awaited: Any) -> None:  # noqa: AN
         raise GatewayError("the demo did not start in time", remedy="try again on a machine with less load")
 
 
-async def _schedule(hospital: Hospital, narrator: _Narrator) -> None:
+async def _schedule(hospital: Hospital, narrator: Narrator) -> None:
     for participant in SAMPLES:
         reply = await hospital.web_app.schedule(participant, hospital.date)
-        hour = f"{participant.time[:2]}:{participant.time[2:4]}"
-        narrator.hop(
-            "web app", f"schedules {participant.accession_number} for today {hour} → gateway answers {reply['status']}"
-        )
+        narrator.scheduled(participant, reply)
 
 
-async def _examine(hospital: Hospital, narrator: _Narrator) -> bool:
+async def _examine(hospital: Hospital, narrator: Narrator) -> bool:
+    return await examine(hospital, narrator, "ACC001")
+
+
+async def examine(hospital: Hospital, narrator: Narrator, accession_number: str) -> bool:
+    """One examination from the worklist to both statuses told; false when something of it did not come about."""
     entries = await asyncio.to_thread(hospital.modality.find, modality="MG", date=hospital.date)
     listed = ", ".join(entry.accession_number for entry in entries)
     narrator.hop("modality", f"MAMMO1 asks for today's worklist → {listed}")
-    chosen = next((entry for entry in entries if entry.accession_number == "ACC001"), None)
+    chosen = next((entry for entry in entries if entry.accession_number == accession_number), None)
     if chosen is None:
-        narrator.hop("modality", "ACC001 is not on the list")
+        narrator.hop("modality", f"{accession_number} is not on the list")
         return False
 
-    narrator.hop("modality", "MAMMO1 begins ACC001 and says so (MPPS N-CREATE, IN PROGRESS)")
+    narrator.hop("modality", f"MAMMO1 begins {accession_number} and says so (MPPS N-CREATE, IN PROGRESS)")
     examination = await asyncio.to_thread(hospital.modality.start, chosen)
-    started = await hospital.web_app.until_told("ACC001", "IN PROGRESS", seconds=_PATIENCE)
+    started = await hospital.web_app.until_told(accession_number, "IN PROGRESS", seconds=PATIENCE)
     narrator.hop("modality", "MAMMO1 is done and says so (MPPS N-SET, COMPLETED)")
     await asyncio.to_thread(hospital.modality.finish, examination)
-    completed = await hospital.web_app.until_told("ACC001", "COMPLETED", seconds=_PATIENCE)
+    completed = await hospital.web_app.until_told(accession_number, "COMPLETED", seconds=PATIENCE)
     narrator.hop(
         "demo", "the web app heard both statuses" if started and completed else "the web app did NOT hear both statuses"
     )

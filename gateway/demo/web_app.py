@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from relay import HybridConnection, Listener, ListenerOptions, ListenerState, ListenerStatus, Message, Sender
+from relay import (
+    HybridConnection,
+    Listener,
+    ListenerOptions,
+    ListenerState,
+    ListenerStatus,
+    Message,
+    Sender,
+    SenderOptions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +45,20 @@ SAMPLES = (
 
 @dataclass
 class WebApp:
-    """Sends actions, acknowledges events, and remembers both. `on_event` is told of each event as it comes."""
+    """Sends actions, acknowledges events, and remembers both. `on_event` is told of each new event as it comes."""
 
     actions: HybridConnection
     events: HybridConnection
     on_event: Callable[[dict[str, Any]], None] = lambda _: None
+    patience: float = 30.0
+    """Seconds it waits for a reply."""
     received: list[dict[str, Any]] = field(default_factory=list)
+    repeats: int = 0
+    """Events that came although they had come before."""
     scheduled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._sender = Sender(self.actions)
+        self._sender = Sender(self.actions, SenderOptions(ack=self.patience))
         self._listening = asyncio.Event()
         self._listener = Listener(self.events, self._take, options=ListenerOptions(on_state=self._note_state))
         self._arrived = asyncio.Condition()
@@ -62,9 +75,12 @@ class WebApp:
         if status.state is ListenerState.HEARING:
             self._listening.set()
 
-    async def schedule(self, participant: Participant, date: str) -> dict[str, Any]:
-        """Schedule an appointment for a day (`YYYYMMDD`); returns the gateway's reply."""
-        action_id = str(uuid4())
+    async def schedule(self, participant: Participant, date: str, action_id: str | None = None) -> dict[str, Any]:
+        """Schedule an appointment for a day (`YYYYMMDD`); returns the gateway's reply.
+
+        Whoever got no reply says the same again with the same `action_id`. Raises `RelayError`.
+        """
+        action_id = action_id or str(uuid4())
         action = {
             "schema_version": 1,
             "action_id": action_id,
@@ -115,5 +131,7 @@ class WebApp:
             if event["event_id"] not in {known["event_id"] for known in self.received}:
                 self.received.append(event)
                 self.on_event(event)
+            else:
+                self.repeats += 1
             self._arrived.notify_all()
         return json.dumps({"status": "updated", "action_id": data["action_id"], "event_id": event["event_id"]})

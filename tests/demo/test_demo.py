@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.emulator import CATALOGUE
+
 pytestmark = pytest.mark.slow
 GATEWAY = str(Path(sys.executable).parent / "gateway")
 
@@ -64,6 +66,25 @@ def test_it_says_what_it_was_told_to_be(tmp_path: Path) -> None:
     done, _ = demo(tmp_path, "--once", GATEWAY_AE_TITLE="CLINIC", GATEWAY_SCHEDULED_TIMES="utc")
     assert done.returncode == 0
     assert "serves CLINIC on port" in done.stdout
+
+
+@pytest.mark.parametrize("fault", CATALOGUE)
+def test_a_fault_is_played_and_nothing_is_lost(tmp_path: Path, fault: str) -> None:
+    done, left = demo(tmp_path, "--fault", fault)
+    assert (done.returncode, done.stderr, left) == (0, "", []), done.stdout
+    told = done.stdout.splitlines()
+    assert any(f"  relay     {fault}: {CATALOGUE[fault].summary}" in line for line in told)
+    assert "3 appointments answered, 3 stored; 2 statuses told" in told[-2]
+    assert told[-1].endswith("  demo      nothing was lost, nothing happened twice")
+
+
+def test_the_faults_are_listed_and_another_one_is_misuse(tmp_path: Path) -> None:
+    listed, _ = demo(tmp_path, "--fault", "list")
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == list(CATALOGUE)
+    (tmp_path / "other").mkdir()
+    refused, _ = demo(tmp_path / "other", "--fault", "earthquake")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "skewed-clock" in refused.stderr
 
 
 @pytest.mark.parametrize(
