@@ -32,15 +32,20 @@ class Hyco:
     listener: Path = HERE / "listener.js"
     sender: Path = HERE / "sender.js"
     http_listener: Path = HERE / "http-listener.js"
+    http_sender: Path = HERE / "http-sender.js"
 
     @asynccontextmanager
     async def run(
-        self, script: Path, namespace: str, path: str, *arguments: str, key: tuple[str, str]
+        self, script: Path, namespace: str, path: str, *arguments: str, key: tuple[str, str], ca: Path | None = None
     ) -> AsyncIterator[Node]:
-        """Run a script against the relay at ``ws://HOST:PORT`` until the block ends."""
+        """Run a script against the relay at ``ws://HOST:PORT``, or at ``wss://HOST:443``, until the block ends.
+
+        ``ca`` is the certificate authority it trusts besides the usual ones.
+        """
+        trusted = {"NODE_EXTRA_CA_CERTS": str(ca)} if ca else {}
         process = await asyncio.create_subprocess_exec(
             self.node, str(script), namespace, path, *arguments,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE, env=environment(*key), limit=LINE_LIMIT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE, env=environment(*key) | trusted, limit=LINE_LIMIT,
         )  # fmt: skip
         try:
             yield Node(process)

@@ -12,6 +12,9 @@ module.exports = {
   option,
   flag: (name) => process.argv.includes(name),
   print: (event) => process.stdout.write(`${JSON.stringify(event)}\n`),
-  // Of our own making: the clients' helpers can only say wss://HOST:443.
-  address: (namespace, path, action) => `${namespace}/$hc/${path}?sb-hc-action=${action}`,
+  // For a bare host name by the client's own helpers, which can only say wss://HOST:443; else of our own making.
+  address: (client, namespace, path, action) => {
+    if (namespace.startsWith('ws')) return `${namespace}/$hc/${path}?sb-hc-action=${action}`;
+    return action === 'listen' ? client.createRelayListenUri(namespace, path) : client.createRelaySendUri(namespace, path);
+  },
 };

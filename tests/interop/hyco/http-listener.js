@@ -13,8 +13,8 @@ const bytes = Number(option('--bytes', '0'));
 
 const server = https.createRelayedServer(
   {
-    server: address(namespace, path, 'listen'),
-    token: () => https.createRelayToken(address(namespace, path, 'listen'), keyName, key),
+    server: address(https, namespace, path, 'listen'),
+    token: () => https.createRelayToken(address(https, namespace, path, 'listen'), keyName, key),
   },
   (request, response) => {
     const chunks = [];

@@ -29,8 +29,8 @@ function answer(data) {
 
 const server = WebSocket.createRelayedServer(
   {
-    server: address(namespace, path, 'listen'),
-    token: () => WebSocket.createRelayToken(address(namespace, path, 'listen'), keyName, key),
+    server: address(WebSocket, namespace, path, 'listen'),
+    token: () => WebSocket.createRelayToken(address(WebSocket, namespace, path, 'listen'), keyName, key),
   },
   (socket) => {
     socket.on('message', (data, flags) => {

@@ -13,7 +13,7 @@ const { keyName, key, option, flag, print, address } = require('./common');
 
 const [namespace, path] = process.argv.slice(2);
 const timeout = Number(option('--timeout', '30')) * 1000;
-const uri = address(namespace, path, 'connect');
+const uri = address(WebSocket, namespace, path, 'connect');
 let failed = 0;
 
 function connect() {

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
-from collections.abc import Awaitable, Callable
+import os
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
 
 import pytest
 
-from relay import Listener, Message, RelayError, Sender
-from relay.emulator import Emulator
+from relay import (
+    DialOptions,
+    Listener,
+    ListenerOptions,
+    Message,
+    RelayedReply,
+    RelayedRequest,
+    RelayError,
+    Sender,
+)
+from relay.emulator import Emulator, EmulatorOptions
+from relay.emulator.certificates import AUTHORITY, self_made
 from tests.interop.hyco.clients import Hyco
 
 KEY = ("RootManageSharedAccessKey", "c2VjcmV0IGtleSB3aXRoID0gaW4gaXQ=")
@@ -111,8 +126,8 @@ async def test_a_thousand_echoes_over_one_connection_to_our_listener(hyco: Hyco)
 
 
 @asynchronous
-async def test_hundreds_of_hyco_connections_are_each_answered_by_our_listener(hyco: Hyco) -> None:
-    lines = [f"message {number}" for number in range(300)]
+async def test_a_thousand_hyco_connections_are_each_answered_by_our_listener(hyco: Hyco) -> None:
+    lines = [f"message {number}" for number in range(1000)]
     async with emulator() as relay, our_listener(relay) as listener:
         arguments = ("--each", "--parallel", "16")
         async with hyco.run(hyco.sender, address(relay), "actions", *arguments, key=KEY) as sender:
@@ -124,7 +139,7 @@ async def test_hundreds_of_hyco_connections_are_each_answered_by_our_listener(hy
 
 
 @asynchronous
-async def test_hundreds_of_our_connections_are_each_answered_by_a_hyco_listener(hyco: Hyco) -> None:
+async def test_a_thousand_of_our_connections_are_each_answered_by_a_hyco_listener(hyco: Hyco) -> None:
     async with emulator() as relay, hyco.run(hyco.listener, address(relay), "actions", key=KEY) as listener:
         await listener.event("listening")
         sender = Sender(relay.hybrid_connection("actions", KEY[0]))
@@ -134,8 +149,8 @@ async def test_hundreds_of_our_connections_are_each_answered_by_a_hyco_listener(
             async with places:
                 return await sender.send(f"message {number}")
 
-        answers = await asyncio.gather(*(ask(number) for number in range(300)))
-    assert answers == [f"message {number}" for number in range(300)]
+        answers = await asyncio.gather(*(ask(number) for number in range(1000)))
+    assert answers == [f"message {number}" for number in range(1000)]
 
 
 @asynchronous
@@ -198,3 +213,99 @@ async def test_three_hundred_http_requests_reach_hyco_https(hyco: Hyco) -> None:
         await listener.event("listening")
         answers = await asyncio.gather(*(http(relay, "GET", f"/actions/{number}") for number in range(300)))
     assert [json.loads(body)["url"] for _, body, _ in answers] == [f"/actions/{number}" for number in range(300)]
+
+
+# --- the untouched helpers, which know nothing but wss://HOST:443
+
+
+@asynccontextmanager
+async def emulator_at_443(folder: Path) -> AsyncIterator[Emulator]:
+    """Azure's own port, TLS by an authority of the emulator's own; one test at a time."""
+    with (Path(tempfile.gettempdir()) / "relay-emulator-at-443.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        async with _emulator_at_443(folder) as relay:
+            yield relay
+
+
+@asynccontextmanager
+async def _emulator_at_443(folder: Path) -> AsyncIterator[Emulator]:
+    relay = Emulator(
+        port=443,
+        hybrid_connections=["actions"],
+        keys=dict([KEY]),
+        options=EmulatorOptions(tls=self_made(folder)),
+    )
+    try:
+        await relay.start()
+    except OSError as error:
+        reason = f"port 443 can't be listened at ({error.strerror}): Microsoft's helpers dial no other"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        yield relay
+    finally:
+        await relay.stop()
+
+
+@asynchronous
+async def test_the_official_helpers_listen_and_send_over_tls_at_azures_own_port(hyco: Hyco, tmp_path: Path) -> None:
+    async with (
+        emulator_at_443(tmp_path),
+        hyco.run(hyco.listener, "localhost", "actions", key=KEY, ca=tmp_path / AUTHORITY) as listener,
+    ):
+        await listener.event("listening")
+        arguments = ("--each", "--parallel", "8")
+        async with hyco.run(
+            hyco.sender, "localhost", "actions", *arguments, key=KEY, ca=tmp_path / AUTHORITY
+        ) as sender:
+            await sender.say(*(f"message {number}" for number in range(100)))
+            events = await sender.events()
+    replies = {event["index"]: event["data"] for event in events if event["type"] == "reply"}
+    assert replies == {number: f"message {number}" for number in range(100)}
+
+
+@asynchronous
+async def test_hyco_https_by_its_official_helpers_answers_over_tls(hyco: Hyco, tmp_path: Path) -> None:
+    async with (
+        emulator_at_443(tmp_path) as relay,
+        hyco.run(hyco.http_listener, "localhost", "actions", key=KEY, ca=tmp_path / AUTHORITY) as listener,
+    ):
+        await listener.event("listening")
+        status, answer = await asyncio.to_thread(_post_by_tls, relay, tmp_path / AUTHORITY, b"x" * 200_000)
+    assert (status, json.loads(answer)["length"]) == (200, 200_000)
+
+
+@asynchronous
+async def test_hyco_https_sends_by_its_official_helpers_and_our_listener_answers(hyco: Hyco, tmp_path: Path) -> None:
+    async def count(request: RelayedRequest) -> RelayedReply:
+        return RelayedReply(body=json.dumps([request.method, request.query, len(request.body)]).encode())
+
+    async with emulator_at_443(tmp_path) as relay:
+        tls = ssl.create_default_context(cafile=str(tmp_path / AUTHORITY))
+        options = ListenerOptions(dial=DialOptions(tls=tls), handle_request=count)
+        listener = Listener(relay.hybrid_connection("actions", KEY[0]), _nothing, options=options)
+        task = asyncio.create_task(listener.run())
+        await relay.wait_for_listeners("actions")
+        arguments = ("--bytes", "200000", "--count", "20")
+        async with hyco.run(
+            hyco.http_sender, "localhost", "actions", *arguments, key=KEY, ca=tmp_path / AUTHORITY
+        ) as sender:
+            events = await sender.events()
+        await listener.stop(1)
+        await task
+    assert [event["status"] for event in events] == [200] * 20
+    assert {event["data"] for event in events} == {'["POST", "", 200000]'}
+
+
+async def _nothing(_: Message) -> str:
+    return ""
+
+
+def _post_by_tls(relay: Emulator, authority: Path, body: bytes) -> tuple[int, bytes]:
+    context = ssl.create_default_context(cafile=str(authority))
+    connection = HTTPSConnection("localhost", 443, timeout=20, context=context)
+    token = relay.credential(KEY[0]).token("https://localhost/actions").value
+    connection.request("POST", "/actions", body, {"ServiceBusAuthorization": token})
+    response = connection.getresponse()
+    return response.status, response.read()
