@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,22 @@ def test_no_sender_ever_gets_a_404_because_a_token_was_renewed(tmp_path: Path, r
         assert relay.emulator.log.count("connect", 404) == 0
         assert relay.emulator.log.outages("actions") == []
         assert_nothing_lost(gateway, web)
+
+
+@pytest.mark.parametrize("fault", ["cut", "hang-up", "close"])
+def test_by_default_a_cut_is_followed_by_a_dial_within_a_second_and_it_hears_within_five(
+    tmp_path: Path, relay: LocalRelay, fault: str
+) -> None:
+    gateway = GatewayProcess(tmp_path / "gateway", relay)
+    with running(gateway):
+        gateway.start()
+        proven = relay_check(gateway)["last_proof"]
+        cut_at = time.monotonic()
+        relay.begin(fault, path="actions")
+        gateway.until_health(lambda report: report["checks"]["relay"]["last_proof"] > proven, "it is proven again", 5)
+        assert relay_check(gateway)["state"] == "hearing"
+        assert time.monotonic() - cut_at < 5
+        assert relay.emulator.log.times("listen")[-1] - cut_at < 1
 
 
 # --- every fault of the catalogue, on either hybrid connection, while the web app schedules and a modality performs
