@@ -629,7 +629,10 @@ def _closed(code: int, reason: str) -> ChannelError:
     )
 
 
-_NOT_ALLOWED: Final = "Give the policy Send as well: without it only pings are left, and they do not notice deafness."
+_NOT_ALLOWED: Final = (
+    "Give the policy Send (an identity: Azure Relay Sender) as well: without it only pings are left, and they do not "
+    "notice deafness."
+)
 
 
 async def _never() -> NoReturn:
