@@ -34,6 +34,9 @@ _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 8.0
 
 _ENTRA_CODE: Final = re.compile(r"\bAADSTS\d{4,8}\b")
+_ASKED: Final = re.compile(r"^\t(\w+Credential):", re.MULTILINE)
+"""How an error of the default chain lists the credentials that it tried."""
+
 _TALKATIVE: Final = ("azure.identity", "azure.core", "msal")
 """Loggers that repeat what the issuer said, at every failure. What failed is told by our errors, without secrets."""
 
@@ -223,7 +226,13 @@ class EntraCredential:
         kinds = {kind.__name__ for kind in type(error).__mro__}  # by name: azure-core is not imported for this
         entra_code = _ENTRA_CODE.search(str(error))
         status = getattr(error, "status_code", None)
-        facts = [type(error).__name__, entra_code and entra_code[0], status and f"status {status}"]
+        asked = ", ".join(_ASKED.findall(str(error)))
+        facts = [
+            type(error).__name__,
+            entra_code and entra_code[0],
+            status and f"status {status}",
+            asked and f"asked {asked}",
+        ]
         told = f"({', '.join(fact for fact in facts if fact)})"
         if kinds & {"ServiceRequestError", "ServiceResponseError"}:
             return self._no_token(f"the issuer of tokens for {self._name} cannot be reached {told}", _UNREACHED)

@@ -1,4 +1,4 @@
-"""Microsoft Entra on this machine: an endpoint that gives JWTs as a managed identity gets them, and a clocked issuer."""
+"""Microsoft Entra on this machine: an endpoint that gives JWTs like a managed identity's, and a clocked issuer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def identity_endpoint(**options: Any) -> Iterator[Endpoint]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     endpoint.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield endpoint
     finally:
