@@ -41,7 +41,7 @@ from relay import (
     SenderOptions,
     SharedAccessKey,
 )
-from relay.emulator import Emulator
+from relay.emulator import Emulator, EmulatorOptions
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 AE_TITLE = "ORTHANC_MWL"
@@ -50,7 +50,7 @@ KEY = "c2VjcmV0IGtleSBvZiB0aGUgdGVzdHM9PQ=="
 SITE = ZoneInfo("Europe/London")
 CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
 
-_OURS = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
+_OURS = ("GATEWAY_", "AZURE_", "WORKLIST_")
 _DICE = random.Random()
 _ports_taken: set[int] = set()
 
@@ -202,10 +202,12 @@ class Relay:
 class LocalRelay(Relay):
     """An emulator in a thread of the test: nothing to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: EmulatorOptions | None = None) -> None:
         self.port = free_port()
         self._background = Background()
-        self.emulator = Emulator("127.0.0.1", self.port, hybrid_connections=["actions", "events"], keys={KEY_NAME: KEY})
+        self.emulator = Emulator(
+            "127.0.0.1", self.port, hybrid_connections=["actions", "events"], keys={KEY_NAME: KEY}, options=options
+        )
 
     def start(self) -> LocalRelay:
         """Serve."""
