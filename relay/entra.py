@@ -12,16 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from relay.errors import ConfigurationError, DialError, Phase
 from relay.tokens import DEFAULT_LIFETIME, Token
+
+if TYPE_CHECKING:
+    from azure.core.pipeline.transport import RequestsTransport
 
 SCOPE: Final = "https://relay.azure.net/.default"
 AUDIENCE: Final = "https://relay.azure.net/"
@@ -71,11 +74,11 @@ class IssuerAccess:
         proxy: For ``https`` requests: ``"environment"`` (``https_proxy``, ``no_proxy``), an address
             ``http://user:password@host:port``, or ``None`` for none. Plain ``http`` is always direct: that is the
             metadata endpoint of the machine itself.
-        ca_file: Certificate authorities (PEM) to trust instead of the usual ones, for a proxy that inspects TLS.
+        tls: TLS settings, for a certificate authority of one's own; the system's when not given, as for the relay.
     """
 
     proxy: str | Literal["environment"] | None = field(default="environment", repr=False)
-    ca_file: Path | None = None
+    tls: ssl.SSLContext | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The same as keyword arguments of any azure-identity credential.
@@ -87,12 +90,31 @@ class IssuerAccess:
             proxies["https"] = self.proxy or ""
         return {
             "proxies": proxies,
-            "use_env_settings": self.proxy == "environment",
-            "connection_verify": str(self.ca_file) if self.ca_file else True,
-            "connection_timeout": _CONNECT_SECONDS,
-            "read_timeout": _READ_SECONDS,
+            "transport": _transport(
+                self.tls or ssl.create_default_context(), from_environment=self.proxy == "environment"
+            ),
             "retry_total": 0,
         }
+
+
+def _transport(tls: ssl.SSLContext, *, from_environment: bool) -> RequestsTransport:
+    """azure-core's own transport, but it trusts whom the relay's connections trust, and not certifi's list."""
+    import requests
+    from azure.core.pipeline.transport import RequestsTransport
+
+    class Trusting(requests.adapters.HTTPAdapter):
+        def build_connection_pool_key_attributes(self, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - requests' own
+            place, pool = super().build_connection_pool_key_attributes(*arguments, **named)
+            return place, pool | {"ssl_context": tls}
+
+        def cert_verify(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - requests' own
+            """Nothing: it would add certifi's list to the context, which verifies by itself."""
+
+    session = requests.Session()
+    session.trust_env = from_environment
+    session.mount("https://", Trusting())
+    times = {"connection_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS}
+    return RequestsTransport(session=session, session_owner=False, **times)
 
 
 def managed_identity(client_id: str | None = None, access: IssuerAccess | None = None) -> EntraCredential:

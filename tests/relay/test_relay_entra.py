@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import trustme
@@ -144,6 +143,13 @@ def test_an_endpoint_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch)
     error = refusal(managed_identity())
     assert "cannot be reached (ServiceRequestError)" in error.message
     assert "way to the issuer" in error.remedy
+
+
+def test_an_endpoint_that_never_answers_is_left(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entra_module, "_READ_SECONDS", 0.1)
+    endpoint.hold.clear()
+    assert "cannot be reached (ServiceResponseTimeoutError)" in refusal(managed_identity()).message
+    assert len(endpoint.asked) == 1, "one try: whoever needs the token tries again at its own pace"
 
 
 def azure_error(kind: str, message: str, status: int | None = None) -> Exception:
@@ -310,16 +316,17 @@ def test_the_machines_own_endpoint_is_never_asked_through_a_proxy(
 
 @asynchronous
 async def test_microsoft_entra_is_asked_through_the_proxy_and_the_given_authorities_are_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A service principal by the default chain; the proxy inspects TLS, as hospitals have it."""
     for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
         monkeypatch.setenv(name, CLIENT_ID)
     authority = trustme.CA()
-    ca_file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    trusted = len(tls.get_ca_certs())
     async with inspecting_proxy(authority) as (proxy, asked):
-        token = await default_chain(access=IssuerAccess(proxy, ca_file)).issue("http://host/actions")
+        token = await default_chain(access=IssuerAccess(proxy, tls)).issue("http://host/actions")
         assert claims(token.value)
         assert {line.split()[1] for line in asked if line.startswith("CONNECT")} == {"login.microsoftonline.com:443"}
         assert any("scope=https%3A%2F%2Frelay.azure.net%2F.default" in line for line in asked)
@@ -327,7 +334,8 @@ async def test_microsoft_entra_is_asked_through_the_proxy_and_the_given_authorit
             await default_chain(access=IssuerAccess(proxy)).issue("http://host/actions")
         assert "asked EnvironmentCredential" in caught.value.message
         monkeypatch.setenv("https_proxy", proxy)
-        assert (await default_chain(access=IssuerAccess(ca_file=ca_file)).issue("http://host/actions")).value
+        assert (await default_chain(access=IssuerAccess(tls=tls)).issue("http://host/actions")).value
+    assert len(tls.get_ca_certs()) == trusted, "and nobody else: the relay's connections share these settings"
 
 
 @asynccontextmanager
