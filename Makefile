@@ -14,7 +14,7 @@ PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadgroup
 # In CI (CI=true) a skipped test is a failure, see .ci/no_skips.py: there every outside tool is installed.
 PYTEST  := $(if $(filter true 1,$(CI)),PYTHONPATH=.ci $(PY) -m pytest -p no_skips,$(PY) -m pytest)
 
-# One lock for every platform and Python from 3.11 on, with hashes, without the name of any server.
+# One lock for every platform and Python from 3.11 on, with hashes, without the name of any server; all extras are in it.
 RESOLVE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
@@ -57,8 +57,8 @@ bench: $(VENV)/ready-to-develop ## the figures of bench/README.md
 
 lock: $(VENV)/ready-to-develop ## resolve the dependencies anew into the lock files
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PIP) uv
-	@echo '· requirements.lock';       $(RESOLVE) pyproject.toml -o requirements.lock
-	@echo '· requirements-dev.lock';   $(RESOLVE) -c requirements.lock --group pyproject.toml:dev pyproject.toml -o requirements-dev.lock
+	@echo '· requirements.lock';       $(RESOLVE) --all-extras pyproject.toml -o requirements.lock
+	@echo '· requirements-dev.lock';   $(RESOLVE) -c requirements.lock --group pyproject.toml:dev --all-extras pyproject.toml -o requirements-dev.lock
 	@echo '· requirements-build.lock'; $(RESOLVE) -c requirements-dev.lock --group pyproject.toml:build -o requirements-build.lock
 
 clean: ## remove .venv, caches and build output; data/ stays

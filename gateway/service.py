@@ -47,8 +47,11 @@ from relay import (
     RelayedRequest,
     Sender,
     SharedAccessKey,
+    TokenSource,
 )
+from relay.entra import default_chain, managed_identity
 
+_IDENTITIES = ("managed-identity", "default-chain")
 _STOP_SECONDS = 10.0
 _ACTION_THREADS = 8
 _EXPIRY_RETRY_SECONDS = 60.0
@@ -83,9 +86,10 @@ def relay_connections(settings: Settings) -> RelayConnections | None:
     """What the relay settings say; None when there are none. Raises `SettingsInvalid`, naming the variable."""
     if not settings.relay_configured:
         return None
-    string = _connection_string(settings)
-    actions = _named(string, settings.azure_relay_hybrid_connection, "AZURE_RELAY_HYBRID_CONNECTION")
-    events = _events_connection(settings, string)
+    string, own = _connection_string(settings), _own_events_string(settings)
+    identity = _identity(settings, string, own)
+    actions = _named(string, settings.azure_relay_hybrid_connection, "AZURE_RELAY_HYBRID_CONNECTION", identity)
+    events = _events_connection(settings, string, own, identity)
     if events and (events.namespace, events.path.lower()) == (actions.namespace, actions.path.lower()):
         raise SettingsInvalid(
             "AZURE_RELAY_EVENTS_HYBRID_CONNECTION names the hybrid connection that brings actions",
@@ -96,38 +100,72 @@ def relay_connections(settings: Settings) -> RelayConnections | None:
 
 def _connection_string(settings: Settings) -> ConnectionString:
     if settings.azure_relay_connection_string:
-        return _parsed(settings.azure_relay_connection_string, "AZURE_RELAY_CONNECTION_STRING")
+        return _parsed(settings.azure_relay_connection_string, "AZURE_RELAY_CONNECTION_STRING", settings)
     namespace, name = settings.azure_relay_namespace, settings.azure_relay_key_name
-    key = settings.azure_relay_shared_access_key
-    if not namespace or not name or not key:
+    key, by_identity = settings.azure_relay_shared_access_key, settings.azure_relay_authentication in _IDENTITIES
+    if not namespace or not (by_identity or (name and key)):
         raise SettingsInvalid(
             "AZURE_RELAY_NAMESPACE, AZURE_RELAY_KEY_NAME and AZURE_RELAY_SHARED_ACCESS_KEY go together",
-            remedy="set all three, or AZURE_RELAY_CONNECTION_STRING, or no relay setting at all",
+            remedy="set all three, or AZURE_RELAY_NAMESPACE and AZURE_RELAY_AUTHENTICATION=managed-identity, or "
+            "AZURE_RELAY_CONNECTION_STRING, or no relay setting at all",
         )
     try:
-        return ConnectionString(Namespace.named(namespace), SharedAccessKey(name, key.get_secret_value()))
+        credential = SharedAccessKey(name, key.get_secret_value()) if name and key else None
+        return ConnectionString(Namespace.named(namespace), credential)
     except ConfigurationError as error:
         raise _unusable("AZURE_RELAY_NAMESPACE", error) from error
 
 
-def _events_connection(settings: Settings, string: ConnectionString) -> HybridConnection | None:
-    path, variable = settings.azure_relay_events_hybrid_connection, "AZURE_RELAY_EVENTS_HYBRID_CONNECTION"
+def _own_events_string(settings: Settings) -> ConnectionString | None:
     own = settings.azure_relay_events_connection_string
+    return _parsed(own, "AZURE_RELAY_EVENTS_CONNECTION_STRING", settings) if own else None
+
+
+def _events_connection(
+    settings: Settings, string: ConnectionString, own: ConnectionString | None, identity: TokenSource | None
+) -> HybridConnection | None:
+    path, variable = settings.azure_relay_events_hybrid_connection, "AZURE_RELAY_EVENTS_HYBRID_CONNECTION"
     if own:
-        return _named(_parsed(own, "AZURE_RELAY_EVENTS_CONNECTION_STRING"), path, variable)
-    return _named(string.with_entity_path(None), path, variable) if path else None
+        return _named(own, path, variable, identity)
+    return _named(string.with_entity_path(None), path, variable, identity) if path else None
 
 
-def _parsed(secret: SecretStr, variable: str) -> ConnectionString:
+def _identity(settings: Settings, *strings: ConnectionString | None) -> TokenSource | None:
+    """The identity that stands for a key, one for both hybrid connections; None where keys do."""
+    asked = settings.azure_relay_authentication
+    if asked not in _IDENTITIES and not any(string and string.managed_identity for string in strings):
+        return None
+    if settings.azure_relay_key_name or settings.azure_relay_shared_access_key:
+        raise SettingsInvalid(
+            "AZURE_RELAY_KEY_NAME or AZURE_RELAY_SHARED_ACCESS_KEY is set, and AZURE_RELAY_AUTHENTICATION or the "
+            "connection string asks for an identity in place of a key",
+            remedy="leave out the key, or the identity",
+        )
+    make = default_chain if asked == "default-chain" else managed_identity
     try:
-        return ConnectionString.parse(secret.get_secret_value())
+        return make(settings.azure_client_id)
+    except ConfigurationError as error:
+        raise _unusable("AZURE_RELAY_AUTHENTICATION", error) from error
+
+
+def _parsed(secret: SecretStr, variable: str, settings: Settings) -> ConnectionString:
+    asked = settings.azure_relay_authentication
+    try:
+        string = ConnectionString.parse(secret.get_secret_value())
     except ConfigurationError as error:
         raise _unusable(variable, error) from error
+    holds = "managed-identity" if string.managed_identity else "key" if string.credential else asked
+    if asked and asked != holds:
+        raise SettingsInvalid(
+            f"AZURE_RELAY_AUTHENTICATION is {asked}, and {variable} says {holds}",
+            remedy="leave out AZURE_RELAY_AUTHENTICATION, or take the credential out of the connection string",
+        )
+    return string
 
 
-def _named(string: ConnectionString, path: str | None, variable: str) -> HybridConnection:
+def _named(string: ConnectionString, path: str | None, variable: str, identity: TokenSource | None) -> HybridConnection:
     try:
-        return string.hybrid_connection(path)
+        return string.hybrid_connection(path, None if string.credential else identity)
     except ConfigurationError as error:
         raise _unusable(variable, error) from error
 
@@ -355,6 +393,8 @@ class Service:
         }
         if not check["ok"]:
             check["error"] = status.last_error or "not hearing yet"
+        elif status.renewal_error:
+            check["warning"] = f"the token could not be renewed yet: {status.renewal_error}"
         elif status.proven_by == "pings":
             check["warning"] = _DEAFNESS_UNNOTICED
         return check

@@ -27,7 +27,9 @@ MaybeSeconds = Annotated[float, Field(ge=0, le=_DAY)]
 
 _DOT_ENV = ".env"
 _PREFIXES = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
-_OPEN_PARTS = frozenset({"endpoint", "sharedaccesskeyname", "entitypath", "usedevelopmentemulator"})
+_OPEN_PARTS = frozenset(
+    {"endpoint", "sharedaccesskeyname", "entitypath", "usedevelopmentemulator", "authentication", "operationtimeout"}
+)
 """What of a connection string may be shown: whatever else it holds, misspelt or pasted, may be the key."""
 _SECRET_PARTS = frozenset({"sharedaccesskey", "sharedaccesssignature"})
 
@@ -43,6 +45,16 @@ class Settings(BaseSettings):
         None,
         description="`Endpoint=sb://HOST[:PORT]/;SharedAccessKeyName=…;SharedAccessKey=…[;EntityPath=…]`; with "
         "`;UseDevelopmentEmulator=true` plain `ws://`. Instead of the three below.",
+    )
+    azure_relay_authentication: Literal["key", "managed-identity", "default-chain"] | None = Field(
+        None,
+        description="`key`, or without one by Microsoft Entra: `managed-identity`, or `default-chain` (service "
+        "principal by `AZURE_TENANT_ID`, `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET` in the process's environment, "
+        "managed identity, …); when unset what the connection string says "
+        "(`Authentication=Managed Identity`), else `key`",
+    )
+    azure_client_id: str | None = Field(
+        None, description="client id of a user-assigned managed identity; unset: the system-assigned one"
     )
     azure_relay_namespace: str | None = Field(None, description="`NAME` or `NAME.servicebus.windows.net`")
     azure_relay_key_name: str | None = Field(None, description="name of the shared access policy")
@@ -113,6 +125,12 @@ class Settings(BaseSettings):
     gateway_log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json` lines, `console` for people, or by whether a terminal is watching"
     )
+
+    @field_validator("azure_relay_authentication", mode="before")
+    @classmethod
+    def _authentication(cls, value: object) -> object:
+        """As connection strings write it, too: `Managed Identity`."""
+        return re.sub(r"[ _]", "-", value.strip().lower()) if isinstance(value, str) else value
 
     @field_validator("gateway_listed_statuses", "gateway_test_ae_titles", mode="before")
     @classmethod

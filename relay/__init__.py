@@ -13,7 +13,8 @@
         print(await Sender(connection).send("hello"))
         listening.cancel()
 
-The emulator lives in `relay.emulator` and is not imported here.
+Credentials of Microsoft Entra, in place of a key, are made by `relay.entra`. The emulator lives in `relay.emulator` and
+is not imported here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Connection strings, and the addresses that follow from them.
 
-``Endpoint=sb://HOST[:PORT]/;SharedAccessKeyName=…;SharedAccessKey=…[;EntityPath=PATH][;UseDevelopmentEmulator=true]``
+``Endpoint=sb://HOST[:PORT]/;SharedAccessKeyName=…;SharedAccessKey=…[;EntityPath=PATH][;UseDevelopmentEmulator=true]``,
+or ``Authentication=Managed Identity`` in place of name and key.
 
 Rules (Azure Relay documentation, and the connection string builders of Microsoft's clients): parts are split at the
 first ``=`` because keys end in ``=``; names are case-insensitive; unknown names are tolerated; what is given twice is
@@ -16,6 +17,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from relay.entra import managed_identity
 from relay.errors import ConfigurationError, ConnectionStringError
 from relay.tokens import SharedAccessKey, SharedAccessSignature, TokenSource
 
@@ -130,11 +132,13 @@ class ConnectionString:
         namespace: Where the relay lives.
         credential: A shared access key or signature; ``None`` when the string holds none.
         entity_path: Name of the hybrid connection, if the string names one.
+        managed_identity: Whether it says ``Authentication=Managed Identity``.
     """
 
     namespace: Namespace
     credential: SharedAccessKey | SharedAccessSignature | None = None
     entity_path: str | None = None
+    managed_identity: bool = False
 
     @classmethod
     def parse(cls, text: str) -> ConnectionString:
@@ -145,13 +149,24 @@ class ConnectionString:
                 The error never repeats the string: it holds a key.
         """
         parts = _parts(text)
-        return cls(_namespace(parts), _credential(parts), parts.get("entitypath") or None)
+        credential, by_identity = _credential(parts), _says_managed_identity(parts)
+        if credential and by_identity:
+            raise ConnectionStringError(
+                "the connection string holds both a shared access credential and Authentication=Managed Identity",
+                remedy="Leave one of them out.",
+            )
+        return cls(_namespace(parts), credential, parts.get("entitypath") or None, by_identity)
 
     def hybrid_connection(self, path: str | None = None, credential: TokenSource | None = None) -> HybridConnection:
         """The hybrid connection it names, or the one named here.
 
+        Args:
+            path: Name of the hybrid connection.
+            credential: Used instead of what the string says; for a user-assigned identity, say.
+
         Raises:
             ConnectionStringError: if it is named by both and differently, or by none, or without credential.
+            ConfigurationError: if it asks for a managed identity and azure-identity is not installed.
         """
         if path and self.entity_path and path.strip("/").lower() != self.entity_path.strip("/").lower():
             raise ConnectionStringError(
@@ -161,9 +176,12 @@ class ConnectionString:
         chosen, key = path or self.entity_path, credential or self.credential
         if not chosen:
             raise ConnectionStringError("no hybrid connection is named", remedy="Add EntityPath or name it apart.")
+        if key is None and self.managed_identity:
+            key = managed_identity()
         if key is None:
             raise ConnectionStringError(
-                "there is no credential", remedy="Add SharedAccessKeyName and SharedAccessKey to the string."
+                "there is no credential",
+                remedy="Add SharedAccessKeyName and SharedAccessKey to the string, or Authentication=Managed Identity.",
             )
         return HybridConnection(self.namespace, chosen, key)
 
@@ -179,6 +197,8 @@ class ConnectionString:
                 parts += [f"SharedAccessKeyName={name}", f"SharedAccessKey={key}"]
             case SharedAccessSignature(signature=signature):
                 parts += [f"SharedAccessSignature={signature}"]
+        if self.managed_identity:
+            parts.append("Authentication=Managed Identity")
         if self.entity_path:
             parts.append(f"EntityPath={self.entity_path}")
         if not self.namespace.secure:
@@ -214,6 +234,8 @@ _NAMES: Final = {
         "SharedAccessSignature",
         "EntityPath",
         "UseDevelopmentEmulator",
+        "Authentication",
+        "OperationTimeout",
     )
 }
 
@@ -256,3 +278,13 @@ def _credential(parts: dict[str, str]) -> SharedAccessKey | SharedAccessSignatur
     if signature:
         return SharedAccessSignature(signature)
     return SharedAccessKey(name, key) if name and key else None
+
+
+def _says_managed_identity(parts: dict[str, str]) -> bool:
+    said = parts.get("authentication", "")
+    if said and said.replace(" ", "").lower() != "managedidentity":
+        raise ConnectionStringError(
+            "the connection string asks for an Authentication that is not known",
+            remedy="Write Authentication=Managed Identity, or leave it out.",
+        )
+    return bool(said)

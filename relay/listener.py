@@ -4,7 +4,9 @@ Laws:
 
 1. It never gives up: every close code and every refusal, 404 included, leads to another dial, within `pace`'s limits.
 2. A token is renewed on the open channel between 50 and 80 % of its life, so that no sender notices, and the renewal is
-   proven by an echo. What is not proven shortly before the old token's end gets a second channel.
+   proven by an echo. While the credential has no newer one (Microsoft Entra's gives the same until shortly before its
+   end), or none at all, it is asked again and again, at 50 to 80 % of what is left. What is not proven shortly before
+   the old token's end gets a second channel.
 3. Whatever the control channel says, the listener survives it.
 4. *Connected* is not *hearing*: that is proven by an echo through the relay, again and again (`relay.proof`). Two that
    are missed in a row are deafness: a new channel is opened first, then the deaf one is dropped.
@@ -31,7 +33,7 @@ from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import Echoes, Verdict
 from relay.protocol import MAX_CONTROL_MESSAGE, ControlChannel, RenewToken, Response, explain_close, tracking_id
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
-from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
+from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER, Token
 
 LOG: Final = logging.getLogger("relay.listener")
 
@@ -72,6 +74,7 @@ class ListenerStatus:
         last_error_at: When that was.
         reconnects: Control channels opened after the first one.
         token_expires_at: When the relay stops honouring the present token.
+        renewal_error: Why the last try to renew it failed, and what to do; ``None`` when it went well.
         last_proof: When an echo to ourselves last came back through the relay; ``None`` where no echo is possible.
         round_trip_ms: How long that echo took, milliseconds; of a ping where no echo is possible.
         proven_by: ``echo``, or ``pings`` where the credential may not send or echoes are switched off.
@@ -88,6 +91,7 @@ class ListenerStatus:
     last_error_at: datetime | None = None
     reconnects: int = 0
     token_expires_at: datetime | None = None
+    renewal_error: str | None = None
     last_proof: datetime | None = None
     round_trip_ms: float | None = None
     proven_by: Literal["echo", "pings"] = "echo"
@@ -186,7 +190,8 @@ class Listener:
             last_error=str(self._last_error) if self._last_error else None,
             last_error_at=self._last_error_at,
             reconnects=max(0, self._channels_opened - 1),
-            token_expires_at=channel.token_expires_at if channel else None,
+            token_expires_at=channel.token.expires_at if channel else None,
+            renewal_error=channel.renewal_error if channel else None,
             last_proof=self._last_proof,
             round_trip_ms=self._round_trip if self._proves_by_echo else round(ping, 3) or None,
             proven_by="echo" if self._proves_by_echo else "pings",
@@ -270,7 +275,7 @@ class Listener:
             ping_interval=self.options.ping_interval,
             ping_timeout=self.options.ping_timeout,
         )
-        channel = _Channel(websocket, self.options.now(), token.expires_at)
+        channel = _Channel(websocket, self.options.now(), token)
         channel.reading = asyncio.create_task(self._read(channel))
         self._open_channels.add(channel)
         self._channels_opened += 1
@@ -421,12 +426,12 @@ class Listener:
 
     async def _keep_token_fresh(self, channel: _Channel) -> _Channel:
         """Renew the token for ever; returns another channel when a renewal could not be made, or not be proven."""
-        while channel.token_expires_at is not None:
-            left = self._left(channel.token_expires_at)
+        while channel.token.expires_at is not None:
+            left = self._left(channel.token.expires_at)
             margin = min(self.options.token_margin, max(left, 0.0) / 10)
             try:
                 async with asyncio.timeout(max(left - margin, _LEAST_PAUSE)):
-                    if not await self._renew_and_prove(channel, left):
+                    if not await self._renew_and_prove(channel, margin):
                         break
             except TimeoutError:
                 LOG.warning("token_renewal_not_proven", extra=self._named({}))
@@ -436,33 +441,37 @@ class Listener:
     def _left(self, moment: datetime) -> float:
         return (moment - self.options.now()).total_seconds()
 
-    async def _renew_and_prove(self, channel: _Channel, left: float) -> bool:
+    async def _renew_and_prove(self, channel: _Channel, margin: float) -> bool:
         """Renew when it is time, as often as it takes; true when an echo came back since, false if it cannot be."""
-        ends = channel.token_expires_at
-        while ends is not None:
-            await asyncio.sleep(max(_LEAST_PAUSE, left * JITTER.uniform(*self.options.renew_between)))
+        token, spared = channel.token, 0.0
+        while channel.token is token and token.expires_at is not None:
+            # from the second try on the margin is spared: tries come closer to it, and never wait beyond it
+            wait = (self._left(token.expires_at) - spared) * JITTER.uniform(*self.options.renew_between)
+            await asyncio.sleep(max(_LEAST_PAUSE, wait))
+            spared = margin
             try:
                 if not await self._renew(channel):
                     return False
             except RelayError as error:
+                channel.renewal_error = str(error)
                 LOG.warning("token_not_renewed", extra=self._named(error.details))
-                left = self._left(ends)
             except ConnectionClosed:
                 return False  # the reader says why
-            else:
-                break
         if self._proves_by_echo:
             channel.doubt()
             await channel.vouched.wait()
         return True
 
     async def _renew(self, channel: _Channel) -> bool:
+        """Show the relay a newer token, if there is one by now; false when there never will be."""
         token = await fresh_token(self.connection, self.options.token_lifetime)
-        if token.expires_at is not None and channel.token_expires_at and token.expires_at <= channel.token_expires_at:
-            LOG.warning("token_cannot_be_renewed", extra=self._named({}))
-            return False
+        channel.renewal_error = None
+        if token.value == channel.token.value:
+            if not token.renewable:
+                LOG.warning("token_cannot_be_renewed", extra=self._named({}))
+            return token.renewable
         await channel.send(RenewToken(token.value).to_text())
-        channel.token_expires_at = token.expires_at
+        channel.token = token
         LOG.debug("token_renewed", extra=self._named({}))
         return True
 
@@ -501,6 +510,8 @@ class _Channel:
 
     Attributes:
         reading: Reads it to its end.
+        token: The last one the relay was shown on it.
+        renewal_error: Why the last try to renew it failed.
         misses: Echoes missed in a row.
         disproven: It was deaf, and has not been heard since.
         unknown: Echoes in a row that reached somebody else.
@@ -509,10 +520,11 @@ class _Channel:
 
     reading: asyncio.Task[ChannelError]
 
-    def __init__(self, websocket: ClientConnection, opened_at: datetime, token_expires_at: datetime | None) -> None:
+    def __init__(self, websocket: ClientConnection, opened_at: datetime, token: Token) -> None:
         self.websocket = websocket
         self.opened_at = opened_at
-        self.token_expires_at = token_expires_at
+        self.token = token
+        self.renewal_error: str | None = None
         self.protocol = ControlChannel()
         self.misses = 0
         self.disproven = False
@@ -617,7 +629,10 @@ def _closed(code: int, reason: str) -> ChannelError:
     )
 
 
-_NOT_ALLOWED: Final = "Give the policy Send as well: without it only pings are left, and they do not notice deafness."
+_NOT_ALLOWED: Final = (
+    "Give the policy Send (an identity: Azure Relay Sender) as well: without it only pings are left, and they do not "
+    "notice deafness."
+)
 
 
 async def _never() -> NoReturn:

@@ -371,12 +371,13 @@ HANDSHAKE: Final[Mapping[int, Meaning]] = {
     401: Meaning(
         "unauthorized",
         "the token is missing, invalid, expired or for another resource",
-        "Check key name and key, the connection's name, this machine's clock, and the namespace's IP firewall.",
+        "Check key name and key (or the identity's roles), the connection's name, this machine's clock, and the "
+        "namespace's IP firewall.",
     ),
     403: Meaning(
         "forbidden",
         "the key lacks the right, or the rendezvous address is used up",
-        "Give the policy Listen to listen and Send to send.",
+        "Give the policy Listen to listen and Send to send; an identity: Azure Relay Listener and Azure Relay Sender.",
     ),
     404: Meaning(
         "not_found",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,15 +33,20 @@ class Token:
     Attributes:
         value: The token as it goes into the header ``ServiceBusAuthorization``. Never printed.
         expires_at: When the relay stops taking it; ``None`` when that is unknown.
+        renewable: Whether its source will have another one, now or later. False: it is the only one there ever is.
     """
 
     value: str = field(repr=False)
     expires_at: datetime | None
+    renewable: bool = True
 
 
 @runtime_checkable
 class TokenSource(Protocol):
-    """Whatever gives tokens: a shared access key, a ready signature, later Microsoft Entra."""
+    """Whatever gives tokens: a shared access key, a ready signature, Microsoft Entra (`relay.entra`).
+
+    A source may give the same token again until it has a newer one.
+    """
 
     async def issue(self, resource_uri: str, lifetime: timedelta = DEFAULT_LIFETIME) -> Token:
         """A token for this resource, as fresh as this source can make it."""
@@ -85,9 +91,10 @@ class SharedAccessSignature:
     async def issue(self, resource_uri: str, lifetime: timedelta = DEFAULT_LIFETIME) -> Token:  # noqa: ARG002 - it is what it is
         """Always the same token."""
         try:
-            return Token(self.signature, datetime.fromtimestamp(int(_fields(self.signature)["se"]), UTC))
+            expires_at = datetime.fromtimestamp(int(_fields(self.signature)["se"]), UTC)
         except (KeyError, ValueError, OverflowError, OSError, TokenRejected):
-            return Token(self.signature, None)
+            expires_at = None
+        return Token(self.signature, expires_at, renewable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,36 @@ def verify(token: str, *, keys: Mapping[str, str], path: str, now: datetime | No
     return Verified(name, expires_at)
 
 
+def claims(jwt: str) -> dict[str, object] | None:
+    """What a JSON web token (RFC 7519) says, its signature unchecked; ``None`` when it is no such token."""
+    parts = jwt.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        said = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def check_claims(said: Mapping[str, object], *, audience: str, now: datetime) -> datetime:
+    """Check audience and expiry of a JSON web token; returns when it expires.
+
+    A slash at the end of the audience makes no difference: Microsoft Entra repeats the one it was asked for.
+
+    Raises:
+        TokenRejected: 401, with the reason in ``code``.
+    """
+    meant = said.get("aud")
+    meant_for = meant if isinstance(meant, list) else [meant]
+    if audience.rstrip("/") not in [str(each).rstrip("/") for each in meant_for]:
+        raise _rejected("InvalidAudience", "the token is for another audience")
+    expires_at = _expiry(said.get("exp"))
+    if expires_at <= now:
+        raise _rejected("ExpiredToken", "the token is expired")
+    return expires_at
+
+
 def covers(resource: str, path: str) -> bool:
     """Whether the resource of a token includes the hybrid connection ``path``."""
     try:
@@ -152,9 +189,9 @@ def _fields(token: str) -> dict[str, str]:
     return {name.strip(): value for name, _, value in (part.partition("=") for part in rest.split("&"))}
 
 
-def _expiry(text: str) -> datetime:
+def _expiry(moment: object) -> datetime:
     try:
-        return datetime.fromtimestamp(int(text), UTC)
+        return datetime.fromtimestamp(moment if isinstance(moment, float) else int(str(moment)), UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise _rejected("MalformedToken", "the token's expiry is not a time") from error
 

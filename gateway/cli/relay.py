@@ -51,6 +51,9 @@ def emulate(
     tls: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Serve wss; ca.pem is made in there and is to be trusted.")
     ] = None,
+    bearer: Annotated[
+        bool, typer.Option("--bearer", help="Take every Microsoft Entra token whose audience and expiry hold.")
+    ] = False,
 ) -> None:
     """Run a local emulator of Azure Relay Hybrid Connections, until Ctrl-C.
 
@@ -64,7 +67,7 @@ def emulate(
     key = given.get_secret_value() if given else secrets.token_urlsafe(32)
     name = settings.azure_relay_key_name or _DEFAULT_KEY_NAME
     shown = "***" if given else key
-    asyncio.run(_run(_emulator(host, port, hybrid_connection, {name: key}, tls), shown))
+    asyncio.run(_run(_emulator(host, port, hybrid_connection, {name: key}, tls, bearer=bearer), shown))
 
 
 @relay.command(epilog="Example: gateway relay fault reject status=429 retry_after=5 --path actions --times 3")
@@ -162,15 +165,20 @@ def _asked(settings: Settings) -> dict[str, Any]:
     return report
 
 
-def _emulator(host: str, port: int, names: list[str], keys: dict[str, str], tls: Path | None) -> Emulator:
+def _emulator(
+    host: str, port: int, names: list[str], keys: dict[str, str], tls: Path | None, *, bearer: bool
+) -> Emulator:
     from gateway.errors import InvalidValue
     from relay import ConfigurationError
     from relay.emulator import Emulator as LocalRelay
     from relay.emulator import EmulatorOptions
+    from relay.emulator.__main__ import is_web_token
     from relay.emulator.certificates import self_made
 
     try:
-        options = EmulatorOptions(tls=self_made(tls, host) if tls else None)
+        options = EmulatorOptions(
+            tls=self_made(tls, host) if tls else None, accepts_bearer=is_web_token if bearer else None
+        )
         return LocalRelay(host, port, hybrid_connections=names, keys=keys, options=options)
     except ConfigurationError as error:
         raise InvalidValue(f"{error.message}. {error.remedy}".rstrip(), field="tls") from error

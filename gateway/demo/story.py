@@ -129,6 +129,8 @@ def _demo_settings(
         **settings.model_dump()
         | {
             "azure_relay_connection_string": string.format(),
+            "azure_relay_authentication": None,
+            "azure_relay_events_connection_string": None,
             "azure_relay_hybrid_connection": "actions",
             "azure_relay_events_hybrid_connection": "events",
             "worklist_db_path": folder / "gateway.db",

@@ -16,6 +16,7 @@ from relay.emulator.certificates import AUTHORITY, self_made
 from relay.emulator.remote import DEFAULT_ADDRESS, RemoteEmulator
 from relay.emulator.server import Emulator, EmulatorOptions
 from relay.errors import RelayError
+from relay.tokens import claims
 
 DEFAULT_KEY_NAME: Final = "RootManageSharedAccessKey"
 
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--key-name", default=DEFAULT_KEY_NAME)
     serve.add_argument("--key", help="its shared access key; without one it is made up and shown")
     serve.add_argument("--tls", type=Path, metavar="FOLDER", help=f"serve wss; {AUTHORITY} in there is to be trusted")
+    serve.add_argument(
+        "--bearer", action="store_true", help="take every Microsoft Entra token of good audience and age"
+    )
     serve.set_defaults(run=_serve)
     fault = verbs.add_parser(
         "fault",
@@ -69,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(given: argparse.Namespace) -> None:
     key = given.key or secrets.token_urlsafe(32)
-    options = EmulatorOptions(tls=self_made(given.tls, given.host) if given.tls else None)
+    tls = self_made(given.tls, given.host) if given.tls else None
+    options = EmulatorOptions(tls=tls, accepts_bearer=is_web_token if given.bearer else None)
     emulator = Emulator(
         given.host, given.port, hybrid_connections=given.hybrid_connection, keys={given.key_name: key}, options=options
     )
@@ -78,6 +83,11 @@ def _serve(given: argparse.Namespace) -> None:
         print(emulator.connection_string(given.key_name), flush=True)  # noqa: T201 - this is the command's output
 
     asyncio.run(serve_until_stopped(emulator, started))
+
+
+def is_web_token(token: str) -> bool:
+    """Whether a bearer token is a JSON web token; the emulator does not look who signed it."""
+    return claims(token) is not None
 
 
 async def serve_until_stopped(emulator: Emulator, started: Callable[[], None]) -> None:

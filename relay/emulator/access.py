@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Final
 
 from relay.emulator.calls import Call, Refusal
+from relay.entra import AUDIENCE
 from relay.errors import TokenRejected
-from relay.tokens import DEFAULT_LIFETIME, SCHEME, TOKEN_HEADER, verify
+from relay.tokens import DEFAULT_LIFETIME, SCHEME, TOKEN_HEADER, check_claims, claims, verify
 
 
 class Right(StrEnum):
@@ -44,7 +45,7 @@ class Gatekeeper:
 
     Args:
         keys: Policies by name; a bare text is a key with all rights.
-        accepts_bearer: Judges Microsoft Entra tokens; without it none is valid.
+        accepts_bearer: Judges Microsoft Entra tokens, bare and without the word ``Bearer``; without it none is valid.
         now: The clock.
     """
 
@@ -75,22 +76,32 @@ class Gatekeeper:
         Raises:
             Refusal: 401 if it is not valid, 403 without the right.
         """
-        if not token.startswith(SCHEME):
-            return self._check_bearer(token.removeprefix("Bearer ").strip())
-        keys = {name: policy.key for name, policy in self._policies.items()}
+        now = now or self._now()
+        word, _, rest = token.strip().partition(" ")
         try:
-            verified = verify(token, keys=keys, path=path, now=now or self._now())
+            if word.lower() == SCHEME.lower():
+                return self._check_signature(token, path, right, now)
+            return self._check_bearer(rest.strip() if word.lower() == "bearer" else token.strip(), now)
         except TokenRejected as error:
             raise Refusal(401, f"{error.code}: {error.message[0].upper()}{error.message[1:]}") from error
+
+    def _check_signature(self, token: str, path: str, right: Right, now: datetime) -> Grant:
+        keys = {name: policy.key for name, policy in self._policies.items()}
+        verified = verify(token, keys=keys, path=path, now=now)
         rights = self._policies[verified.key_name].rights
         if right not in rights and Right.MANAGE not in rights:
             raise Refusal(403, f"Unauthorized: '{right}' claim is required")
         return Grant(verified.expires_at)
 
-    def _check_bearer(self, token: str) -> Grant:
+    def _check_bearer(self, token: str, now: datetime) -> Grant:
+        """A JSON web token is judged by its audience and expiry too; any other text lives for an hour."""
+        said = claims(token)
+        expires_at = now + DEFAULT_LIFETIME
+        if said is not None and self._accepts_bearer is not None:
+            expires_at = check_claims(said, audience=AUDIENCE, now=now)
         if self._accepts_bearer is None or not self._accepts_bearer(token):
             raise Refusal(401, "InvalidToken: The bearer token is not valid here")
-        return Grant(self._now() + DEFAULT_LIFETIME)
+        return Grant(expires_at)
 
 
 def token_of(call: Call) -> str | None:

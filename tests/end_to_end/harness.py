@@ -50,7 +50,7 @@ KEY = "c2VjcmV0IGtleSBvZiB0aGUgdGVzdHM9PQ=="
 SITE = ZoneInfo("Europe/London")
 CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
 
-_OURS = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
+_OURS = ("GATEWAY_", "AZURE_", "WORKLIST_")
 _DICE = random.Random()
 _ports_taken: set[int] = set()
 

@@ -35,14 +35,15 @@ def locked(lock: str) -> dict[str, str]:
 
 
 DIRECT = {named(requirement) for requirement in PROJECT["project"]["dependencies"]}
+EXTRAS = {named(each) for extra in PROJECT["project"]["optional-dependencies"].values() for each in extra}
 
 
 @pytest.mark.parametrize(
     ("lock", "asked"),
-    [(RUNTIME, DIRECT), (DEVELOPMENT, DIRECT | group("dev")), (BUILD, group("build"))],
+    [(RUNTIME, DIRECT | EXTRAS), (DEVELOPMENT, DIRECT | EXTRAS | group("dev")), (BUILD, group("build"))],
     ids=[RUNTIME, DEVELOPMENT, BUILD],
 )
-def test_a_lock_covers_what_the_project_asks_for(lock: str, asked: set[str]) -> None:
+def test_a_lock_covers_what_the_project_asks_for_with_all_extras(lock: str, asked: set[str]) -> None:
     assert asked <= set(locked(lock))
 
 

@@ -15,6 +15,7 @@ from relay import (
     SharedAccessKey,
     SharedAccessSignature,
 )
+from relay.entra import EntraCredential
 
 AZURE = "Endpoint=sb://contoso.servicebus.windows.net/;SharedAccessKeyName=listen;SharedAccessKey=c2VjcmV0PT0="
 
@@ -40,6 +41,31 @@ def test_the_development_emulator_means_plain_websockets_on_port_80_or_the_one_g
     given_port = ConnectionString.parse("Endpoint=sb://localhost:9080/;UseDevelopmentEmulator=TRUE").namespace
     assert (plain.secure, plain.port) == (False, 80)
     assert (given_port.secure, given_port.port) == (False, 9080)
+
+
+@pytest.mark.parametrize("said", ["Managed Identity", "managed identity", "ManagedIdentity", " MANAGED IDENTITY "])
+def test_a_managed_identity_takes_the_place_of_a_key(said: str) -> None:
+    text = f"Endpoint=sb://contoso.servicebus.windows.net/;Authentication={said};OperationTimeout=00:01:00"
+    parsed = ConnectionString.parse(text)
+    assert (parsed.managed_identity, parsed.credential) == (True, None)
+    assert ConnectionString.parse(parsed.format()) == parsed
+    assert isinstance(parsed.hybrid_connection("actions").credential, EntraCredential)
+    given = SharedAccessKey("n", "k")
+    assert parsed.hybrid_connection("actions", given).credential is given
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{AZURE};Authentication=Managed Identity", "both"),
+        ("Endpoint=sb://h/;SharedAccessSignature=x;Authentication=Managed Identity", "both"),
+        ("Endpoint=sb://h/;Authentication=c2VjcmV0PT0=", "not known"),
+    ],
+)
+def test_an_authentication_that_cannot_be_meant_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ConnectionStringError, match=told) as caught:
+        ConnectionString.parse(text)
+    assert "c2VjcmV0" not in str(caught.value)
 
 
 def test_a_shared_access_signature_takes_the_place_of_a_key() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import SharedAccessKey, SharedAccessSignature, TokenRejected
-from relay.tokens import covers, verify
+from relay.tokens import check_claims, claims, covers, verify
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 KEY = SharedAccessKey("listen", "c2VjcmV0")
@@ -103,7 +104,21 @@ def test_a_ready_signature_knows_its_own_expiry() -> None:
     text = signed("http://host/actions")
     token = asyncio.run(SharedAccessSignature(text).issue("ignored"))
     assert (token.value, token.expires_at) == (text, NOW + timedelta(hours=1))
+    assert not token.renewable, "there will never be another one"
     assert asyncio.run(SharedAccessSignature("whatever").issue("ignored")).expires_at is None
+
+
+@given(st.text())
+def test_any_text_is_a_json_web_token_or_not(text: str) -> None:
+    for candidate in (text, f"a.{text}.b", f"a.{base64.urlsafe_b64encode(text.encode('utf-8', 'replace')).decode()}.b"):
+        assert claims(candidate) is None or isinstance(claims(candidate), dict)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=3))
+def test_whatever_a_json_web_token_claims_it_is_valid_or_refused(claim: object) -> None:
+    for said in ({"aud": claim, "exp": 2e9}, {"aud": "https://relay.azure.net", "exp": claim}, {}):
+        with suppress(TokenRejected):
+            assert check_claims(said, audience="https://relay.azure.net/", now=NOW) > NOW
 
 
 def test_tokens_and_keys_are_not_printed() -> None:

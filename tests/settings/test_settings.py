@@ -14,6 +14,8 @@ import pytest
 from gateway.errors import SettingsInvalid
 from gateway.service import RelayConnections, relay_connections
 from gateway.settings import Settings, listed, load, unknown_variables
+from relay import SharedAccessKey
+from relay.entra import EntraCredential
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 ENDPOINT = "Endpoint=sb://contoso.servicebus.windows.net/"
@@ -331,6 +333,78 @@ def test_relay_settings_that_are_not_enough_or_wrong_are_named_without_the_key(
     with pytest.raises(SettingsInvalid, match=named) as refused:
         connections(**settings)
     assert KEY[:8] not in str(refused.value)
+
+
+IDENTITY = f"{ENDPOINT};Authentication=Managed Identity"
+BOTH = {"hybrid_connection": "actions", "events_hybrid_connection": "events"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"connection_string": IDENTITY},
+        {"connection_string": IDENTITY, "authentication": "managed-identity"},
+        {"connection_string": ENDPOINT, "authentication": "Managed Identity"},
+        {"namespace": "contoso", "authentication": "managed-identity"},
+        {"namespace": "contoso", "authentication": "default-chain"},
+    ],
+)
+def test_an_identity_takes_the_place_of_a_key_and_serves_both_hybrid_connections(settings: dict[str, str]) -> None:
+    found = connections(**settings, **BOTH)
+    assert found.events
+    assert isinstance(found.actions.credential, EntraCredential)
+    assert found.actions.credential is found.events.credential
+    assert found.actions.namespace.host == "contoso.servicebus.windows.net"
+
+
+def test_one_connection_may_have_a_key_of_its_own_beside_an_identity() -> None:
+    found = connections(connection_string=IDENTITY, events_connection_string=STRING, **BOTH)
+    assert found.events
+    assert isinstance(found.actions.credential, EntraCredential)
+    assert found.events.credential == SharedAccessKey("listen-and-send", KEY)
+
+
+def test_authentication_by_key_is_what_it_is_without_the_setting() -> None:
+    said = connections(connection_string=STRING, authentication="key", hybrid_connection="actions")
+    assert said == connections(connection_string=STRING, hybrid_connection="actions")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"connection_string": STRING, "authentication": "managed-identity"}, "AZURE_RELAY_CONNECTION_STRING says key"),
+        (
+            {"connection_string": STRING, "authentication": "default-chain"},
+            "AZURE_RELAY_AUTHENTICATION is default-chain",
+        ),
+        ({"connection_string": IDENTITY, "authentication": "key"}, "says managed-identity"),
+        ({"connection_string": IDENTITY, "authentication": "default-chain"}, "says managed-identity"),
+        ({"connection_string": IDENTITY, "shared_access_key": KEY}, "AZURE_RELAY_SHARED_ACCESS_KEY"),
+        ({"namespace": "n", "key_name": "k", "authentication": "managed-identity"}, "AZURE_RELAY_KEY_NAME"),
+        ({"connection_string": f"{STRING};Authentication=Managed Identity"}, "both a shared access credential"),
+        (
+            {"connection_string": IDENTITY, "authentication": "managed-identity", "events_connection_string": STRING},
+            "AZURE_RELAY_EVENTS_CONNECTION_STRING says key",
+        ),
+        ({"namespace": "n", "authentication": "password"}, "AZURE_RELAY_AUTHENTICATION"),
+        ({"authentication": "managed-identity"}, "AZURE_RELAY_NAMESPACE"),
+    ],
+)
+def test_a_key_and_an_identity_contradict_each_other_and_so_do_two_ways_to_say_it(
+    settings: dict[str, str], named: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=named) as refused:
+        connections(**settings, **BOTH)
+    assert KEY[:8] not in str(refused.value)
+
+
+def test_a_client_id_alone_configures_no_relay(environment: Set) -> None:
+    environment(AZURE_CLIENT_ID="1")
+    assert not load().relay_configured
+
+
+def test_how_a_connection_string_authenticates_is_shown() -> None:
+    assert shown(load(azure_relay_connection_string=IDENTITY))["AZURE_RELAY_CONNECTION_STRING"] == IDENTITY
 
 
 # --- the README
