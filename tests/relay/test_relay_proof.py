@@ -247,9 +247,10 @@ async def test_echoes_that_reach_a_neighbour_are_unknown_and_nobody_is_replaced(
 async def test_a_deaf_channel_is_not_acquitted_by_what_its_neighbour_hears() -> None:
     options = {"echo_interval": (1, 1), "echo_timeout": 0.15, "dial_limits": ()}
     async with emulator() as relay, proving(relay, Witness(), **options) as listener:
-        await relay.faults.begin("deaf")
+        [ours] = relay.faults._channels()
         async with proving(relay, Witness(), echo_interval=(60, 60)):
             await relay.faults.begin("reject", status=503)
+            await ours.suffer("deaf", {})
             await until(lambda: listener.state == ListenerState.DEAF, 20)
             answered = relay.log.count("accept", 101)
             await until(lambda: relay.log.count("accept", 101) >= answered + 5)
