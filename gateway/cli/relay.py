@@ -88,6 +88,7 @@ def fault(
     """Have something go wrong in a running emulator, or list what can."""
     from relay import RelayError
     from relay.emulator.__main__ import parameters
+    from relay.emulator.faults import in_words
     from relay.emulator.remote import RemoteEmulator
 
     remote = RemoteEmulator(emulator, ca)
@@ -103,15 +104,10 @@ def fault(
         output.put_json(faults)
         return
     if not name:
-        rows = [(kind["name"], _words(kind["parameters"]), kind["summary"]) for kind in faults["catalogue"]]
+        rows = [(kind["name"], " ".join(in_words(kind["parameters"])), kind["summary"]) for kind in faults["catalogue"]]
         output.put_table(("fault", "parameters", "what happens"), rows)
     in_force = [each["name"] + (f" on {each['path']}" if each["path"] else "") for each in faults["in_force"]]
     output.say(f"in force: {', '.join(in_force) or 'none'}")
-
-
-def _words(parameters: dict[str, Any]) -> str:
-    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
-    return " ".join(f"{name}={text!r}" if " " in str(text) else f"{name}={text}" for name, text in texts.items())
 
 
 def _told(error: RelayError) -> GatewayError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.emulator.certificates import AUTHORITY, self_made
+from relay.emulator.faults import in_words
 from relay.emulator.remote import DEFAULT_ADDRESS, RemoteEmulator
 from relay.emulator.server import Emulator, EmulatorOptions
 from relay.errors import RelayError
@@ -112,9 +113,17 @@ def _fault(given: argparse.Namespace) -> None:
     elif given.name:
         emulator.begin(given.name, **parameters(given.parameters, given.path, given.times, given.lasting))
     faults = emulator.faults()
-    lines = [f"{kind['name']:<14} {kind['summary']}" for kind in faults["catalogue"]] if not given.name else []
-    lines += [f"in force: {fault}" for fault in faults["in_force"]] or ["in force: none"]
+    lines = [] if given.name or given.end else [_line(kind) for kind in faults["catalogue"]]
+    lines += [f"in force: {_in_force(fault)}" for fault in faults["in_force"]] or ["in force: none"]
     print("\n".join(lines))  # noqa: T201 - this is the command's output
+
+
+def _line(kind: dict[str, Any]) -> str:
+    return "  ".join([f"{kind['name']:<13}", kind["summary"], *in_words(kind["parameters"])])
+
+
+def _in_force(fault: dict[str, Any]) -> str:
+    return " ".join([fault["name"], *in_words({key: value for key, value in fault.items() if key != "name" and value})])
 
 
 def parameters(words: list[str], path: str | None, times: int | None, lasting: float | None) -> dict[str, Any]:

@@ -80,6 +80,13 @@ _KINDS: Final = (
               {"seconds": 7200.0}),
 )  # fmt: skip
 
+
+def in_words(details: Mapping[str, Value]) -> list[str]:
+    """Parameters as they are said on a command line: ``on=listen``, ``cut=true``."""
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in details.items()}
+    return [f"{name}={text!r}" if " " in text else f"{name}={text}" for name, text in texts.items()]
+
+
 CATALOGUE: Final[Mapping[str, FaultKind]] = {kind.name: kind for kind in _KINDS}
 """Every fault by its name."""
 

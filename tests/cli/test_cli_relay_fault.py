@@ -114,7 +114,7 @@ def test_the_emulator_runs_on_its_own_and_shows_faults(tmp_path: Path) -> None:
         assert string.endswith("SharedAccessKey=a-key;UseDevelopmentEmulator=true")
         at = f"http://127.0.0.1:{port_of(string)}"
         assert "in force: none" in fault(tmp_path, "--at", at).stdout
-        assert "'seconds': 3.0" in fault(tmp_path, "delay", "seconds=3", "--at", at).stdout
+        assert "in force: delay seconds=3.0" in fault(tmp_path, "delay", "seconds=3", "--at", at).stdout
         assert fault(tmp_path, "delay", "--end", "--at", at).stdout == "in force: none\n"
         refused = fault(tmp_path, "dance", "--at", at)
         assert (refused.returncode, refused.stdout) == (1, "")
