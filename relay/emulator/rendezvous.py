@@ -6,60 +6,54 @@ import asyncio
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from relay.emulator.calls import new_id
 from relay.emulator.door import Door
 
 
 class Meeting:
-    """A sender that waits, and the listener that may come once."""
+    """A sender that waits, and the listener that may come once. Each one's own task carries what it says."""
 
     def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
         self.id = new_id()
-        self.listener: asyncio.Future[Door] = asyncio.get_running_loop().create_future()
-        self.rejected: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._conversing = False
-        self._over = asyncio.Event()
+        self.listener: asyncio.Future[Door] = loop.create_future()
+        self.rejected: asyncio.Future[tuple[int, str]] = loop.create_future()
+        self._sender: asyncio.Future[Door] = loop.create_future()
 
     async def listener_came(self, door: Door) -> None:
-        """Serve the listener's end until the conversation is over."""
+        """Serve the listener's end, as soon as the sender's is open, until one side closes."""
         if self.listener.done():
             return  # the sender left meanwhile
         self.listener.set_result(door)
-        await self._over.wait()
+        await asyncio.wait({self._sender})
+        if not self._sender.cancelled():
+            await carry(door, self._sender.result())
 
     async def converse(self, sender: Door) -> None:
-        """Serve the sender's end: carry frames both ways until one side closes."""
-        self._conversing = True
-        try:
-            await join(sender, self.listener.result())
-        finally:
-            self.end()
-
-    def sender_gone(self) -> None:
-        """The sender's connection is lost: over, unless the conversation itself is just noticing that."""
-        if not self._conversing:
-            self.end()
+        """Serve the sender's end until one side closes."""
+        if self._sender.done():
+            return  # it vanished before its first frame
+        self._sender.set_result(sender)
+        await carry(sender, self.listener.result())
 
     def end(self) -> None:
-        """It is over, or never began."""
-        self.listener.cancel()
-        self.rejected.cancel()
-        self._over.set()
+        """It is over, or never began. Nothing happens to a conversation that goes on."""
+        for awaited in (self.listener, self.rejected, self._sender):
+            awaited.cancel()
 
 
-async def join(one: Connection, other: Connection) -> None:
-    """Carry messages both ways, text as text and binary as binary, until one closes; then close the other alike."""
-    await asyncio.gather(_carry(one, other), _carry(other, one))
-
-
-async def _carry(source: Connection, target: Connection) -> None:
+async def carry(source: Connection, target: Connection) -> None:
+    """Carry one side's messages, text as text and binary as binary, until one closes; then the other is closed alike."""
     try:
         while True:
             await target.send(await source.recv())  # sends only when the target takes it: that is the backpressure
     except ConnectionClosed:
         pass
-    if source.close_code is not None:
+    if source.close_code is None:
+        await source.wait_closed()  # the target closed first: whoever carries its messages closes the source alike
+    elif target.state is State.OPEN:
         await target.close(*closing_of(source))
 
 
