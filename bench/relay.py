@@ -80,10 +80,18 @@ class Taken:
 
 def run(*, quick: bool = False) -> list[Figure]:
     """All figures of the relay."""
+    load = _load()
     with _stage() as stage, _gateway(stage), _echo(stage), _direct(stage) as direct:
         measured = asyncio.run(_measure(_ways(stage.string, direct), rounds=1 if quick else ROUNDS))
     figures = [figure for senders in SENDERS for figure in _figures(senders, measured)]
-    return figures + (_memory() if sys.platform == "linux" else [])
+    if sys.platform == "linux":  # elsewhere there is no /proc
+        figures += _memory(bursts=1 if quick else BURSTS)
+    figures.append(Figure("load average, before / after", f"{load} / {_load()}", "the bench makes up to 2 of it"))
+    return figures
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def _ways(string: str, direct: str) -> dict[str, Way]:
@@ -197,21 +205,21 @@ class Memory:
         return f"{self.before:.1f} → {self.peak:.1f} → {self.after:.1f} MB"
 
 
-def _memory() -> list[Figure]:
+def _memory(*, bursts: int) -> list[Figure]:
     """How a gateway that has just started grows: by rendezvous that stay open, and in bursts."""
     with _stage() as stage, _gateway(stage) as gateway:
         sender = Sender(ConnectionString.parse(stage.string).hybrid_connection("actions"))
-        return asyncio.run(_grow(sender, gateway, stage.emulator))
+        return asyncio.run(_grow(sender, gateway, stage.emulator, bursts))
 
 
-async def _grow(sender: Sender, gateway: int, emulator: int) -> list[Figure]:
+async def _grow(sender: Sender, gateway: int, emulator: int, bursts: int) -> list[Figure]:
     await _until_answered(sender)
     texts = map(_action, count(1))
     await _round(Way(sender), list(islice(texts, BURST // 2)), 16)  # now all of its code is loaded
     held = await _hold_open(sender, gateway)
     each = (held.peak - held.before) * 1000 / OPEN
     figures = [Figure(f"gateway's memory: {OPEN} rendezvous open, nobody speaks", str(held), f"{each:.0f} kB each")]
-    for number in range(1, BURSTS + 1):
+    for number in range(1, bursts + 1):
         memory, seconds = await _burst(sender, gateway, emulator, list(islice(texts, BURST)))
         what = f"gateway's memory: {BURST:,} accepts at once, burst {number}"
         figures.append(Figure(what, str(memory), f"all {BURST:,} `created`, within {seconds:.1f} s"))
