@@ -45,7 +45,7 @@ class Meeting:
 
 
 async def carry(source: Connection, target: Connection) -> None:
-    """Carry one side's messages, text as text and binary as binary, until it or the other closes; then both are closed alike."""
+    """Carry one side's messages, text as text and binary as binary, until one side closes; then both close alike."""
     try:
         while True:
             await target.send(await source.recv())  # sends only when the target takes it: that is the backpressure
