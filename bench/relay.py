@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -47,42 +47,47 @@ Say = Callable[[str], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way messages take: to whom, and whether a sender keeps one connection for all of them or dials for each."""
+    """A way messages take: to whom, through which processes, and whether a sender keeps one connection for all."""
 
     sender: Sender
+    processes: tuple[int, ...] = ()
     kept: bool = False
 
 
-@dataclass
-class Taken:
-    """What was measured on one way with one number of senders: for each round its rate, and each message's seconds."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round showed: messages a second, the seconds of each, and those of all CPUs together for one."""
 
-    rates: list[float] = field(default_factory=list)
-    seconds: list[list[float]] = field(default_factory=list)
+    rate: float
+    seconds: list[float]
+    cpu: float
 
-    def note(self, rate: float, seconds: list[float]) -> None:
-        self.rates.append(rate)
-        self.seconds.append(seconds)
+    def milliseconds(self, part: float) -> float:
+        return percentile(self.seconds, part) * 1000
 
-    def times(self, part: float) -> list[float]:
-        return [percentile(one, part) for one in self.seconds]
+
+class Taken(list[Round]):
+    """All rounds on one way with one number of senders."""
 
     def __str__(self) -> str:
-        p50, p99 = (statistics.median(self.times(part)) * 1000 for part in (0.5, 0.99))
-        return f"{statistics.median(self.rates):,.0f}/s, p50 / p99 {p50:.2f} / {p99:.2f} ms"
+        rate = statistics.median(each.rate for each in self)
+        p50, p99 = (statistics.median(each.milliseconds(part) for each in self) for part in (0.5, 0.99))
+        return f"{rate:,.0f}/s, p50 / p99 {p50:.2f} / {p99:.2f} ms"
 
     def beside(self, floor: Taken) -> str:
-        """Both ratios to the floor, each the median over the rounds of that round's own."""
-        slower = statistics.median(mine / its for mine, its in zip(self.times(0.5), floor.times(0.5), strict=True))
-        fewer = statistics.median(its / mine for mine, its in zip(self.rates, floor.rates, strict=True))
-        return f"time at p50 ×{slower:.2f}, rate ÷{fewer:.2f}"
+        """The ratios to the floor, each the median over the rounds of that round's own."""
+        pairs = list(zip(self, floor, strict=True))
+        slower = statistics.median(mine.milliseconds(0.5) / its.milliseconds(0.5) for mine, its in pairs)
+        fewer = statistics.median(its.rate / mine.rate for mine, its in pairs)
+        dearer = statistics.median(mine.cpu / its.cpu for mine, its in pairs)
+        return f"time at p50 ×{slower:.2f}, rate ÷{fewer:.2f}, CPU ×{dearer:.2f}"
 
 
 def run(*, quick: bool = False) -> list[Figure]:
     """All figures of the relay."""
     load = _load()
-    with _stage() as stage, _gateway(stage), _echo(stage), _direct(stage) as direct:
-        measured = asyncio.run(_measure(_ways(stage.string, direct), rounds=1 if quick else ROUNDS))
+    with _stage() as stage, _gateway(stage) as gateway, _echo(stage) as echo, _direct(stage) as direct:
+        measured = asyncio.run(_measure(_ways(stage, gateway, echo, direct), rounds=1 if quick else ROUNDS))
     figures = [figure for senders in SENDERS for figure in _figures(senders, measured)]
     if sys.platform == "linux":  # elsewhere there is no /proc
         figures += _memory(bursts=1 if quick else BURSTS)
@@ -94,17 +99,16 @@ def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
-def _ways(string: str, direct: str) -> dict[str, Way]:
-    relayed, bare = ConnectionString.parse(string), ConnectionString.parse(direct)
-    echo = Sender(relayed.hybrid_connection("echo"))
-    floor = Sender(HybridConnection(bare.namespace, "echo", echo.connection.credential))
-    return {
-        "direct": Way(floor),
-        "echo": Way(echo),
-        "actions": Way(Sender(relayed.hybrid_connection("actions"))),
-        "direct, kept": Way(floor, kept=True),
-        "echo, kept": Way(echo, kept=True),
+def _ways(stage: Stage, gateway: int, echo: int, direct: tuple[str, int]) -> dict[str, Way]:
+    relayed, bare = ConnectionString.parse(stage.string), ConnectionString.parse(direct[0])
+    actions, through = (Sender(relayed.hybrid_connection(name)) for name in ("actions", "echo"))
+    floor = Sender(HybridConnection(bare.namespace, "echo", through.connection.credential))
+    ways = {
+        "direct": Way(floor, (direct[1],)),
+        "echo": Way(through, (stage.emulator, echo)),
+        "actions": Way(actions, (stage.emulator, gateway)),
     }
+    return ways | {f"{name}, kept": replace(ways[name], kept=True) for name in ("direct", "echo")}
 
 
 def _figures(senders: int, measured: dict[tuple[str, int], Taken]) -> list[Figure]:
@@ -129,15 +133,16 @@ async def _measure(ways: dict[str, Way], *, rounds: int) -> dict[tuple[str, int]
         for many in SENDERS:
             for name, way in ways.items():
                 messages = _PER_ROUND[many] * (_TIMES_WHEN_KEPT if way.kept else 1)
-                taken = await _round(way, [_action(next(numbers)) for _ in range(messages)], many)
+                one = await _round(way, [_action(next(numbers)) for _ in range(messages)], many)
                 if number:  # the first is a warm-up
-                    measured[name, many].note(*taken)
+                    measured[name, many].append(one)
     return measured
 
 
-async def _round(way: Way, texts: list[str], many: int) -> tuple[float, list[float]]:
-    """Send all texts by so many senders; the rate, and the seconds of each."""
-    left, seconds = iter(texts), []
+async def _round(way: Way, texts: list[str], many: int) -> Round:
+    """Send all texts by so many senders."""
+    left = iter(texts)
+    seconds: list[float] = []
 
     async def work(say: Say) -> None:
         for text in left:
@@ -148,9 +153,16 @@ async def _round(way: Way, texts: list[str], many: int) -> tuple[float, list[flo
 
     async with AsyncExitStack() as stack:
         voices = [await stack.enter_async_context(_voice(way)) for _ in range(many)]
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), _cpu(way.processes)
         await asyncio.gather(*(work(say) for say in voices))
-        return len(texts) / (time.perf_counter() - began), seconds
+        took, cpu = time.perf_counter() - began, _cpu(way.processes) - cpu
+    return Round(len(texts) / took, seconds, cpu / len(texts))
+
+
+def _cpu(processes: tuple[int, ...]) -> float:
+    """Seconds that these and ourselves have computed so far; ourselves alone where there is no /proc."""
+    threads = [thread for process in processes for thread in Path(f"/proc/{process}/task").glob("*/schedstat")]
+    return time.process_time() + sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 @asynccontextmanager
@@ -302,17 +314,17 @@ def _gateway(stage: Stage) -> Iterator[int]:
 
 
 @contextmanager
-def _echo(stage: Stage) -> Iterator[None]:
-    """A listener that repeats what it is told."""
-    with _running(stage.folder, *_OURS, "--echo", AZURE_RELAY_CONNECTION_STRING=stage.string):
-        yield
+def _echo(stage: Stage) -> Iterator[int]:
+    """A listener that repeats what it is told; gives its process id."""
+    with _running(stage.folder, *_OURS, "--echo", AZURE_RELAY_CONNECTION_STRING=stage.string) as process:
+        yield process.pid
 
 
 @contextmanager
-def _direct(stage: Stage) -> Iterator[str]:
-    """A websocket server that repeats what it is told; gives the connection string that leads a sender there."""
+def _direct(stage: Stage) -> Iterator[tuple[str, int]]:
+    """A websocket server that repeats what it is told; gives a connection string for it and its process id."""
     with _running(stage.folder, *_OURS, "--direct", says=True) as process:
-        yield _first_line(process)
+        yield _first_line(process), process.pid
 
 
 @contextmanager
