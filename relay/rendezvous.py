@@ -181,7 +181,8 @@ class RendezvousDesk:
         self._hands = asyncio.Semaphore(options.max_rendezvous)
         self._tasks: set[asyncio.Task[None]] = set()
         self._own: set[asyncio.Task[None]] = set()
-        self._closing = asyncio.Event()
+        self._idle: set[ClientConnection] = set()
+        self._closing = False
         self.in_progress = 0
         self.served = 0
         self.failed = 0
@@ -208,11 +209,13 @@ class RendezvousDesk:
 
     async def finish(self, seconds: float) -> None:
         """Let replies that are owed be given, for at most ``seconds``; then cut the rest. Idle meetings end at once."""
-        self._closing.set()
+        self._closing = True
+        partings = [asyncio.create_task(websocket.close()) for websocket in self._idle]
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=seconds)
         await self.abandon()
-        self._closing.clear()
+        await asyncio.gather(*partings)
+        self._closing = False
 
     async def abandon(self) -> None:
         """Cut everything."""
@@ -267,18 +270,18 @@ class RendezvousDesk:
 
     async def _next(self, websocket: ClientConnection) -> str | bytes | None:
         """Another frame; ``None`` when the sender closed, had its time, or the desk closes."""
-        receiving = asyncio.ensure_future(_receive(websocket, self._options.next_message, Phase.REPLY))
-        closing = asyncio.ensure_future(self._closing.wait())
+        if self._closing:
+            return None
+        self._idle.add(websocket)
         try:
-            await asyncio.wait({receiving, closing}, return_when=asyncio.FIRST_COMPLETED)
-            return receiving.result() if receiving.done() else None
+            frame = await _receive(websocket, self._options.next_message, Phase.REPLY)
         except RendezvousError as error:
             if error.close_code == 1009:
                 raise
             return None
         finally:
-            receiving.cancel()
-            closing.cancel()
+            self._idle.discard(websocket)
+        return None if self._closing else frame  # it came too late to be answered: we have said goodbye
 
     async def _reply_to(self, message: Message) -> str:
         try:

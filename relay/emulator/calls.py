@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -52,7 +52,7 @@ class Call:
     Attributes:
         path: Path without ``/$hc/`` and decoded; hybrid connection and suffix together.
         websocket: Whether the path starts ``/$hc/``.
-        arguments: All query arguments, decoded.
+        arguments: All query arguments, decoded; names in lower case, the first of a name counts.
         query: The sender's own query, as sent.
         headers: Header fields.
         secure: Whether it came over TLS.
@@ -63,7 +63,7 @@ class Call:
 
     path: str
     websocket: bool
-    arguments: tuple[tuple[str, str], ...] = field(repr=False)
+    arguments: Mapping[str, str] = field(repr=False)
     query: str
     headers: Headers = field(repr=False)
     secure: bool
@@ -80,18 +80,18 @@ class Call:
         """
         try:
             parts = urlsplit(target)
-            arguments = tuple(parse_qsl(parts.query, keep_blank_values=True))
+            arguments = parse_qsl(parts.query, keep_blank_values=True)
         except ValueError as error:
             raise Refusal(400, "BadRequest: The address cannot be read") from error
         path = unquote(parts.path)
         websocket = path.lower().startswith(WEBSOCKET_PREFIX)
         plain = path[len(WEBSOCKET_PREFIX) :] if websocket else path.lstrip("/")
-        return cls(plain, websocket, arguments, own_query(parts.query), headers, secure, _remote(peer), method)
+        first = {name.lower(): value for name, value in reversed(arguments)}
+        return cls(plain, websocket, first, own_query(parts.query), headers, secure, _remote(peer), method)
 
     def argument(self, *names: str) -> str | None:
         """The first of these query arguments that is given."""
-        given = {name.lower(): value for name, value in reversed(self.arguments)}
-        return next((given[name.lower()] for name in names if name.lower() in given), None)
+        return next((self.arguments[name.lower()] for name in names if name.lower() in self.arguments), None)
 
     @property
     def action(self) -> str:

@@ -35,6 +35,7 @@ class Door(ServerConnection):
         self._patience: asyncio.TimerHandle | None = None
         self.silent = False
         self.serve: Callable[[], Awaitable[None]] | None = None
+        self.when_lost: Callable[[], None] = lambda: None
         self.subprotocol_offered: Callable[[list[str]], str | None] = lambda _offered: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -62,6 +63,7 @@ class Door(ServerConnection):
         self._stop_waiting()
         if self._head is None:
             super().connection_lost(exc)
+            self.when_lost()
 
     def eof_received(self) -> None:
         """Half a head is none."""

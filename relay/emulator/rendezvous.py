@@ -3,107 +3,88 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from relay.emulator.calls import new_id
 from relay.emulator.door import Door
 
 
 class Handling(Protocol):
-    """What is done with frames on their way; faults strike here."""
+    """What is done with messages on their way; faults strike here."""
 
-    async def asked(self, frame: str | bytes) -> None:
-        """The sender has said this, and it was passed on."""
+    async def ask(self, listener: Door, message: str | bytes) -> None:
+        """Pass on what the sender has said."""
         ...
 
-    async def may_answer(self, sender: Door) -> bool:
-        """Whether the listener's answer is passed on."""
+    async def answer(self, sender: Door, message: str | bytes) -> None:
+        """Pass on what the listener has said."""
         ...
 
 
 class AsTheyCome:
-    """Frames are passed on untouched."""
+    """Messages are passed on untouched."""
 
-    async def asked(self, frame: str | bytes) -> None:
-        """Nothing more is done."""
+    async def ask(self, listener: Door, message: str | bytes) -> None:
+        """Pass it on."""
+        await listener.send(message)
 
-    async def may_answer(self, sender: Door) -> bool:  # noqa: ARG002 - all may
-        """It is."""
-        return True
+    async def answer(self, sender: Door, message: str | bytes) -> None:
+        """Pass it on."""
+        await sender.send(message)
 
 
 AS_THEY_COME: Final = AsTheyCome()
 
 
 class Meeting:
-    """A sender that waits, and the listener that may come once."""
+    """A sender that waits, and the listener that may come once. Each one's own task carries what it says."""
 
     def __init__(self, handling: Handling = AS_THEY_COME) -> None:
+        loop = asyncio.get_running_loop()
         self._handling = handling
         self.id = new_id()
-        self.listener: asyncio.Future[Door] = asyncio.get_running_loop().create_future()
-        self.rejected: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._conversing = False
-        self._over = asyncio.Event()
+        self.listener: asyncio.Future[Door] = loop.create_future()
+        self.rejected: asyncio.Future[tuple[int, str]] = loop.create_future()
+        self._sender: asyncio.Future[Door] = loop.create_future()
 
     async def listener_came(self, door: Door) -> None:
-        """Serve the listener's end until the conversation is over."""
+        """Serve the listener's end, as soon as the sender's is open, until one side closes."""
         if self.listener.done():
             return  # the sender left meanwhile
         self.listener.set_result(door)
-        await self._over.wait()
+        await asyncio.wait({self._sender})
+        if not self._sender.cancelled():
+            await carry(door, self._sender.result(), self._handling.answer)
 
     async def converse(self, sender: Door) -> None:
-        """Serve the sender's end: carry frames both ways until one side closes."""
-        self._conversing = True
-        try:
-            await join(sender, self.listener.result(), self._handling)
-        finally:
-            self.end()
-
-    def sender_gone(self) -> None:
-        """The sender's connection is lost: over, unless the conversation itself is just noticing that."""
-        if not self._conversing:
-            self.end()
+        """Serve the sender's end until one side closes."""
+        if self._sender.done():
+            return  # it vanished before its first frame
+        self._sender.set_result(sender)
+        await carry(sender, self.listener.result(), self._handling.ask)
 
     def end(self) -> None:
-        """It is over, or never began."""
-        self.listener.cancel()
-        self.rejected.cancel()
-        self._over.set()
+        """It is over, or never began. Nothing happens to a conversation that goes on."""
+        for awaited in (self.listener, self.rejected, self._sender):
+            awaited.cancel()
 
 
-async def join(sender: Door, listener: Door, handling: Handling = AS_THEY_COME) -> None:
-    """Carry messages both ways, text as text and binary as binary, until one closes; then close the other alike."""
-    await asyncio.gather(_ask(sender, listener, handling), _answer(listener, sender, handling))
-
-
-async def _ask(sender: Door, listener: Door, handling: Handling) -> None:
+async def carry(source: Door, target: Door, pass_on: Callable[[Door, str | bytes], Awaitable[None]]) -> None:
+    """Carry one side's messages, text as text and binary as binary, until one side closes; then both close alike."""
     try:
         while True:
-            frame = await sender.recv()
-            await listener.send(frame)  # sends only when the listener takes it: that is the backpressure
-            await handling.asked(frame)
+            await pass_on(target, await source.recv())  # waits until the target takes it: that is the backpressure
     except ConnectionClosed:
-        await _close_alike(sender, listener)
-
-
-async def _answer(listener: Door, sender: Door, handling: Handling) -> None:
-    try:
-        while True:
-            frame = await listener.recv()
-            if await handling.may_answer(sender):
-                await sender.send(frame)
-    except ConnectionClosed:
-        await _close_alike(listener, sender)
-
-
-async def _close_alike(gone: Connection, other: Connection) -> None:
-    if gone.close_code is not None:
-        await other.close(*closing_of(gone))
+        pass
+    if source.close_code is None:
+        await source.wait_closed()  # the target closed first: whoever carries its messages closes the source alike
+    elif target.state is State.OPEN:
+        await target.close(*closing_of(source))
 
 
 def closing_of(connection: Connection) -> tuple[int, str]:

@@ -318,19 +318,19 @@ class Emulator:
         place = self._place_for_sender(call)
         meeting = Meeting(self._tampering.with_frames_of(call))
         door.subprotocol_offered = lambda offered: _same(offered, meeting.listener.result().subprotocol)
+        door.when_lost = meeting.end
         self._meetings[meeting.id] = meeting
         try:
             await self._announce(place, meeting, call)
             if self.faults.strike("gone-sender", call.path):
                 door.transport.abort()
-            await self._wait_for_listener(meeting, door)
+            await self._wait_for_listener(meeting)
         except BaseException:
             meeting.end()
             raise
         finally:
             self._meetings.pop(meeting.id, None)
         door.serve = partial(meeting.converse, door)
-        _end_when_gone(door, meeting)
 
     async def _announce(self, place: _Place, meeting: Meeting, call: Call) -> None:
         async def send(end: ControlEnd) -> None:
@@ -375,13 +375,9 @@ class Emulator:
             self._meetings.pop(meeting.id, None)
             meeting.end()
 
-    async def _wait_for_listener(self, meeting: Meeting, door: Door) -> None:
-        gone = asyncio.ensure_future(door.wait_closed())
-        waiting: set[asyncio.Future[Any]] = {meeting.listener, meeting.rejected, gone}
-        try:
-            await asyncio.wait(waiting, timeout=self.options.accept_window, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
+    async def _wait_for_listener(self, meeting: Meeting) -> None:
+        waiting: set[asyncio.Future[Any]] = {meeting.listener, meeting.rejected}
+        await asyncio.wait(waiting, timeout=self.options.accept_window, return_when=asyncio.FIRST_COMPLETED)
         if meeting.rejected.done() and not meeting.rejected.cancelled():
             status, text = meeting.rejected.result()
             raise Refusal(status, text)
@@ -508,12 +504,6 @@ async def _first(*awaited: Coroutine[Any, Any, object]) -> None:
 
 def _same(offered: list[str], chosen: Subprotocol | None) -> str | None:
     return chosen if chosen in offered else None
-
-
-def _end_when_gone(door: Door, meeting: Meeting) -> None:
-    """Let the listener go when its sender vanished between the meeting and the first frame."""
-    watch = asyncio.ensure_future(door.wait_closed())
-    watch.add_done_callback(lambda _: meeting.sender_gone())
 
 
 def _status(text: str) -> int:

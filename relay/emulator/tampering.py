@@ -50,23 +50,23 @@ class _Frames:
         self._repeat = repeat
         self._first = True
 
-    async def asked(self, frame: str | bytes) -> None:
-        """Say the first frame again."""
+    async def ask(self, listener: Door, message: str | bytes) -> None:
+        """Pass it on; the first one twice, if that fault is in force."""
+        await listener.send(message)
         first, self._first = self._first, False
         if first and self._faults.strike("duplicate", self._call.path):
-            await self._repeat(self._call, frame)
+            await self._repeat(self._call, message)
 
-    async def may_answer(self, sender: Door) -> bool:
-        """Hold the answer up, or lose it."""
+    async def answer(self, sender: Door, message: str | bytes) -> None:
+        """Pass it on, late or not at all, if one of those faults is in force."""
         late = self._faults.strike("late-reply", self._call.path)
         if late is not None:
             await asyncio.sleep(late.seconds())
         lost = self._faults.strike("lost-reply", self._call.path)
         if lost is None:
-            return True
-        if lost.details["cut"]:
+            await sender.send(message)
+        elif lost.details["cut"]:
             sender.transport.abort()
-        return False
 
 
 def _led_to(address: str, *, host: str | None = None, port: int | None = None) -> str:

@@ -127,6 +127,24 @@ async def test_close_codes_go_through_from_end_to_end(who: str, code: int) -> No
 
 @pytest.mark.parametrize("who", ["sender", "listener"])
 @asynchronous
+async def test_all_that_was_said_before_closing_arrives_at_a_side_that_talks_first_and_listens_later(who: str) -> None:
+    size, slow = 4 * 1024 * 1024, {"max_size": None, "max_queue": 1}
+    async with emulator() as relay, raw_listener(relay) as control:
+        connecting = asyncio.create_task(knock(relay, CONNECT, **slow))
+        rendezvous = await control.meet(**slow)
+        sender = await connecting
+        one, other = (sender, rendezvous) if who == "sender" else (rendezvous, sender)
+        await _send_all(one, [b"x" * size] * 12)
+        await one.close(4321, "because")
+        await other.send("nobody hears this")
+        for _ in range(12):
+            assert len(await other.recv()) == size
+        await other.wait_closed()
+    assert (other.close_code, other.close_reason) == (4321, "because")
+
+
+@pytest.mark.parametrize("who", ["sender", "listener"])
+@asynchronous
 async def test_a_side_that_vanishes_is_a_1001_at_the_other(who: str) -> None:
     async with emulator() as relay, raw_listener(relay) as control:
         connecting = asyncio.create_task(knock(relay, CONNECT))
