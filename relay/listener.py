@@ -21,11 +21,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal, NoReturn
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from relay.connection_string import HybridConnection
-from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
+from relay.dial import CLOSE_TIMEOUT, Connection, DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import Echoes, Verdict
@@ -302,6 +301,7 @@ class Listener:
             channel = successor
 
     def _note_end(self, channel: _Channel, error: ChannelError) -> ChannelError:
+        error.address = channel.websocket.where
         healthy = channel.healthy_for() if self._proves_by_echo else channel.age()
         if healthy >= self.options.healthy_after:
             self._backoff.reset()
@@ -509,7 +509,7 @@ class _Channel:
 
     reading: asyncio.Task[ChannelError]
 
-    def __init__(self, websocket: ClientConnection, opened_at: datetime, token_expires_at: datetime | None) -> None:
+    def __init__(self, websocket: Connection, opened_at: datetime, token_expires_at: datetime | None) -> None:
         self.websocket = websocket
         self.opened_at = opened_at
         self.token_expires_at = token_expires_at
@@ -601,7 +601,7 @@ def _ending(error: ConnectionClosed) -> ChannelError:
     return _closed(frame.code if frame else 1006, frame.reason if frame else "")
 
 
-def _polite_ending(websocket: ClientConnection) -> ChannelError:
+def _polite_ending(websocket: Connection) -> ChannelError:
     return _closed(websocket.close_code or 1006, websocket.close_reason or "")
 
 
