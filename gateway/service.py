@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
-from gateway.delivery.courier import Courier
+from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable, SettingsInvalid
@@ -36,6 +37,7 @@ from gateway.settings import Settings, unknown_variables
 from relay import (
     ConfigurationError,
     ConnectionString,
+    DialOptions,
     HybridConnection,
     Listener,
     ListenerOptions,
@@ -43,9 +45,11 @@ from relay import (
     ListenerStatus,
     Message,
     Namespace,
+    PhaseTimeouts,
     RelayedReply,
     RelayedRequest,
     Sender,
+    SenderOptions,
     SharedAccessKey,
 )
 
@@ -136,6 +140,46 @@ def _unusable(variable: str, error: ConfigurationError) -> SettingsInvalid:
     return SettingsInvalid(f"{variable}: {error.message}", remedy=error.remedy or "copy it from the Azure portal again")
 
 
+def dial_options(settings: Settings) -> DialOptions:
+    """How everything that concerns the relay is dialled: control channel, rendezvous, echo, events, tokens.
+
+    Raises `SettingsInvalid`, naming the variable and never its value.
+    """
+    proxy = settings.gateway_relay_proxy.get_secret_value()
+    timeouts = PhaseTimeouts(
+        dns=settings.gateway_relay_dns_seconds,
+        tcp=settings.gateway_relay_tcp_seconds,
+        proxy=settings.gateway_relay_proxy_seconds,
+        tls=settings.gateway_relay_tls_seconds,
+        upgrade=settings.gateway_relay_upgrade_seconds,
+    )
+    given: dict[str, str | None] = {"environment": "environment", "none": None}
+    try:
+        return DialOptions(timeouts, given.get(proxy.lower(), proxy), _trusted(settings.gateway_relay_ca_file))
+    except ConfigurationError as error:
+        raise _unusable("GATEWAY_RELAY_PROXY", error) from error
+
+
+def _trusted(path: Path | None) -> ssl.SSLContext | None:
+    """The system's certificate authorities and those of a file; None: the system's alone."""
+    if path is None:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise SettingsInvalid(
+            f"GATEWAY_RELAY_CA_FILE: {path} holds no certificate in PEM form",
+            remedy="it begins with -----BEGIN CERTIFICATE-----; `openssl x509 -inform der` turns a DER file into one",
+        ) from None
+    except OSError as error:
+        raise SettingsInvalid(
+            f"GATEWAY_RELAY_CA_FILE: {path} can't be read: {error.strerror}",
+            remedy="give the path of a file that the service's user may read",
+        ) from None
+    return context
+
+
 class Service:
     """A gateway that runs. `run()` returns when it was asked to stop; it raises when a part of it dies."""
 
@@ -143,6 +187,7 @@ class Service:
         """Open the database and take the ports. Raises `StoreUnusable`, `SettingsInvalid`, `PortUnusable`."""
         self.settings = settings
         self.relay = relay_connections(settings)
+        dialling = dial_options(settings)
         is_new = is_missing(settings.worklist_db_path)
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
@@ -171,9 +216,11 @@ class Service:
         self.listener: Listener | None = None
         self.courier: Courier | None = None
         if self.relay:
-            self.listener = Listener(self.relay.actions, self._answer_frame, options=self._listener_options())
+            options = self._listener_options(dialling)
+            self.listener = Listener(self.relay.actions, self._answer_frame, options=options)
             if self.relay.events:
-                self.courier = Courier(self.gateway, Sender(self.relay.events))
+                sender = Sender(self.relay.events, self._sender_options(dialling))
+                self.courier = Courier(self.gateway, sender, self._courier_options())
 
     def ask_to_stop(self) -> None:
         """Begin a clean stop. Call it from the event loop."""
@@ -247,10 +294,31 @@ class Service:
 
     # --- the relay's door
 
-    def _listener_options(self) -> ListenerOptions:
+    def _sender_options(self, dialling: DialOptions) -> SenderOptions:
+        return SenderOptions(
+            dial=dialling,
+            connect=self.settings.gateway_relay_connect_seconds,
+            send=self.settings.gateway_relay_reply_seconds,
+            ack=self.settings.gateway_relay_ack_seconds,
+        )
+
+    def _courier_options(self) -> CourierOptions:
+        return CourierOptions(
+            first_wait=self.settings.gateway_relay_event_first_retry_seconds,
+            longest_wait=self.settings.gateway_relay_event_longest_retry_seconds,
+        )
+
+    def _listener_options(self, dialling: DialOptions) -> ListenerOptions:
         settings = self.settings
         echo = settings.gateway_relay_echo_seconds
         return ListenerOptions(
+            dial=dialling,
+            max_rendezvous=settings.gateway_relay_max_rendezvous,
+            accept_dial=settings.gateway_relay_accept_seconds,
+            first_message=settings.gateway_relay_first_message_seconds,
+            next_message=settings.gateway_relay_next_message_seconds,
+            handle=settings.gateway_relay_handle_seconds,
+            reply=settings.gateway_relay_reply_seconds,
             echo_interval=(echo / 2, echo) if echo else None,
             echo_timeout=settings.gateway_relay_echo_timeout_seconds,
             ping_interval=settings.gateway_relay_ping_seconds,

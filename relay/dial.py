@@ -82,7 +82,7 @@ _HELP_WITH_PROXY: Final[Mapping[Phase, str]] = {
     Phase.DNS: "It is the proxy's name: check it, and this machine's DNS.",
     Phase.TCP: "It is the proxy that was dialled: check its address, and that this machine may reach it.",
 }
-_PROXY_FORM: Final = "It reads http://user:password@host:port, with %40 for an @ in the password and so on."
+_PROXY_FORM: Final = "It reads http://user:password@host:port; signs such as / # % in the password are written %2F %23 %25."
 
 
 @dataclass(frozen=True, slots=True)
