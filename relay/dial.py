@@ -61,7 +61,7 @@ CLOSE_TIMEOUT: Final = 3.0
 SKEW_TO_BLAME: Final = 30.0
 """Seconds by which a clock may be off before a refused token is laid at its door; ``Date`` has whole seconds."""
 
-_SOCKET_OPTIONS: Final = {
+SOCKET_OPTIONS: Final[Mapping[str, int]] = {
     "TCP_KEEPIDLE": 15,
     "TCP_KEEPALIVE": 15,  # what macOS calls it
     "TCP_KEEPINTVL": 5,
@@ -82,7 +82,9 @@ _HELP_WITH_PROXY: Final[Mapping[Phase, str]] = {
     Phase.DNS: "It is the proxy's name: check it, and this machine's DNS.",
     Phase.TCP: "It is the proxy that was dialled: check its address, and that this machine may reach it.",
 }
-_PROXY_FORM: Final = "It reads http://user:password@host:port; signs such as / # % in the password are written %2F %23 %25."
+_PROXY_FORM: Final = (
+    "It reads http://user:password@host:port; signs such as / # % in the password are written %2F %23 %25."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +447,7 @@ async def _connect_tcp(family: int, address: tuple[str, int]) -> socket.socket:
 
 def _die_of_silence(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SOCKET_OPTIONS.items():
+    for name, value in SOCKET_OPTIONS.items():
         if (option := getattr(socket, name, None)) is not None:
             with suppress(OSError):  # a kernel older than its headers: pings are left
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -433,6 +433,7 @@ async def _send(websocket: Connection, data: str | bytes, seconds: float) -> Non
         async with asyncio.timeout(seconds):
             await websocket.send(data)
     except TimeoutError:
+        websocket.transport.abort()  # to close politely is to send, and whoever does not read lets that wait for ever
         raise _fell_short(websocket, "the reply was not taken", Phase.REPLY, "stuck") from None
     except ConnectionClosed as error:
         raise _closed(error, Phase.REPLY, websocket.where) from error

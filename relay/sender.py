@@ -85,6 +85,7 @@ class Sender:
             async with asyncio.timeout(self.options.send):
                 await websocket.send(text)
         except TimeoutError:
+            websocket.transport.abort()  # to close politely is to send, and that would wait for ever too
             raise _fell_short(websocket, "the message was not taken", Phase.FIRST_MESSAGE, "stuck") from None
         except ConnectionClosed as error:
             raise _closed(error, Phase.FIRST_MESSAGE, websocket) from error
