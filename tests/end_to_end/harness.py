@@ -33,10 +33,8 @@ from gateway.application import Gateway, opened
 from projections.worklist import WorklistFilter, WorklistRow
 from relay import (
     ConnectionString,
-    DialOptions,
     HybridConnection,
     Namespace,
-    PhaseTimeouts,
     Sender,
     SenderOptions,
     SharedAccessKey,
@@ -390,7 +388,7 @@ def http_json(url: str) -> tuple[int, dict[str, Any]] | None:
 
 def impatient(seconds: float) -> SenderOptions:
     """A sender that does not wait half a minute for a gateway that was killed."""
-    return SenderOptions(dial=DialOptions(PhaseTimeouts(upgrade=seconds)), ack=2 * seconds)
+    return SenderOptions(connect=seconds, ack=2 * seconds)
 
 
 async def asked(
