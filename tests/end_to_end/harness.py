@@ -33,13 +33,14 @@ from gateway.application import Gateway, opened
 from projections.worklist import WorklistFilter, WorklistRow
 from relay import (
     ConnectionString,
+    DialOptions,
     HybridConnection,
     Namespace,
     Sender,
     SenderOptions,
     SharedAccessKey,
 )
-from relay.emulator import Emulator
+from relay.emulator import Emulator, EmulatorOptions
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 AE_TITLE = "ORTHANC_MWL"
@@ -178,9 +179,15 @@ class Process:
 
 
 class Relay:
-    """Where a relay emulator is, with the hybrid connections `actions` and `events`."""
+    """Where a relay emulator is, with the hybrid connections `actions` and `events`.
+
+    `host` is its name at the gateway's; `dialling` is how the web app comes to it.
+    """
 
     port: int
+    host = "127.0.0.1"
+    secure = False
+    dialling = DialOptions(proxy=None)
 
     @property
     def address(self) -> str:
@@ -188,22 +195,29 @@ class Relay:
 
     @property
     def connection_string(self) -> str:
-        return ConnectionString(
-            Namespace("127.0.0.1", self.port, secure=False), SharedAccessKey(KEY_NAME, KEY)
-        ).format()
+        """As it stands in the gateway's settings."""
+        namespace = Namespace(self.host, self.port, secure=self.secure)
+        return ConnectionString(namespace, SharedAccessKey(KEY_NAME, KEY)).format()
 
     def connection(self, path: str) -> HybridConnection:
-        """One of its hybrid connections."""
-        return ConnectionString.parse(self.connection_string).hybrid_connection(path)
+        """One of its hybrid connections, as the web app has it."""
+        namespace = Namespace("127.0.0.1", self.port, secure=self.secure)
+        return ConnectionString(namespace, SharedAccessKey(KEY_NAME, KEY)).hybrid_connection(path)
 
 
 class LocalRelay(Relay):
     """An emulator in a thread of the test: nothing to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: EmulatorOptions | None = None) -> None:
         self.port = free_port()
         self._background = Background()
-        self.emulator = Emulator("127.0.0.1", self.port, hybrid_connections=["actions", "events"], keys={KEY_NAME: KEY})
+        self.emulator = Emulator(
+            "127.0.0.1",
+            self.port,
+            hybrid_connections=["actions", "events"],
+            keys={KEY_NAME: KEY},
+            options=options,
+        )
 
     def start(self) -> LocalRelay:
         """Serve."""
@@ -352,7 +366,7 @@ class GatewayProcess(Process):
     def ask(self, message: dict[str, Any] | str | bytes) -> dict[str, Any]:
         """Send one frame as the web app does; the reply."""
         assert self.relay is not None
-        return ask(self.relay.connection("actions"), message)
+        return ask(self.relay.connection("actions"), message, SenderOptions(dial=self.relay.dialling))
 
 
 @contextmanager
