@@ -163,7 +163,11 @@ class ControlMessageError(ChannelError):
     default_code = "control_message"
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, phase=Phase.CONTROL)
+        super().__init__(
+            message,
+            phase=Phase.CONTROL,
+            remedy="It is passed over; if it comes again, look at what stands between this machine and the relay.",
+        )
 
 
 class RendezvousError(RelayError):
