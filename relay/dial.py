@@ -193,7 +193,9 @@ async def fresh_token(connection: HybridConnection, lifetime: timedelta) -> Toke
         async with asyncio.timeout(TOKEN_TIMEOUT):
             return await connection.credential.issue(connection.resource_uri, lifetime)
     except RelayError as error:
-        raise error if error.phase == Phase.TOKEN else _no_token(error) from error
+        if error.phase == Phase.TOKEN:
+            raise
+        raise _no_token(error) from error
     except Exception as error:
         raise DialError(
             f"no token could be had ({type(error).__name__})",
@@ -262,17 +264,13 @@ class _Attempt:
         """Take all steps, one after the other."""
         limits, first = self._limits, self._proxy or self._target
         addresses = await self._step(Phase.DNS, limits.dns, _resolve(first.host, first.port))
-        sock = await self._step(Phase.TCP, limits.tcp, self._reach(addresses))
+        transport = await self._step(Phase.TCP, limits.tcp, self._reach(addresses))
         if self._proxy:
-            transport = await self._step(Phase.PROXY, limits.proxy, self._tunnel(self._proxy, sock))
-        else:
-            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=sock)
+            transport = await self._step(Phase.PROXY, limits.proxy, self._tunnel(transport, self._proxy))
         if self._target.secure:
-            transport = await self._step(Phase.TLS, limits.tls, self._secure(transport, connection))
-        else:
-            transport.set_protocol(connection)
+            transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, connection, self._target.host))
         connection.where = self._where
-        connection.connection_made(transport)
+        _hand_over(transport, connection)
         await self._step(Phase.UPGRADE, limits.upgrade, _upgrade(connection, headers))
 
     async def _step(self, phase: Phase, seconds: float, work: Awaitable[T]) -> T:
@@ -283,7 +281,7 @@ class _Attempt:
         except (OSError, WebSocketException, ValueError, EOFError) as error:  # among them TimeoutError, UnicodeError
             raise self.failed(error) from error
 
-    async def _reach(self, addresses: list[_Resolved]) -> socket.socket:
+    async def _reach(self, addresses: list[_Resolved]) -> asyncio.Transport:
         """Connect to the first address that answers, giving each an equal share of the time that is left."""
         deadline = asyncio.get_running_loop().time() + self._limits.tcp
         for left in range(len(addresses), 0, -1):
@@ -298,15 +296,12 @@ class _Attempt:
                     raise
         raise OSError("no address")  # an empty answer of the resolver
 
-    async def _tunnel(self, proxy: Proxy, sock: socket.socket) -> asyncio.Transport:
+    async def _tunnel(self, transport: asyncio.Transport, proxy: Proxy) -> asyncio.Transport:
         """Ask the proxy for the way to the relay; with an ``https://`` proxy over TLS."""
-        by_tls = proxy.scheme == "https"
-        transport, asking = await asyncio.get_running_loop().create_connection(
-            lambda: HTTPProxyConnection(self._target, proxy, USER_AGENT),
-            sock=sock,
-            ssl=self._context() if by_tls else None,
-            server_hostname=proxy.host if by_tls else None,
-        )
+        asking = HTTPProxyConnection(self._target, proxy, USER_AGENT)
+        if proxy.scheme == "https":
+            transport = await self._secured(transport, asking, proxy.host)
+        _hand_over(transport, asking)
         try:
             await asking.response
         except BaseException:
@@ -314,17 +309,17 @@ class _Attempt:
             raise
         return transport
 
-    async def _secure(self, transport: asyncio.Transport, connection: Connection) -> asyncio.Transport:
-        if transport.is_closing():
-            raise ConnectionAbortedError("closed before the first word")
-        secured = await asyncio.get_running_loop().start_tls(
-            transport,
-            connection,
-            self._context(),
-            server_hostname=self._target.host,
-            ssl_handshake_timeout=self._limits.tls + 1,  # ours comes first
-        )
-        if secured is None:  # says the interface; it means the same
+    async def _secured(self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str) -> asyncio.Transport:
+        secured = None
+        if not transport.is_closing():
+            secured = await asyncio.get_running_loop().start_tls(
+                transport,
+                protocol,
+                self._context(),
+                server_hostname=host,
+                ssl_handshake_timeout=self._limits.proxy + self._limits.tls,  # that of the phase comes first
+            )
+        if secured is None:
             raise ConnectionAbortedError("closed before the first word")
         return secured
 
@@ -433,16 +428,32 @@ def _look_up(host: str, port: int) -> asyncio.Future[list[_Resolved]]:
     return answer
 
 
-async def _connect_tcp(family: int, address: tuple[str, int]) -> socket.socket:
+async def _connect_tcp(family: int, address: tuple[str, int]) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         _die_of_silence(sock)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        await loop.sock_connect(sock, address)
+        transport, _ = await loop.create_connection(_Quiet, sock=sock)
     except BaseException:
         sock.close()
         raise
-    return sock
+    return transport
+
+
+class _Quiet(asyncio.Protocol):
+    """Reads nothing: the first byte is for whoever the connection is handed to."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.pause_reading()
+
+
+def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    transport.resume_reading()
 
 
 def _die_of_silence(sock: socket.socket) -> None:

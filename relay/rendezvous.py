@@ -42,6 +42,7 @@ from relay.protocol import (
 
 LOG: Final = logging.getLogger("relay.rendezvous")
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 HOP_BY_HOP: Final = frozenset(
@@ -286,14 +287,14 @@ class RendezvousDesk:
             closing.cancel()
 
     async def _reply_to(self, message: Message) -> str:
-        reply = await self._handled(self._handle(message))
+        reply = await self._handled(self._handle, message)
         return self._options.failure_reply if reply is None else reply
 
-    async def _handled(self, work: Awaitable[T]) -> T | None:
+    async def _handled(self, handle: Callable[[S], Awaitable[T]], asked: S) -> T | None:
         """What the handler returns; ``None`` when it raises or takes too long, which is logged."""
         try:
             async with asyncio.timeout(self._options.handle) as limit:
-                return await work
+                return await handle(asked)
         except Exception as error:  # noqa: BLE001 - the frame gets its reply; the exception's text may hold what the frame carried
             if limit.expired():
                 LOG.error("handler_too_slow", extra=_too_slow(self._options.handle).details)
@@ -341,7 +342,7 @@ class RendezvousDesk:
     async def _response_to(self, call: HttpRequest) -> RelayedReply:
         if self._options.handle_request is None:
             return RelayedReply(501, b'{"error": "this listener answers websockets only"}')
-        reply = await self._handled(self._options.handle_request(self._request(call)))
+        reply = await self._handled(self._options.handle_request, self._request(call))
         return reply or RelayedReply(500, self._options.failure_reply.encode())
 
     def _request(self, call: HttpRequest) -> RelayedRequest:

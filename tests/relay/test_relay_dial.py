@@ -139,6 +139,18 @@ async def test_an_answer_that_is_no_handshake_fails_in_upgrade(answer: bytes, co
 
 
 @asynchronous
+async def test_a_server_that_speaks_first_and_not_http_fails_in_upgrade_at_once() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    error = await failure(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    server.close()
+    assert (error.phase, error.code) == ("upgrade", "bad_handshake")
+
+
+@asynchronous
 async def test_a_refusal_tells_status_tracking_id_clock_skew_and_when_to_come_again() -> None:
     answer = (
         b"HTTP/1.1 401 InvalidSignature: no. TrackingId:1234-5678_G1, SystemTracker:x\r\n"

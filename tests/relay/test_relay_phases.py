@@ -298,6 +298,17 @@ async def test_a_time_out_of_the_handlers_own_is_a_handler_that_failed(caplog: L
 
 
 @asynchronous
+async def test_a_handler_that_is_no_coroutine_and_raises_is_answered_too(caplog: Log) -> None:
+    def broken(_: Message) -> Awaitable[str]:
+        raise KeyError
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, broken, failure_reply="sorry"):
+            assert await Sender(connection).send("hello") == "sorry"
+
+
+@asynchronous
 async def test_an_http_request_whose_handler_is_too_slow_is_answered_too(caplog: Log) -> None:
     async def never(_: RelayedRequest) -> RelayedReply:
         await asyncio.Event().wait()
