@@ -147,6 +147,7 @@ def dial_options(settings: Settings) -> DialOptions:
     """
     proxy = settings.gateway_relay_proxy.get_secret_value()
     timeouts = PhaseTimeouts(
+        token=settings.gateway_relay_issuer_seconds,
         dns=settings.gateway_relay_dns_seconds,
         tcp=settings.gateway_relay_tcp_seconds,
         proxy=settings.gateway_relay_proxy_seconds,

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         description="certificate authorities to trust beside the system's (PEM), such as that of a proxy that inspects "
         "TLS",
     )
+    gateway_relay_issuer_seconds: Seconds = Field(
+        20.0, description="phase `token`: time for the credential to give a token, where it has to ask somebody"
+    )
     gateway_relay_dns_seconds: Seconds = Field(
         5.0, description="phase `dns`: time to resolve the name of the relay or the proxy"
     )

@@ -52,9 +52,6 @@ WIRE.setLevel(logging.WARNING)
 
 ENVIRONMENT: Final = "environment"
 
-TOKEN_TIMEOUT: Final = 20.0
-"""Seconds a credential has to give a token; Microsoft Entra is asked over the network."""
-
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds the other side has to answer our close frame."""
 
@@ -92,6 +89,7 @@ class PhaseTimeouts:
     """Seconds each phase of a dial may take.
 
     Attributes:
+        token: For the credential to give a token; Microsoft Entra is asked over the network.
         dns: To resolve the name of the relay or the proxy.
         tcp: To connect to one of its addresses.
         proxy: For the proxy to open the tunnel; includes TLS with an ``https://`` proxy.
@@ -99,6 +97,7 @@ class PhaseTimeouts:
         upgrade: For the relay to answer the websocket handshake.
     """
 
+    token: float = 20.0
     dns: float = 5.0
     tcp: float = 5.0
     proxy: float = 10.0
@@ -183,14 +182,14 @@ async def dial(
     return connection
 
 
-async def fresh_token(connection: HybridConnection, lifetime: timedelta) -> Token:
-    """A new token from the connection's credential.
+async def fresh_token(connection: HybridConnection, lifetime: timedelta, options: DialOptions) -> Token:
+    """A new token from the connection's credential, within the time that ``options`` give it.
 
     Raises:
         DialError: in phase ``token``, if the credential has none to give; whatever it raised is the cause.
     """
     try:
-        async with asyncio.timeout(TOKEN_TIMEOUT):
+        async with asyncio.timeout(options.timeouts.token):
             return await connection.credential.issue(connection.resource_uri, lifetime)
     except RelayError as error:
         if error.phase == Phase.TOKEN:
@@ -298,7 +297,7 @@ class _Attempt:
 
     async def _tunnel(self, transport: asyncio.Transport, proxy: Proxy) -> asyncio.Transport:
         """Ask the proxy for the way to the relay; with an ``https://`` proxy over TLS."""
-        asking = HTTPProxyConnection(self._target, proxy, USER_AGENT)
+        asking = _Asking(self._target, proxy, USER_AGENT)
         if proxy.scheme == "https":
             transport = await self._secured(transport, asking, proxy.host)
         _hand_over(transport, asking)
@@ -351,6 +350,14 @@ class _Attempt:
             retry_after=retry_after(response.headers.get("Retry-After")),
             remedy=remedy,
         )
+
+
+class _Asking(HTTPProxyConnection):
+    """Hears of the end once: the library's raises at a second one, and asyncio logs that as a fault."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.reader.eof:
+            super().connection_lost(exc)
 
 
 def _words(phase: Phase, error: Exception) -> tuple[str, str]:

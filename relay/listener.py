@@ -260,7 +260,7 @@ class Listener:
         while (wait := self._rate.wait(loop.time())) > 0:  # noqa: ASYNC110  only time gives leave; another may take it first
             await asyncio.sleep(wait)
         self._rate.dialled(loop.time())
-        token = await fresh_token(self.connection, self.options.token_lifetime)
+        token = await fresh_token(self.connection, self.options.token_lifetime, self.options.dial)
         websocket = await dial(
             self.connection.listen_address(),
             self.options.dial,
@@ -457,7 +457,7 @@ class Listener:
         return True
 
     async def _renew(self, channel: _Channel) -> bool:
-        token = await fresh_token(self.connection, self.options.token_lifetime)
+        token = await fresh_token(self.connection, self.options.token_lifetime, self.options.dial)
         if token.expires_at is not None and channel.token_expires_at and token.expires_at <= channel.token_expires_at:
             LOG.warning("token_cannot_be_renewed", extra=self._named({}))
             return False

@@ -132,7 +132,7 @@ class Echoes:
         return (Verdict.HEARD if ours else Verdict.UNKNOWN), loop.time() - began
 
     async def _sent_and_returned(self, echo: _Echo) -> str:
-        token = await fresh_token(self._connection, DEFAULT_LIFETIME)  # a slow issuer is not a deaf channel
+        token = await fresh_token(self._connection, DEFAULT_LIFETIME, self._dialling)  # a slow issuer is no deafness
         websocket: Connection | None = None
         try:
             async with asyncio.timeout(self._seconds):

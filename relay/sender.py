@@ -72,7 +72,7 @@ class Sender:
         Raises:
             DialError: no connection came about.
         """
-        token = await fresh_token(self.connection, self.options.token_lifetime)
+        token = await fresh_token(self.connection, self.options.token_lifetime, self._dialling)
         return await dial(
             self.connection.connect_address(),
             self._dialling,

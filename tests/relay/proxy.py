@@ -41,7 +41,7 @@ class ConnectProxy:
         self.silent = False
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._ends: set[asyncio.StreamWriter] = set()
+        self.ends: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> Self:
         """Serve; again on the same port after a stop."""
@@ -57,7 +57,7 @@ class ConnectProxy:
 
     def cut(self) -> None:
         """Collapse all tunnels."""
-        for end in list(self._ends):
+        for end in list(self.ends):
             end.transport.abort()
 
     async def __aenter__(self) -> Self:
@@ -71,13 +71,13 @@ class ConnectProxy:
         return f"http{'s' if self._tls else ''}://{self.user}:{password or self.password}@{host}:{self.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._ends.add(writer)
+        self.ends.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._answer((await reader.readuntil(b"\r\n\r\n")).decode(), reader, writer)
         finally:
             writer.close()
-            self._ends.discard(writer)
+            self.ends.discard(writer)
 
     async def _answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
@@ -97,11 +97,11 @@ class ConnectProxy:
         far_reader, far_writer = await asyncio.open_connection(self.names.get(host, host), int(port))
         self.targets.append(target)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        self._ends.add(far_writer)
+        self.ends.add(far_writer)
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
         finally:
-            self._ends.discard(far_writer)
+            self.ends.discard(far_writer)
             far_writer.close()
 
 

@@ -228,6 +228,22 @@ class Unreachable:
         raise self.error
 
 
+class Slow:
+    """A credential whose issuer does not answer."""
+
+    async def issue(self, resource_uri: str, lifetime: timedelta = DEFAULT_LIFETIME) -> Token:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@asynchronous
+async def test_an_issuer_that_does_not_answer_has_a_time_out_of_its_own() -> None:
+    connection = HybridConnection(Namespace("127.0.0.1", 1, secure=False), "actions", Slow())
+    with pytest.raises(DialError) as caught:
+        await Sender(connection, SenderOptions(dial=DialOptions(PhaseTimeouts(token=0.1)))).send("hello")
+    assert (caught.value.phase, caught.value.code) == ("token", "no_token")
+
+
 @asynchronous
 async def test_a_token_that_cannot_be_had_is_told_as_such_whatever_failed() -> None:
     way = DialError("timed out", phase=Phase.TCP, address="login.example:443 [10.0.0.1]", retry_after=3, remedy="Look.")

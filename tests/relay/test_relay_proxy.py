@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -211,16 +212,23 @@ REFUSALS = {
 @pytest.mark.parametrize(("answer", "status", "code", "remedy"), REFUSALS.values(), ids=REFUSALS.keys())
 @asynchronous
 async def test_a_proxy_that_refuses_is_told_in_phase_proxy_with_status_address_and_what_to_do(
-    certificates: Certificates, answer: bytes, status: int | None, code: str, remedy: str
+    certificates: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    answer: bytes,
+    status: int | None,
+    code: str,
+    remedy: str,
 ) -> None:
     async with hospital(certificates) as place:
         place.proxy.answer = answer
         error = await failure(place)
+        await until(lambda: not place.proxy.ends)
     assert (error.phase, error.status, error.code) == ("proxy", status, code)
     assert error.address == f"{NAME}:{place.relay.port} by proxy 127.0.0.1:{place.proxy.port} [127.0.0.1]"
     assert remedy in error.remedy
     assert error.retry_after == (7 if status == 503 else None)
     assert place.reached() == []
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 @asynchronous
@@ -310,6 +318,22 @@ async def test_a_refusal_of_the_relay_itself_is_told_in_upgrade_with_the_way_it_
     assert (error.phase, error.status) == ("upgrade", 401)
     assert error.tracking_id
     assert error.address == f"{NAME}:{place.relay.port} by proxy 127.0.0.1:{place.proxy.port} [127.0.0.1]"
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208 - a folder of the kernel's
+
+
+@asynchronous
+async def test_dials_that_fail_leave_nothing_open(certificates: Certificates) -> None:
+    async with hospital(certificates) as place:
+        before = open_files()
+        hasty = replace(place.options, timeouts=replace(SHORT, proxy=0.05))
+        for silent, answer in ((True, None), (False, refusal("403 No")), (False, b"garbage\r\n"), (False, None)):
+            place.proxy.silent, place.proxy.answer = silent, answer
+            address = place.connection.listen_address()
+            await asyncio.gather(*(dial(address, hasty) for _ in range(20)), return_exceptions=True)
+        await until(lambda: not place.proxy.ends and open_files() <= before)
 
 
 # --- and the listener comes back
