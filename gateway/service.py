@@ -14,44 +14,37 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
-from pydantic import SecretStr
 
 from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
-from gateway.delivery.courier import Courier
+from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
-from gateway.errors import GatewayError, PortUnusable, SettingsInvalid
+from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
 from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
 from gateway.ops.server import OpsServer
+from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
 from relay import (
-    ConfigurationError,
-    ConnectionString,
-    HybridConnection,
+    DialOptions,
     Listener,
     ListenerOptions,
     ListenerState,
     ListenerStatus,
     Message,
-    Namespace,
     RelayedReply,
     RelayedRequest,
     Sender,
-    SharedAccessKey,
-    TokenSource,
+    SenderOptions,
 )
-from relay.entra import default_chain, managed_identity
 
-_IDENTITIES = ("managed-identity", "default-chain")
 _STOP_SECONDS = 10.0
 _ACTION_THREADS = 8
 _EXPIRY_RETRY_SECONDS = 60.0
@@ -67,111 +60,6 @@ _DEAFNESS_UNNOTICED = (
 )
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RelayConnections:
-    """The two hybrid connections; `events` None: status updates wait in the outbox."""
-
-    actions: HybridConnection
-    events: HybridConnection | None
-
-    @property
-    def is_emulator(self) -> bool:
-        """Whether it is a development emulator and no real relay."""
-        return not self.actions.namespace.secure
-
-
-def relay_connections(settings: Settings) -> RelayConnections | None:
-    """What the relay settings say; None when there are none. Raises `SettingsInvalid`, naming the variable."""
-    if not settings.relay_configured:
-        return None
-    string, own = _connection_string(settings), _own_events_string(settings)
-    identity = _identity(settings, string, own)
-    actions = _named(string, settings.azure_relay_hybrid_connection, "AZURE_RELAY_HYBRID_CONNECTION", identity)
-    events = _events_connection(settings, string, own, identity)
-    if events and (events.namespace, events.path.lower()) == (actions.namespace, actions.path.lower()):
-        raise SettingsInvalid(
-            "AZURE_RELAY_EVENTS_HYBRID_CONNECTION names the hybrid connection that brings actions",
-            remedy="give status events one of their own, where the web app listens",
-        )
-    return RelayConnections(actions, events)
-
-
-def _connection_string(settings: Settings) -> ConnectionString:
-    if settings.azure_relay_connection_string:
-        return _parsed(settings.azure_relay_connection_string, "AZURE_RELAY_CONNECTION_STRING", settings)
-    namespace, name = settings.azure_relay_namespace, settings.azure_relay_key_name
-    key, by_identity = settings.azure_relay_shared_access_key, settings.azure_relay_authentication in _IDENTITIES
-    if not namespace or not (by_identity or (name and key)):
-        raise SettingsInvalid(
-            "AZURE_RELAY_NAMESPACE, AZURE_RELAY_KEY_NAME and AZURE_RELAY_SHARED_ACCESS_KEY go together",
-            remedy="set all three, or AZURE_RELAY_NAMESPACE and AZURE_RELAY_AUTHENTICATION=managed-identity, or "
-            "AZURE_RELAY_CONNECTION_STRING, or no relay setting at all",
-        )
-    try:
-        credential = SharedAccessKey(name, key.get_secret_value()) if name and key else None
-        return ConnectionString(Namespace.named(namespace), credential)
-    except ConfigurationError as error:
-        raise _unusable("AZURE_RELAY_NAMESPACE", error) from error
-
-
-def _own_events_string(settings: Settings) -> ConnectionString | None:
-    own = settings.azure_relay_events_connection_string
-    return _parsed(own, "AZURE_RELAY_EVENTS_CONNECTION_STRING", settings) if own else None
-
-
-def _events_connection(
-    settings: Settings, string: ConnectionString, own: ConnectionString | None, identity: TokenSource | None
-) -> HybridConnection | None:
-    path, variable = settings.azure_relay_events_hybrid_connection, "AZURE_RELAY_EVENTS_HYBRID_CONNECTION"
-    if own:
-        return _named(own, path, variable, identity)
-    return _named(string.with_entity_path(None), path, variable, identity) if path else None
-
-
-def _identity(settings: Settings, *strings: ConnectionString | None) -> TokenSource | None:
-    """The identity that stands for a key, one for both hybrid connections; None where keys do."""
-    asked = settings.azure_relay_authentication
-    if asked not in _IDENTITIES and not any(string and string.managed_identity for string in strings):
-        return None
-    if settings.azure_relay_key_name or settings.azure_relay_shared_access_key:
-        raise SettingsInvalid(
-            "AZURE_RELAY_KEY_NAME or AZURE_RELAY_SHARED_ACCESS_KEY is set, and AZURE_RELAY_AUTHENTICATION or the "
-            "connection string asks for an identity in place of a key",
-            remedy="leave out the key, or the identity",
-        )
-    make = default_chain if asked == "default-chain" else managed_identity
-    try:
-        return make(settings.azure_client_id)
-    except ConfigurationError as error:
-        raise _unusable("AZURE_RELAY_AUTHENTICATION", error) from error
-
-
-def _parsed(secret: SecretStr, variable: str, settings: Settings) -> ConnectionString:
-    asked = settings.azure_relay_authentication
-    try:
-        string = ConnectionString.parse(secret.get_secret_value())
-    except ConfigurationError as error:
-        raise _unusable(variable, error) from error
-    holds = "managed-identity" if string.managed_identity else "key" if string.credential else asked
-    if asked and asked != holds:
-        raise SettingsInvalid(
-            f"AZURE_RELAY_AUTHENTICATION is {asked}, and {variable} says {holds}",
-            remedy="leave out AZURE_RELAY_AUTHENTICATION, or take the credential out of the connection string",
-        )
-    return string
-
-
-def _named(string: ConnectionString, path: str | None, variable: str, identity: TokenSource | None) -> HybridConnection:
-    try:
-        return string.hybrid_connection(path, None if string.credential else identity)
-    except ConfigurationError as error:
-        raise _unusable(variable, error) from error
-
-
-def _unusable(variable: str, error: ConfigurationError) -> SettingsInvalid:
-    return SettingsInvalid(f"{variable}: {error.message}", remedy=error.remedy or "copy it from the Azure portal again")
 
 
 class Service:
@@ -211,9 +99,11 @@ class Service:
         self.listener: Listener | None = None
         self.courier: Courier | None = None
         if self.relay:
-            self.listener = Listener(self.relay.actions, self._answer_frame, options=self._listener_options())
+            options = self._listener_options(self.relay.dialling)
+            self.listener = Listener(self.relay.actions, self._answer_frame, options=options)
             if self.relay.events:
-                self.courier = Courier(self.gateway, Sender(self.relay.events))
+                sender = Sender(self.relay.events, self._sender_options(self.relay.dialling))
+                self.courier = Courier(self.gateway, sender, self._courier_options())
 
     def ask_to_stop(self) -> None:
         """Begin a clean stop. Call it from the event loop."""
@@ -287,10 +177,32 @@ class Service:
 
     # --- the relay's door
 
-    def _listener_options(self) -> ListenerOptions:
+    def _sender_options(self, dialling: DialOptions) -> SenderOptions:
+        return SenderOptions(
+            dial=dialling,
+            connect=self.settings.gateway_relay_connect_seconds,
+            send=self.settings.gateway_relay_reply_seconds,
+            ack=self.settings.gateway_relay_ack_seconds,
+        )
+
+    def _courier_options(self) -> CourierOptions:
+        return CourierOptions(
+            first_wait=self.settings.gateway_relay_event_first_retry_seconds,
+            longest_wait=self.settings.gateway_relay_event_longest_retry_seconds,
+        )
+
+    def _listener_options(self, dialling: DialOptions) -> ListenerOptions:
         settings = self.settings
         echo = settings.gateway_relay_echo_seconds
         return ListenerOptions(
+            dial=dialling,
+            allowed_suffixes=settings.gateway_relay_allowed_suffixes,
+            max_rendezvous=settings.gateway_relay_max_rendezvous,
+            accept_dial=settings.gateway_relay_accept_seconds,
+            first_message=settings.gateway_relay_first_message_seconds,
+            next_message=settings.gateway_relay_next_message_seconds,
+            handle=settings.gateway_relay_handle_seconds,
+            reply=settings.gateway_relay_reply_seconds,
             echo_interval=(echo / 2, echo) if echo else None,
             echo_timeout=settings.gateway_relay_echo_timeout_seconds,
             ping_interval=settings.gateway_relay_ping_seconds,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
@@ -32,6 +34,9 @@ _OPEN_PARTS = frozenset(
 )
 """What of a connection string may be shown: whatever else it holds, misspelt or pasted, may be the key."""
 _SECRET_PARTS = frozenset({"sharedaccesskey", "sharedaccesssignature"})
+
+PROXY_WORDS = ("environment", "none")
+"""What may stand in the place of a proxy's address."""
 
 _STATUSES = ("SCHEDULED", "IN PROGRESS", "COMPLETED", "DISCONTINUED", "CANCELLED", "EXPIRED")
 
@@ -67,6 +72,67 @@ class Settings(BaseSettings):
     )
     azure_relay_events_connection_string: SecretStr | None = Field(
         None, description="where keys are per connection: the one for events"
+    )
+    gateway_relay_proxy: SecretStr = Field(
+        SecretStr("environment"),
+        description="the way out: `http://user:password@host:port` (signs such as `/ # %` in the password as "
+        "`%2F %23 %25`); `environment`: what `HTTPS_PROXY` and `NO_PROXY` say; `none`",
+    )
+    gateway_relay_ca_file: Path | None = Field(
+        None,
+        description="certificate authorities to trust beside the system's (PEM), such as that of a proxy that inspects "
+        "TLS",
+    )
+    gateway_relay_issuer_seconds: Seconds = Field(
+        20.0, description="phase `token`: time for the credential to give a token, where it has to ask somebody"
+    )
+    gateway_relay_dns_seconds: Seconds = Field(
+        5.0, description="phase `dns`: time to resolve the name of the relay or the proxy"
+    )
+    gateway_relay_tcp_seconds: Seconds = Field(
+        5.0, description="phase `tcp`: time to connect to one of its addresses; all are tried"
+    )
+    gateway_relay_proxy_seconds: Seconds = Field(10.0, description="phase `proxy`: time for the proxy to open a tunnel")
+    gateway_relay_tls_seconds: Seconds = Field(5.0, description="phase `tls`: time for the TLS handshake")
+    gateway_relay_upgrade_seconds: Seconds = Field(
+        10.0, description="phase `upgrade`: time for the relay to answer the websocket handshake of a listener"
+    )
+    gateway_relay_connect_seconds: Seconds = Field(
+        35.0,
+        description="phase `upgrade` of a status event: the relay holds its answer until the web app has come, up to "
+        "30 s",
+    )
+    gateway_relay_accept_seconds: Seconds = Field(
+        10.0, description="phase `accept-dial`: time for all phases of the way to a rendezvous"
+    )
+    gateway_relay_first_message_seconds: Seconds = Field(
+        10.0, description="phase `first-message`: time for the web app to say something at a rendezvous"
+    )
+    gateway_relay_handle_seconds: Seconds = Field(
+        25.0,
+        description="phase `handle`: time for an action to be carried out; then the web app, which waits 30 s, is told "
+        "to say it again",
+    )
+    gateway_relay_reply_seconds: Seconds = Field(
+        10.0, description="phase `reply`: time for a reply, or a status event, to be taken"
+    )
+    gateway_relay_next_message_seconds: Seconds = Field(
+        10.0, description="time for the web app to say more after a reply, or to close"
+    )
+    gateway_relay_ack_seconds: Seconds = Field(
+        30.0, description="phase `ack`: time for the web app to acknowledge a status event"
+    )
+    gateway_relay_event_first_retry_seconds: Seconds = Field(
+        1.0, description="ceiling of the first, random wait before a status event is sent again; it doubles"
+    )
+    gateway_relay_event_longest_retry_seconds: Seconds = Field(60.0, description="ceiling of all such waits")
+    gateway_relay_allowed_suffixes: Words = Field(
+        (),
+        description="host suffixes besides the namespace's own that the relay may lead us to, such as "
+        "`.relay.example`, with commas",
+    )
+    gateway_relay_max_rendezvous: int = Field(
+        64, ge=1, le=10_000, description="actions taken in at once; further ones queue while they are young"
     )
     gateway_relay_echo_seconds: MaybeSeconds = Field(
         60.0,
@@ -132,7 +198,9 @@ class Settings(BaseSettings):
         """As connection strings write it, too: `Managed Identity`."""
         return re.sub(r"[ _]", "-", value.strip().lower()) if isinstance(value, str) else value
 
-    @field_validator("gateway_listed_statuses", "gateway_test_ae_titles", mode="before")
+    @field_validator(
+        "gateway_listed_statuses", "gateway_test_ae_titles", "gateway_relay_allowed_suffixes", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
@@ -145,6 +213,13 @@ class Settings(BaseSettings):
         if unknown or not words:
             raise ValueError(f"must be some of {', '.join(_STATUSES)}")
         return words
+
+    @field_validator("gateway_relay_allowed_suffixes")
+    @classmethod
+    def _suffixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"(\.[A-Za-z0-9-]+)+", suffix) for suffix in value):
+            raise ValueError("must be host suffixes that begin with a dot, such as .relay.example")
+        return value
 
     @field_validator("gateway_expire_at")
     @classmethod
@@ -215,7 +290,7 @@ def unknown_variables() -> list[str]:
 def listed(settings: Settings) -> list[tuple[str, str, str]]:
     """(variable, value with secrets masked, description) for each setting."""
     return [
-        (name.upper(), _shown(getattr(settings, name)), field.description or "")
+        (name.upper(), _SHOWN.get(name, _shown)(getattr(settings, name)), field.description or "")
         for name, field in type(settings).model_fields.items()
     ]
 
@@ -246,3 +321,23 @@ def _masked_part(name: str, sign: str, value: str) -> str:
     if word in _OPEN_PARTS or not (name or value):
         return name + sign + value
     return f"{name}{sign}***" if word in _SECRET_PARTS else "***"
+
+
+def _masked_proxy(secret: SecretStr) -> str:
+    """A proxy's address without user and password; all stars when it can't be read: any part may be the password."""
+    text = secret.get_secret_value()
+    if text.lower() in PROXY_WORDS:
+        return text
+    try:
+        parts = urlsplit(text)
+        readable = parts.scheme in ("http", "https") and parts.hostname and parts.port
+    except ValueError:
+        return "***"
+    if not readable or parts.path.strip("/") or parts.query or parts.fragment:
+        return "***"
+    user = "***@" if "@" in parts.netloc else ""
+    return f"{parts.scheme}://{user}{parts.hostname}:{parts.port}"
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {"gateway_relay_proxy": _masked_proxy}
+"""Settings that are shown in a way of their own."""

@@ -1,8 +1,9 @@
 """Dialling: one websocket opened, phase by phase, each with its own time-out and its own words when it fails.
 
-DNS and TCP are done here, so that a black hole says *tcp* and names the address it was. Behind a proxy those two lead
-to the proxy, and ``proxy`` is the phase of its CONNECT. Tokens go into headers, never into addresses, because addresses
-land in logs; redirects are not followed, because they would carry the token elsewhere.
+``dns`` and ``tcp`` lead to the relay or, where there is one, to the proxy; ``proxy`` is the CONNECT through it; ``tls``
+and ``upgrade`` are with the relay again. Each step is taken here by itself, so that a black hole says *tcp* and names
+the address it was. Tokens go into headers, never into addresses, because addresses land in logs; redirects are not
+followed, because they would carry the token elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,25 +21,27 @@ from functools import cache
 from ipaddress import ip_address
 from typing import Final, Literal, TypeVar
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, HTTPProxyConnection
+from websockets.client import ClientProtocol
 from websockets.exceptions import (
     InvalidHandshake,
     InvalidMessage,
     InvalidProxy,
+    InvalidProxyMessage,
     InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
     ProxyError,
     WebSocketException,
 )
-from websockets.http11 import Response
-from websockets.proxy import get_proxy, parse_proxy
+from websockets.http11 import USER_AGENT, Response
+from websockets.proxy import Proxy, get_proxy, parse_proxy
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
 from relay.connection_string import HybridConnection
-from relay.errors import ConfigurationError, DialError, Phase, RelayError
-from relay.protocol import clock_skew, explain_status, retry_after, tracking_id
+from relay.errors import ConfigurationError, DialError, Phase, RelayError, clock_words
+from relay.protocol import clock_skew, explain_proxy_status, explain_status, retry_after, tracking_id
 from relay.tokens import Token
 
 T = TypeVar("T")
@@ -49,22 +52,52 @@ WIRE.setLevel(logging.WARNING)
 
 ENVIRONMENT: Final = "environment"
 
-TOKEN_TIMEOUT: Final = 20.0
-"""Seconds a credential has to give a token; Microsoft Entra is asked over the network."""
-
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds the other side has to answer our close frame."""
 
-_ADDRESS_HELP: Final = "Check the namespace's name, and this machine's DNS (a private endpoint needs its private zone)."
-_TCP_HELP: Final = "Check that a firewall lets this machine reach *.servicebus.windows.net on port 443."
-_TLS_HELP: Final = "A proxy that inspects TLS needs its certificate authority configured here."
-_PROXY_HELP: Final = "Check the proxy's address and credentials; NTLM needs a local helper such as cntlm."
+SKEW_TO_BLAME: Final = 30.0
+"""Seconds by which a clock may be off before a refused token is laid at its door; ``Date`` has whole seconds."""
+
+SOCKET_OPTIONS: Final[Mapping[str, int]] = {
+    "TCP_KEEPIDLE": 15,
+    "TCP_KEEPALIVE": 15,  # what macOS calls it
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,  # milliseconds, for what was sent and not confirmed
+}
+"""A half-open connection dies after 30 s even without pings."""
+
+_HELP: Final[Mapping[Phase, str]] = {
+    Phase.DNS: "Check the namespace's name, and this machine's DNS (a private endpoint needs its private zone).",
+    Phase.TCP: "Check that a firewall lets this machine reach *.servicebus.windows.net on port 443.",
+    Phase.PROXY: "Check the proxy's address and credentials; NTLM needs a local helper such as cntlm.",
+    Phase.TLS: "A proxy that inspects TLS needs its certificate authority configured here; a certificate that has "
+    "expired or is not yet valid is often a wrong clock here.",
+    Phase.UPGRADE: explain_status(400).remedy,
+}
+_HELP_WITH_PROXY: Final[Mapping[Phase, str]] = {
+    Phase.DNS: "It is the proxy's name: check it, and this machine's DNS.",
+    Phase.TCP: "It is the proxy that was dialled: check its address, and that this machine may reach it.",
+}
+_PROXY_FORM: Final = (
+    "It reads http://user:password@host:port; signs such as / # % in the password are written %2F %23 %25."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseTimeouts:
-    """Seconds each phase of a dial may take."""
+    """Seconds each phase of a dial may take.
 
+    Attributes:
+        token: For the credential to give a token; Microsoft Entra is asked over the network.
+        dns: To resolve the name of the relay or the proxy.
+        tcp: To connect to one of its addresses.
+        proxy: For the proxy to open the tunnel; includes TLS with an ``https://`` proxy.
+        tls: For the TLS handshake with the relay.
+        upgrade: For the relay to answer the websocket handshake.
+    """
+
+    token: float = 20.0
     dns: float = 5.0
     tcp: float = 5.0
     proxy: float = 10.0
@@ -78,14 +111,32 @@ class DialOptions:
 
     Attributes:
         timeouts: Seconds per phase.
-        proxy: ``"environment"`` (``https_proxy``, ``no_proxy``, …), an address ``http://user:password@host:port``, or
-            ``None`` for none. Plain ``ws://`` and this machine's own addresses are always dialled directly.
+        proxy: An address ``http://user:password@host:port``, used for all that is dialled; ``"environment"``, for
+            ``wss://`` only and as ``wss_proxy``, ``https_proxy`` and ``no_proxy`` say (plain ``ws://`` is a development
+            emulator); or ``None`` for none. Never printed.
         tls: TLS settings, for a certificate authority of one's own; the system's when not given.
+
+    Raises:
+        ConfigurationError: if the proxy's address cannot be used.
     """
 
     timeouts: PhaseTimeouts = field(default_factory=PhaseTimeouts)
     proxy: str | Literal["environment"] | None = field(default=ENVIRONMENT, repr=False)
     tls: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        if self.proxy is not None and self.proxy != ENVIRONMENT:
+            _usable(self.proxy)
+
+
+class Connection(ClientConnection):
+    """An open websocket.
+
+    Attributes:
+        where: ``host:port`` that was dialled and, in brackets, the resolved address.
+    """
+
+    where: str = ""
 
 
 async def dial(
@@ -97,7 +148,8 @@ async def dial(
     max_size: int | None = None,
     ping_interval: float | None = None,
     ping_timeout: float | None = None,
-) -> ClientConnection:
+    within: float | None = None,
+) -> Connection:
     """Open a websocket to ``address``.
 
     Args:
@@ -108,111 +160,132 @@ async def dial(
         max_size: Largest message taken, in bytes; a larger one closes the connection with 1009.
         ping_interval: Seconds between pings, ``None`` for none.
         ping_timeout: Seconds to wait for a pong.
+        within: Seconds for all phases together, ``None`` for no such bound.
 
     Raises:
         DialError: naming the phase that failed.
-        ConfigurationError: if the address or the proxy's address cannot be used.
+        ConfigurationError: if the address, or the proxy's address in the environment, cannot be used.
     """
     target, proxy = _route(address, options)
-    attempt = _Attempt(address, target, options)
-    arguments: dict[str, object] = {
-        "additional_headers": headers,
-        "subprotocols": [Subprotocol(subprotocol)] if subprotocol else None,
-        "max_size": max_size,
-        "ping_interval": ping_interval,
-        "ping_timeout": ping_timeout,
-        "close_timeout": CLOSE_TIMEOUT,
-    }
-    if proxy:
-        return await attempt.through(proxy, arguments)
-    return await attempt.directly(arguments)
+    protocol = ClientProtocol(
+        target, subprotocols=[Subprotocol(subprotocol)] if subprotocol else None, max_size=max_size, logger=WIRE
+    )
+    connection = Connection(
+        protocol, ping_interval=ping_interval, ping_timeout=ping_timeout, close_timeout=CLOSE_TIMEOUT
+    )
+    attempt = _Attempt(target, proxy, options)
+    try:
+        async with asyncio.timeout(within):
+            await attempt.open(connection, headers)
+    except TimeoutError as error:
+        raise attempt.failed(error) from error
+    return connection
 
 
-async def fresh_token(connection: HybridConnection, lifetime: timedelta) -> Token:
-    """A new token from the connection's credential.
+async def fresh_token(connection: HybridConnection, lifetime: timedelta, options: DialOptions) -> Token:
+    """A new token from the connection's credential, within the time that ``options`` give it.
 
     Raises:
-        DialError: if the credential has none to give; whatever it raised is the cause.
+        DialError: in phase ``token``, if the credential has none to give; whatever it raised is the cause.
     """
     try:
-        async with asyncio.timeout(TOKEN_TIMEOUT):
+        async with asyncio.timeout(options.timeouts.token):
             return await connection.credential.issue(connection.resource_uri, lifetime)
-    except RelayError:
-        raise
+    except RelayError as error:
+        if error.phase == Phase.TOKEN:
+            raise
+        raise _no_token(error) from error
     except Exception as error:
         raise DialError(
             f"no token could be had ({type(error).__name__})",
-            phase=Phase.UPGRADE,
+            phase=Phase.TOKEN,
             code="no_token",
             remedy="Check the credential, and the way to its issuer.",
         ) from error
 
 
-def _route(address: str, options: DialOptions) -> tuple[WebSocketURI, str | None]:
+def _no_token(error: RelayError) -> DialError:
+    """The issuer's own failure, as the failure to get a token that it is."""
+    return DialError(
+        f"no token could be had: {error.phase}: {error.message}" if error.phase else f"no token: {error.message}",
+        phase=Phase.TOKEN,
+        inner_phase=error.phase,
+        status=error.status,
+        tracking_id=error.tracking_id,
+        address=error.address,
+        clock_skew=error.clock_skew,
+        retry_after=error.retry_after,
+        remedy=error.remedy or "Check the credential, and the way to its issuer.",
+        code="no_token",
+    )
+
+
+def _route(address: str, options: DialOptions) -> tuple[WebSocketURI, Proxy | None]:
+    """Where to, and through which proxy."""
     try:
         target = parse_uri(address)
-        if not target.secure or _is_loopback(target.host) or options.proxy is None:
-            return target, None
-        proxy = get_proxy(target) if options.proxy == ENVIRONMENT else options.proxy
-        if proxy:
-            parse_proxy(proxy)
     except (InvalidURI, ValueError):
         raise ConfigurationError("an address is not a websocket address", code="bad_address") from None
-    except InvalidProxy:
+    if options.proxy != ENVIRONMENT:
+        return target, _usable(options.proxy) if options.proxy else None
+    found = get_proxy(target) if target.secure else None
+    if not found:
+        return target, None
+    return target, _usable(found if "://" in found else f"http://{found}")
+
+
+def _usable(address: str) -> Proxy:
+    proxy: Proxy | None = None
+    with suppress(InvalidProxy, ValueError):  # what they say repeats the password, so they are not even the cause
+        proxy = parse_proxy(address)
+    if proxy is None or proxy.scheme not in {"http", "https"}:
         raise ConfigurationError(
-            "the proxy's address cannot be used", code="bad_proxy", remedy="It reads http://user:password@host:port."
-        ) from None
-    return target, proxy
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+            "the proxy's address cannot be used", phase=Phase.PROXY, code="bad_proxy", remedy=_PROXY_FORM
+        )
+    return proxy
 
 
 class _Attempt:
     """One dial. Knows what it is doing right now, so that a failure can say so."""
 
-    def __init__(self, address: str, target: WebSocketURI, options: DialOptions) -> None:
-        self._address = address
+    def __init__(self, target: WebSocketURI, proxy: Proxy | None, options: DialOptions) -> None:
         self._target = target
-        self._options = options
-        self._where = f"{target.host}:{target.port}"
+        self._proxy = proxy
+        self._limits = options.timeouts
+        self._tls = options.tls
         self._phase = Phase.DNS
+        self._way = f"{target.host}:{target.port}"
+        if proxy:
+            self._way += f" by proxy {proxy.host}:{proxy.port}"
+        self._where = self._way
 
-    async def directly(self, arguments: dict[str, object]) -> ClientConnection:
-        limits = self._options.timeouts
-        addresses = await self._step(Phase.DNS, limits.dns, _resolve(self._target.host, self._target.port))
-        sock = await self._step(Phase.TCP, limits.tcp, self._reach(addresses))
-        arguments |= {"sock": sock, "proxy": None}
-        return await self._upgrade(Phase.TLS if self._target.secure else Phase.UPGRADE, arguments, 0.0)
-
-    async def through(self, proxy: str, arguments: dict[str, object]) -> ClientConnection:
-        where = parse_proxy(proxy)
-        self._where += f" by proxy {where.host}:{where.port}"
-        arguments |= {"proxy": proxy}
-        limits = self._options.timeouts
-        return await self._upgrade(Phase.PROXY, arguments, limits.dns + limits.tcp + limits.proxy)
-
-    def _tls_is_done(self) -> None:
-        self._phase = Phase.UPGRADE
+    async def open(self, connection: Connection, headers: Mapping[str, str] | None) -> None:
+        """Take all steps, one after the other."""
+        limits, first = self._limits, self._proxy or self._target
+        addresses = await self._step(Phase.DNS, limits.dns, _resolve(first.host, first.port))
+        transport = await self._step(Phase.TCP, limits.tcp, self._reach(addresses))
+        if self._proxy:
+            transport = await self._step(Phase.PROXY, limits.proxy, self._tunnel(transport, self._proxy))
+        if self._target.secure:
+            transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, connection, self._target.host))
+        connection.where = self._where
+        _hand_over(transport, connection)
+        await self._step(Phase.UPGRADE, limits.upgrade, _upgrade(connection, headers))
 
     async def _step(self, phase: Phase, seconds: float, work: Awaitable[T]) -> T:
         self._phase = phase
         try:
             async with asyncio.timeout(seconds):
                 return await work
-        except (OSError, UnicodeError) as error:  # TimeoutError and socket.gaierror are OSErrors
-            raise self._failed(error) from error
+        except (OSError, WebSocketException, ValueError, EOFError) as error:  # among them TimeoutError, UnicodeError
+            raise self.failed(error) from error
 
-    async def _reach(self, addresses: list[_Resolved]) -> socket.socket:
+    async def _reach(self, addresses: list[_Resolved]) -> asyncio.Transport:
         """Connect to the first address that answers, giving each an equal share of the time that is left."""
-        deadline = asyncio.get_running_loop().time() + self._options.timeouts.tcp
+        deadline = asyncio.get_running_loop().time() + self._limits.tcp
         for left in range(len(addresses), 0, -1):
             family, resolved = addresses[-left]
-            self._where = f"{self._target.host}:{self._target.port} [{resolved[0]}]"
+            self._where = f"{self._way} [{resolved[0]}]"
             share = (deadline - asyncio.get_running_loop().time()) / left
             try:
                 async with asyncio.timeout(share):
@@ -222,79 +295,103 @@ class _Attempt:
                     raise
         raise OSError("no address")  # an empty answer of the resolver
 
-    async def _upgrade(self, phase: Phase, arguments: dict[str, object], extra: float) -> ClientConnection:
-        self._phase = phase
-        limits = self._options.timeouts
-        if self._target.secure:
-            arguments |= {"ssl": self._options.tls or _system_tls(), "ssl_handshake_timeout": limits.tls}
-            arguments |= {"create_connection": _announcing(self._tls_is_done)}
-        total = extra + limits.upgrade + (limits.tls if self._target.secure else 0.0)
-        opening = _Connect(self._address, compression=None, open_timeout=total, logger=WIRE, **arguments)  # type: ignore[arg-type]
+    async def _tunnel(self, transport: asyncio.Transport, proxy: Proxy) -> asyncio.Transport:
+        """Ask the proxy for the way to the relay; with an ``https://`` proxy over TLS."""
+        asking = _Asking(self._target, proxy, USER_AGENT)
+        if proxy.scheme == "https":
+            transport = await self._secured(transport, asking, proxy.host)
+        _hand_over(transport, asking)
         try:
-            return await opening
-        except (OSError, WebSocketException, ValueError, EOFError) as error:
-            raise self._failed(error) from error
+            await asking.response
+        except BaseException:
+            transport.abort()
+            raise
+        return transport
 
-    def _failed(self, error: Exception) -> DialError:
-        match error:
-            case InvalidProxyStatus():
-                return self._refused(Phase.PROXY, error.response)
-            case InvalidStatus():
-                return self._refused(Phase.UPGRADE, error.response)
-            case ProxyError():
-                return self._error(Phase.PROXY, "the proxy did not answer as a proxy", "proxy_failed", _PROXY_HELP)
-            case socket.gaierror() | UnicodeError():
-                return self._error(Phase.DNS, "the name cannot be resolved", "name_not_found", _ADDRESS_HELP)
-            case ssl.SSLError() | ConnectionAbortedError() if self._target.secure and self._phase != Phase.UPGRADE:
-                reason = getattr(error, "verify_message", "") or "the handshake failed"
-                return self._error(Phase.TLS, f"TLS failed: {reason}", "tls_failed", _TLS_HELP)
-            case InvalidMessage(__cause__=EOFError() | OSError()):
-                return self._error(Phase.UPGRADE, "the connection was cut", "connection_lost", _help(Phase.UPGRADE))
-            case InvalidHandshake():
-                what = "the answer is no websocket handshake"
-                return self._error(Phase.UPGRADE, what, "bad_handshake", _help(Phase.UPGRADE))
-            case TimeoutError():
-                return self._error(self._phase, "timed out", "timeout", _help(self._phase))
-            case ConnectionRefusedError():
-                return self._error(Phase.TCP, "the connection was refused", "refused", _TCP_HELP)
-        what = f"the connection failed ({type(error).__name__})"
-        return self._error(self._phase, what, "connection_lost", _help(self._phase))
+    async def _secured(self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str) -> asyncio.Transport:
+        secured = None
+        if not transport.is_closing():
+            secured = await asyncio.get_running_loop().start_tls(
+                transport,
+                protocol,
+                self._context(),
+                server_hostname=host,
+                ssl_handshake_timeout=self._limits.proxy + self._limits.tls,  # that of the phase comes first
+            )
+        if secured is None:
+            raise ConnectionAbortedError("closed before the first word")
+        return secured
 
-    def _error(self, phase: Phase, message: str, code: str, remedy: str) -> DialError:
-        return DialError(message, phase=phase, code=code, address=self._where, remedy=remedy)
+    def _context(self) -> ssl.SSLContext:
+        return self._tls or _system_tls()
 
-    def _refused(self, phase: Phase, response: Response) -> DialError:
-        meaning = explain_status(response.status_code)
+    def failed(self, error: Exception) -> DialError:
+        """What went wrong in the present phase."""
+        if isinstance(error, InvalidProxyStatus | InvalidStatus):
+            return self._refused(error.response)
+        message, code = _words(self._phase, error)
+        remedy = (_HELP_WITH_PROXY if self._proxy else _HELP).get(self._phase, _HELP[self._phase])
+        return DialError(message, phase=self._phase, code=code, address=self._where, remedy=remedy)
+
+    def _refused(self, response: Response) -> DialError:
+        by_proxy = self._phase == Phase.PROXY
+        meaning = (explain_proxy_status if by_proxy else explain_status)(response.status_code)
+        skew, remedy = clock_skew(response.headers.get("Date")), meaning.remedy
+        if response.status_code == 401 and skew is not None and abs(skew) >= SKEW_TO_BLAME:
+            remedy = f"Check this machine's clock: it is {clock_words(skew)} the relay's. {remedy}"
         return DialError(
             meaning.meaning,
-            phase=phase,
+            phase=self._phase,
             code=meaning.code,
             status=response.status_code,
             tracking_id=tracking_id(response.reason_phrase, _body(response)),
             address=self._where,
-            clock_skew=clock_skew(response.headers.get("Date")),
+            clock_skew=skew,
             retry_after=retry_after(response.headers.get("Retry-After")),
-            remedy=meaning.remedy,
+            remedy=remedy,
         )
+
+
+class _Asking(HTTPProxyConnection):
+    """Hears of the end once: the library's raises at a second one, and asyncio logs that as a fault."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.reader.eof:
+            super().connection_lost(exc)
+
+
+def _words(phase: Phase, error: Exception) -> tuple[str, str]:
+    """What happened, for people and as a code."""
+    match error:
+        case TimeoutError():
+            return "timed out", "timeout"
+        case socket.gaierror() | UnicodeError():
+            return "the name cannot be resolved", "name_not_found"
+        case ssl.SSLError() | ConnectionAbortedError() if phase in {Phase.PROXY, Phase.TLS}:
+            return f"TLS failed: {getattr(error, 'verify_message', '') or 'the handshake failed'}", "tls_failed"
+        case ConnectionRefusedError():
+            return "the connection was refused", "refused"
+        case InvalidMessage(__cause__=EOFError() | OSError()) | InvalidProxyMessage(__cause__=EOFError() | OSError()):
+            return "the connection was cut", "connection_lost"
+        case ProxyError():
+            return "the proxy did not answer as a proxy", "proxy_failed"
+        case InvalidHandshake():
+            return "the answer is no websocket handshake", "bad_handshake"
+    reason = error.strerror if isinstance(error, OSError) else None
+    code = "unreachable" if phase == Phase.TCP else "connection_lost"
+    return f"the connection failed ({reason or type(error).__name__})", code
 
 
 _Resolved = tuple[int, tuple[str, int]]
 
 
-class _Connect(connect):
-    """Does not follow redirects: they would carry the token to another host."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
-def _announcing(tls_is_done: Callable[[], None]) -> type[ClientConnection]:
-    class Announcing(ClientConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            tls_is_done()
-            super().connection_made(transport)
-
-    return Announcing
+async def _upgrade(connection: Connection, headers: Mapping[str, str] | None) -> None:
+    try:
+        await connection.handshake(headers)
+    except BaseException:
+        connection.transport.abort()
+        raise
+    connection.start_keepalive()
 
 
 async def _resolve(host: str, port: int) -> list[_Resolved]:
@@ -338,16 +435,40 @@ def _look_up(host: str, port: int) -> asyncio.Future[list[_Resolved]]:
     return answer
 
 
-async def _connect_tcp(family: int, address: tuple[str, int]) -> socket.socket:
+async def _connect_tcp(family: int, address: tuple[str, int]) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        _die_of_silence(sock)
+        await loop.sock_connect(sock, address)
+        transport, _ = await loop.create_connection(_Quiet, sock=sock)
     except BaseException:
         sock.close()
         raise
-    return sock
+    return transport
+
+
+class _Quiet(asyncio.Protocol):
+    """Reads nothing: the first byte is for whoever the connection is handed to."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.pause_reading()
+
+
+def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    transport.resume_reading()
+
+
+def _die_of_silence(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in SOCKET_OPTIONS.items():
+        if (option := getattr(socket, name, None)) is not None:
+            with suppress(OSError):  # a kernel older than its headers: pings are left
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 @cache
@@ -357,13 +478,3 @@ def _system_tls() -> ssl.SSLContext:
 
 def _body(response: Response) -> str:
     return bytes(response.body or b"")[:2000].decode("utf-8", "replace")
-
-
-def _help(phase: Phase) -> str:
-    return {
-        Phase.DNS: _ADDRESS_HELP,
-        Phase.TCP: _TCP_HELP,
-        Phase.PROXY: _PROXY_HELP,
-        Phase.TLS: _TLS_HELP,
-        Phase.UPGRADE: explain_status(400).remedy,
-    }.get(phase, "")

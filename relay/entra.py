@@ -263,7 +263,7 @@ class EntraCredential:
         return self._no_token(f"{self._name} has no token to give {told}", self._remedy)
 
     def _no_token(self, message: str, remedy: str) -> DialError:
-        return DialError(message, phase=Phase.UPGRADE, code="no_token", remedy=remedy)
+        return DialError(message, phase=Phase.TOKEN, code="no_token", remedy=remedy)
 
 
 _NO_IDENTITY: Final = (

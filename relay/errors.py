@@ -5,7 +5,7 @@
     RelayError                     everything this package raises; says in which phase, and what to do
     ├── ConfigurationError         ours: a path, an option or an address that cannot be used
     │   └── ConnectionStringError  ours: the connection string does not say what is needed
-    ├── DialError                  the connection itself failed: dns, tcp, proxy, tls or upgrade
+    ├── DialError                  the connection itself failed: token, dns, tcp, proxy, tls or upgrade
     ├── ChannelError               the open control channel was closed, or carried what nobody can read
     │   └── ControlMessageError    theirs: a control message that is not one
     ├── RendezvousError            the rendezvous opened and the other side fell short: accept-dial … ack
@@ -22,6 +22,7 @@ from enum import StrEnum
 class Phase(StrEnum):
     """The steps of a conversation through the relay, in their order. Every error names one."""
 
+    TOKEN = "token"  # noqa: S105 - the name of a phase
     DNS = "dns"
     TCP = "tcp"
     PROXY = "proxy"
@@ -33,6 +34,11 @@ class Phase(StrEnum):
     HANDLE = "handle"
     REPLY = "reply"
     ACK = "ack"
+
+
+def clock_words(skew: float) -> str:
+    """Which way our clock is off and how far, such as ``120 s behind``."""
+    return f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'}"
 
 
 class RelayError(Exception):
@@ -47,6 +53,8 @@ class RelayError(Exception):
         address: ``host:port`` that was dialled, with the resolved IP address where known.
         clock_skew: Seconds by which our clock is ahead of the relay's, when its answer told.
         retry_after: Seconds the relay asks us to wait.
+        inner_phase: How far a dial came that was part of this phase: in ``accept-dial`` that of the rendezvous, in
+            ``token`` that of the issuer.
         remedy: What a person can do about it.
         code: A stable word for programs.
     """
@@ -64,6 +72,7 @@ class RelayError(Exception):
         address: str | None = None,
         clock_skew: float | None = None,
         retry_after: float | None = None,
+        inner_phase: Phase | None = None,
         remedy: str = "",
         code: str = "",
     ) -> None:
@@ -76,6 +85,7 @@ class RelayError(Exception):
         self.address = address
         self.clock_skew = clock_skew
         self.retry_after = retry_after
+        self.inner_phase = inner_phase
         self.remedy = remedy
         self.code = code or self.default_code
 
@@ -86,16 +96,19 @@ class RelayError(Exception):
 
     @property
     def details(self) -> dict[str, str | int | float]:
-        """What is known besides the message, as keys for a log line."""
+        """Everything that is known, as keys for a log line."""
         known = {
             "code": self.code,
+            "error": self.message,
             "phase": self.phase and str(self.phase),
+            "inner_phase": self.inner_phase and str(self.inner_phase),
             "status": self.status,
             "close_code": self.close_code,
             "tracking_id": self.tracking_id,
             "address": self.address,
             "clock_skew": self.clock_skew,
             "retry_after": self.retry_after,
+            "remedy": self.remedy or None,
         }
         return {name: value for name, value in known.items() if value is not None}
 
@@ -105,7 +118,10 @@ class RelayError(Exception):
             self.status and f"status {self.status}",
             self.close_code and f"close code {self.close_code}",
             self.tracking_id and f"tracking id {self.tracking_id}",
-            self.clock_skew is not None and abs(self.clock_skew) >= 1 and f"our clock is {self.clock_skew:+.0f} s off",
+            self.clock_skew is not None
+            and abs(self.clock_skew) >= 1
+            and f"our clock is {clock_words(self.clock_skew)} theirs",
+            self.retry_after and f"asks to wait {self.retry_after:g} s",
         ]
         known = ", ".join(fact for fact in facts if fact)
         text = f"{self.phase}: {self.message}" if self.phase else self.message
@@ -125,7 +141,7 @@ class ConnectionStringError(ConfigurationError):
 
 
 class DialError(RelayError):
-    """No connection came about. ``phase`` tells how far it got: dns, tcp, proxy, tls or upgrade."""
+    """No connection came about. ``phase`` tells how far it got: token, dns, tcp, proxy, tls or upgrade."""
 
     default_code = "dial_failed"
 
@@ -147,7 +163,11 @@ class ControlMessageError(ChannelError):
     default_code = "control_message"
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, phase=Phase.CONTROL)
+        super().__init__(
+            message,
+            phase=Phase.CONTROL,
+            remedy="It is passed over; if it comes again, look at what stands between this machine and the relay.",
+        )
 
 
 class RendezvousError(RelayError):

@@ -23,11 +23,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal, NoReturn
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from relay.connection_string import HybridConnection
-from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
+from relay.dial import CLOSE_TIMEOUT, Connection, DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import Echoes, Verdict
@@ -266,7 +265,7 @@ class Listener:
         while (wait := self._rate.wait(loop.time())) > 0:  # noqa: ASYNC110  only time gives leave; another may take it first
             await asyncio.sleep(wait)
         self._rate.dialled(loop.time())
-        token = await fresh_token(self.connection, self.options.token_lifetime)
+        token = await fresh_token(self.connection, self.options.token_lifetime, self.options.dial)
         websocket = await dial(
             self.connection.listen_address(),
             self.options.dial,
@@ -307,6 +306,7 @@ class Listener:
             channel = successor
 
     def _note_end(self, channel: _Channel, error: ChannelError) -> ChannelError:
+        error.address = channel.websocket.where
         healthy = channel.healthy_for() if self._proves_by_echo else channel.age()
         if healthy >= self.options.healthy_after:
             self._backoff.reset()
@@ -464,7 +464,7 @@ class Listener:
 
     async def _renew(self, channel: _Channel) -> bool:
         """Show the relay a newer token, if there is one by now; false when there never will be."""
-        token = await fresh_token(self.connection, self.options.token_lifetime)
+        token = await fresh_token(self.connection, self.options.token_lifetime, self.options.dial)
         channel.renewal_error = None
         if token.value == channel.token.value:
             if not token.renewable:
@@ -520,7 +520,7 @@ class _Channel:
 
     reading: asyncio.Task[ChannelError]
 
-    def __init__(self, websocket: ClientConnection, opened_at: datetime, token: Token) -> None:
+    def __init__(self, websocket: Connection, opened_at: datetime, token: Token) -> None:
         self.websocket = websocket
         self.opened_at = opened_at
         self.token = token
@@ -613,7 +613,7 @@ def _ending(error: ConnectionClosed) -> ChannelError:
     return _closed(frame.code if frame else 1006, frame.reason if frame else "")
 
 
-def _polite_ending(websocket: ClientConnection) -> ChannelError:
+def _polite_ending(websocket: Connection) -> ChannelError:
     return _closed(websocket.close_code or 1006, websocket.close_reason or "")
 
 

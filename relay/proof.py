@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from relay.connection_string import HybridConnection
-from relay.dial import DialOptions, dial, fresh_token
+from relay.dial import Connection, DialOptions, dial, fresh_token
 from relay.errors import DialError, Phase, RelayError, RendezvousError
 from relay.protocol import explain_close
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER, Token
@@ -133,8 +132,8 @@ class Echoes:
         return (Verdict.HEARD if ours else Verdict.UNKNOWN), loop.time() - began
 
     async def _sent_and_returned(self, echo: _Echo) -> str:
-        token = await fresh_token(self._connection, DEFAULT_LIFETIME)  # a slow issuer is not a deaf channel
-        websocket: ClientConnection | None = None
+        token = await fresh_token(self._connection, DEFAULT_LIFETIME, self._dialling)  # a slow issuer is no deafness
+        websocket: Connection | None = None
         try:
             async with asyncio.timeout(self._seconds):
                 websocket = await self._open(echo, token)
@@ -144,6 +143,7 @@ class Echoes:
             raise RendezvousError(
                 f"no echo came back within {self._seconds:g} s",
                 phase=_reached(echo),
+                address=websocket.where if websocket else None,
                 code="no_echo",
                 remedy=_HELP,
             ) from None
@@ -152,6 +152,7 @@ class Echoes:
             raise RendezvousError(
                 f"no echo came back: {explain_close(code).meaning}",
                 phase=_reached(echo),
+                address=websocket.where if websocket else None,
                 close_code=code,
                 code="no_echo",
                 remedy=_HELP,
@@ -160,7 +161,7 @@ class Echoes:
             if websocket is not None:
                 await websocket.close()
 
-    async def _open(self, echo: _Echo, token: Token) -> ClientConnection:
+    async def _open(self, echo: _Echo, token: Token) -> Connection:
         websocket = await dial(
             self._connection.connect_address(query=f"{KEY}={echo.nonce}"),
             self._dialling,

@@ -389,14 +389,39 @@ HANDSHAKE: Final[Mapping[int, Meaning]] = {
         "the proxy asks for credentials",
         "Put user and password into the proxy's address; NTLM needs a local helper such as cntlm.",
     ),
-    410: Meaning("gone", "the rendezvous was refused by the listener"),
-    429: Meaning("throttled", "the relay has too much to do, or the hybrid connection too many listeners (25)"),
+    410: Meaning("gone", "the rendezvous was refused by the listener", "Look at the listening side."),
+    429: Meaning(
+        "throttled",
+        "the relay has too much to do, or the hybrid connection too many listeners (25)",
+        "It is tried again; see in the portal who else listens.",
+    ),
     500: Meaning("relay_fault", "the relay has a fault", "Nothing to do here; it is retried."),
     502: Meaning("no_rendezvous", "the listener did not come to the rendezvous", "Look at the listening side."),
     503: Meaning("busy", "the relay is busy", "Nothing to do here; it is retried."),
     504: Meaning("no_rendezvous", "the listener did not come to the rendezvous in time", "Look at the listening side."),
 }
 """HTTP status of a refused handshake → meaning (protocol guide, error tables of listen, accept and connect)."""
+
+PROXY: Final[Mapping[int, Meaning]] = {
+    403: Meaning(
+        "proxy_forbids",
+        "the proxy does not let this machine through to the relay",
+        "Have it allow CONNECT to *.servicebus.windows.net on port 443.",
+    ),
+    405: Meaning("no_tunnel", "the proxy opens no tunnels", "Give the address of a proxy that answers CONNECT."),
+    407: Meaning(
+        "proxy_authentication",
+        "the proxy asks for credentials, or refuses the ones it got",
+        "Put user and password into the proxy's address; NTLM needs a local helper such as cntlm.",
+    ),
+    429: Meaning("proxy_busy", "the proxy has too much to do", "It is tried again."),
+    502: Meaning("proxy_no_way", "the proxy cannot reach the relay", "Have its DNS and its way out looked at."),
+    503: Meaning(
+        "proxy_busy", "the proxy is busy, or cannot reach the relay", "It is tried again; have its way out looked at."
+    ),
+    504: Meaning("proxy_no_way", "the proxy does not reach the relay in time", "Have its way out looked at."),
+}
+"""HTTP status of a refused CONNECT → meaning (RFC 9110). It is the proxy that speaks, not the relay."""
 
 CLOSE_CODES: Final[Mapping[int, Meaning]] = {
     1000: Meaning("closed", "the other side closed"),
@@ -411,7 +436,16 @@ CLOSE_CODES: Final[Mapping[int, Meaning]] = {
 
 def explain_status(status: int) -> Meaning:
     """What a refused handshake means."""
-    return HANDSHAKE.get(status) or Meaning(f"http_{status}", f"the relay answered {status}")
+    return HANDSHAKE.get(status) or Meaning(
+        f"http_{status}", f"the relay answered {status}", "It is tried again; Azure's support knows the tracking id."
+    )
+
+
+def explain_proxy_status(status: int) -> Meaning:
+    """What a refused CONNECT means."""
+    return PROXY.get(status) or Meaning(
+        f"proxy_http_{status}", f"the proxy answered {status}", "Ask whoever runs the proxy."
+    )
 
 
 def explain_close(code: int) -> Meaning:

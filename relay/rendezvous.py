@@ -17,13 +17,12 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from relay.connection_string import HybridConnection
-from relay.dial import DialOptions, dial
+from relay.dial import Connection, DialOptions, dial
 from relay.errors import DialError, Phase, RelayError, RendezvousError
 from relay.proof import MAX_FRAME, Echoes
 from relay.protocol import (
@@ -38,9 +37,13 @@ from relay.protocol import (
     own_query,
     parse_control_message,
     sender_target,
+    tracking_id,
 )
 
 LOG: Final = logging.getLogger("relay.rendezvous")
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -130,10 +133,12 @@ class RendezvousOptions:
         accept_dial: Time to open the rendezvous.
         first_message: Time for the sender to say something.
         next_message: Time for the sender to say more, or to close, after each reply.
+        handle: Time for the handler; below the sender's patience, 30 s, so that it still hears ``failure_reply``. What
+            the handler has begun in a thread goes on.
         reply: Time for a reply to be taken.
         max_message_size: Largest frame taken; a larger one closes that rendezvous with 1009.
         allowed_suffixes: Host suffixes besides the namespace's own that may be dialled, such as ``.relay.example``.
-        failure_reply: Sent when the handler raises, so that no frame goes unanswered.
+        failure_reply: Sent when the handler raises or takes too long, so that no frame goes unanswered.
         handle_request: Answers HTTP requests; without it they get 501.
         now: The clock.
     """
@@ -145,6 +150,7 @@ class RendezvousOptions:
     accept_dial: float = 10.0
     first_message: float = 10.0
     next_message: float = 10.0
+    handle: float = 25.0
     reply: float = 10.0
     max_message_size: int = 4 * 1024 * 1024
     allowed_suffixes: tuple[str, ...] = ()
@@ -181,7 +187,7 @@ class RendezvousDesk:
         self._hands = asyncio.Semaphore(options.max_rendezvous)
         self._tasks: set[asyncio.Task[None]] = set()
         self._own: set[asyncio.Task[None]] = set()
-        self._idle: set[ClientConnection] = set()
+        self._idle: set[Connection] = set()
         self._closing = False
         self.in_progress = 0
         self.served = 0
@@ -268,7 +274,7 @@ class RendezvousDesk:
                     await _send(websocket, reply, self._options.reply)
                 frame = await self._next(websocket)
 
-    async def _next(self, websocket: ClientConnection) -> str | bytes | None:
+    async def _next(self, websocket: Connection) -> str | bytes | None:
         """Another frame; ``None`` when the sender closed, had its time, or the desk closes."""
         if self._closing:
             return None
@@ -284,32 +290,30 @@ class RendezvousDesk:
         return None if self._closing else frame  # it came too late to be answered: we have said goodbye
 
     async def _reply_to(self, message: Message) -> str:
-        try:
-            return await self._handle(message)
-        except Exception as error:  # noqa: BLE001 - the frame gets its reply; the exception's text may hold what the frame carried
-            LOG.error("handler_failed", extra=_raised(error))
-            return self._options.failure_reply
+        reply = await self._handled(self._handle, message)
+        return self._options.failure_reply if reply is None else reply
 
-    async def _meet(self, address: str, subprotocol: str | None = None, least: int = 0) -> ClientConnection:
-        check_address(address, self._connection, self._options.allowed_suffixes)
+    async def _handled(self, handle: Callable[[S], Awaitable[T]], asked: S) -> T | None:
+        """What the handler returns; ``None`` when it raises or takes too long, which is logged."""
         try:
-            async with asyncio.timeout(self._options.accept_dial):
-                size = max(self._options.max_message_size, least)
-                return await dial(address, self._dialling, subprotocol=subprotocol, max_size=size)
+            async with asyncio.timeout(self._options.handle) as limit:
+                return await handle(asked)
+        except Exception as error:  # noqa: BLE001 - the frame gets its reply; the exception's text may hold what the frame carried
+            if limit.expired():
+                LOG.error("handler_too_slow", extra=_too_slow(self._options.handle).details)
+            else:
+                LOG.error("handler_failed", extra=_raised(error))
+            return None
+
+    async def _meet(self, address: str, subprotocol: str | None = None, least: int = 0) -> Connection:
+        check_address(address, self._connection, self._options.allowed_suffixes)
+        size = max(self._options.max_message_size, least)
+        try:
+            return await dial(
+                address, self._dialling, subprotocol=subprotocol, max_size=size, within=self._options.accept_dial
+            )
         except DialError as error:
-            raise RendezvousError(
-                f"{error.phase}: {error.message}",
-                phase=Phase.ACCEPT_DIAL,
-                status=error.status,
-                tracking_id=error.tracking_id,
-                address=error.address,
-                code=error.code,
-                remedy=_ACCEPT_DIAL_HELP,
-            ) from error
-        except TimeoutError:
-            raise RendezvousError(
-                "timed out", phase=Phase.ACCEPT_DIAL, code="timeout", remedy=_ACCEPT_DIAL_HELP
-            ) from None
+            raise _not_met(error) from error
 
     # HTTP senders
 
@@ -324,28 +328,25 @@ class RendezvousDesk:
             try:
                 await channel.respond(_response(call, reply), reply.body)
             except ConnectionClosed as error:
-                raise _closed(error, Phase.REPLY) from error
+                raise _closed(error, Phase.REPLY, "") from error
         else:
             async with await self._meet(call.head.address) as websocket:
                 await _respond(websocket, call, reply, self._options.reply)
 
-    async def _fetch(self, websocket: ClientConnection) -> HttpRequest:
+    async def _fetch(self, websocket: Connection) -> HttpRequest:
         """The request that was too large for the control channel."""
         wait = self._options.first_message
         head = parse_control_message(await _receive(websocket, wait, Phase.FIRST_MESSAGE) or b"")
         if not isinstance(head, Request) or head.needs_rendezvous:
-            raise RendezvousError("no request came on its rendezvous", phase=Phase.FIRST_MESSAGE)
+            raise _fell_short(websocket, "no request came on its rendezvous", Phase.FIRST_MESSAGE, "no_request")
         body = await _receive(websocket, wait, Phase.FIRST_MESSAGE) if head.body else b""
         return HttpRequest(head, body.encode() if isinstance(body, str) else body or b"")
 
     async def _response_to(self, call: HttpRequest) -> RelayedReply:
         if self._options.handle_request is None:
             return RelayedReply(501, b'{"error": "this listener answers websockets only"}')
-        try:
-            return await self._options.handle_request(self._request(call))
-        except Exception as error:  # noqa: BLE001 - answered all the same, see _reply_to
-            LOG.error("request_handler_failed", extra=_raised(error))
-            return RelayedReply(500, self._options.failure_reply.encode())
+        reply = await self._handled(self._options.handle_request, self._request(call))
+        return reply or RelayedReply(500, self._options.failure_reply.encode())
 
     def _request(self, call: HttpRequest) -> RelayedRequest:
         head = call.head
@@ -379,9 +380,33 @@ class _Place:
         self._places.release()
 
 
-_ACCEPT_DIAL_HELP: Final = (
-    "Rendezvous go to nodes of the relay: let *.servicebus.windows.net through, not only the namespace."
-)
+_NODES: Final = "Rendezvous go to nodes of the relay: let *.servicebus.windows.net through, not only the namespace."
+_SENDING_SIDE: Final = "Look at the sending side."
+
+
+def _not_met(error: DialError) -> RendezvousError:
+    """The same failure, as one of the way to a rendezvous."""
+    return RendezvousError(
+        f"{error.phase}: {error.message}",
+        phase=Phase.ACCEPT_DIAL,
+        inner_phase=error.phase,
+        status=error.status,
+        tracking_id=error.tracking_id,
+        address=error.address,
+        clock_skew=error.clock_skew,
+        retry_after=error.retry_after,
+        code=error.code,
+        remedy=f"{_NODES} {error.remedy}".strip(),
+    )
+
+
+def _too_slow(seconds: float) -> RendezvousError:
+    return RendezvousError(
+        f"the handler did not answer within {seconds:g} s",
+        phase=Phase.HANDLE,
+        code="handler_too_slow",
+        remedy="The sender was told to say it again; see what the handler waits for, most often the disk.",
+    )
 
 
 def _too_late(message: str) -> RendezvousError:
@@ -390,7 +415,7 @@ def _too_late(message: str) -> RendezvousError:
     )
 
 
-async def _receive(websocket: ClientConnection, seconds: float, phase: Phase) -> str | bytes | None:
+async def _receive(websocket: Connection, seconds: float, phase: Phase) -> str | bytes | None:
     """The next frame; ``None`` when the sender closed politely.
 
     Raises:
@@ -400,24 +425,25 @@ async def _receive(websocket: ClientConnection, seconds: float, phase: Phase) ->
         async with asyncio.timeout(seconds):
             return await websocket.recv()
     except TimeoutError:
-        raise RendezvousError("the sender said nothing", phase=phase, code="silent") from None
+        raise _fell_short(websocket, "the sender said nothing", phase, "silent") from None
     except ConnectionClosed as error:
         if error.rcvd is not None and error.rcvd.code in {1000, 1001, 1005}:
             return None
-        raise _closed(error, phase) from error
+        raise _closed(error, phase, websocket.where) from error
 
 
-async def _send(websocket: ClientConnection, data: str | bytes, seconds: float) -> None:
+async def _send(websocket: Connection, data: str | bytes, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             await websocket.send(data)
     except TimeoutError:
-        raise RendezvousError("the reply was not taken", phase=Phase.REPLY, code="stuck") from None
+        websocket.transport.abort()  # to close politely is to send, and whoever does not read lets that wait for ever
+        raise _fell_short(websocket, "the reply was not taken", Phase.REPLY, "stuck") from None
     except ConnectionClosed as error:
-        raise _closed(error, Phase.REPLY) from error
+        raise _closed(error, Phase.REPLY, websocket.where) from error
 
 
-async def _respond(websocket: ClientConnection, call: HttpRequest, reply: RelayedReply, seconds: float) -> None:
+async def _respond(websocket: Connection, call: HttpRequest, reply: RelayedReply, seconds: float) -> None:
     response = _response(call, reply)
     await _send(websocket, response.to_text(), seconds)
     if response.body:
@@ -432,10 +458,22 @@ def _response(call: HttpRequest, reply: RelayedReply) -> Response:
     return Response(call.head.id, reply.status, "", headers, has_body)
 
 
-def _closed(error: ConnectionClosed, phase: Phase) -> RendezvousError:
+def _fell_short(websocket: Connection, message: str, phase: Phase, code: str) -> RendezvousError:
+    return RendezvousError(message, phase=phase, code=code, address=websocket.where, remedy=_SENDING_SIDE)
+
+
+def _closed(error: ConnectionClosed, phase: Phase, where: str) -> RendezvousError:
     frame = error.sent if error.sent is not None and error.sent.code == 1009 else error.rcvd
     meaning = explain_close(frame.code if frame is not None else 1006)
-    return RendezvousError(meaning.meaning, phase=phase, close_code=frame.code if frame else 1006, code=meaning.code)
+    return RendezvousError(
+        meaning.meaning,
+        phase=phase,
+        close_code=frame.code if frame else 1006,
+        code=meaning.code,
+        tracking_id=tracking_id(frame.reason) if frame else None,
+        address=where or None,
+        remedy=_SENDING_SIDE,
+    )
 
 
 def _raised(error: Exception) -> dict[str, str]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Final
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from relay.connection_string import HybridConnection
-from relay.dial import DialOptions, PhaseTimeouts, dial, fresh_token
+from relay.dial import Connection, DialOptions, dial, fresh_token
 from relay.errors import Phase, RendezvousError
 from relay.protocol import explain_close, tracking_id
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
-
-
-def _sender_timeouts() -> DialOptions:
-    return DialOptions(PhaseTimeouts(upgrade=35.0))  # the relay holds the upgrade until the listener comes, up to 30 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +21,17 @@ class SenderOptions:
     """How a sender behaves; times in seconds, sizes in bytes.
 
     Attributes:
-        dial: Time-outs per phase, proxy and TLS. The upgrade includes the listener's way to the rendezvous.
+        dial: Time-outs per phase, proxy and TLS; may be the listener's.
+        connect: Time for the relay to answer the handshake, in place of ``dial.timeouts.upgrade``: it holds its answer
+            until the listener has come to the rendezvous, up to 30 s.
         send: Time for the message to be taken.
         ack: Time for the answer to come.
         max_message_size: Largest answer taken.
         token_lifetime: Life of the tokens asked for.
     """
 
-    dial: DialOptions = field(default_factory=_sender_timeouts)
+    dial: DialOptions = field(default_factory=DialOptions)
+    connect: float = 35.0
     send: float = 10.0
     ack: float = 30.0
     max_message_size: int = 4 * 1024 * 1024
@@ -50,6 +49,8 @@ class Sender:
     def __init__(self, connection: HybridConnection, options: SenderOptions | None = None) -> None:
         self.connection = connection
         self.options = options or SenderOptions()
+        dialling = self.options.dial
+        self._dialling = replace(dialling, timeouts=replace(dialling.timeouts, upgrade=self.options.connect))
 
     async def send(self, text: str) -> str:
         """Send one text frame over a rendezvous of its own and return the one frame that answers it.
@@ -65,45 +66,51 @@ class Sender:
         finally:
             await websocket.close()
 
-    async def open(self) -> ClientConnection:
+    async def open(self) -> Connection:
         """Open a rendezvous and leave the conversation to the caller, who closes it.
 
         Raises:
             DialError: no connection came about.
         """
-        token = await fresh_token(self.connection, self.options.token_lifetime)
+        token = await fresh_token(self.connection, self.options.token_lifetime, self._dialling)
         return await dial(
             self.connection.connect_address(),
-            self.options.dial,
+            self._dialling,
             headers={TOKEN_HEADER: token.value},
             max_size=self.options.max_message_size,
         )
 
-    async def _say(self, websocket: ClientConnection, text: str) -> None:
+    async def _say(self, websocket: Connection, text: str) -> None:
         try:
             async with asyncio.timeout(self.options.send):
                 await websocket.send(text)
         except TimeoutError:
-            raise RendezvousError("the message was not taken", phase=Phase.FIRST_MESSAGE, code="stuck") from None
+            websocket.transport.abort()  # to close politely is to send, and that would wait for ever too
+            raise _fell_short(websocket, "the message was not taken", Phase.FIRST_MESSAGE, "stuck") from None
         except ConnectionClosed as error:
-            raise _closed(error, Phase.FIRST_MESSAGE) from error
+            raise _closed(error, Phase.FIRST_MESSAGE, websocket) from error
 
-    async def _answer(self, websocket: ClientConnection) -> str:
+    async def _answer(self, websocket: Connection) -> str:
         try:
             async with asyncio.timeout(self.options.ack):
                 answer = await websocket.recv()
         except TimeoutError:
-            raise RendezvousError(
-                "no answer came", phase=Phase.ACK, code="no_answer", remedy="Look at the listening side."
-            ) from None
+            raise _fell_short(websocket, "no answer came", Phase.ACK, "no_answer") from None
         except ConnectionClosed as error:
-            raise _closed(error, Phase.ACK) from error
+            raise _closed(error, Phase.ACK, websocket) from error
         if isinstance(answer, bytes):
-            raise RendezvousError("the answer is binary, not text", phase=Phase.ACK, code="binary_answer")
+            raise _fell_short(websocket, "the answer is binary, not text", Phase.ACK, "binary_answer")
         return answer
 
 
-def _closed(error: ConnectionClosed, phase: Phase) -> RendezvousError:
+_HELP: Final = "Look at the listening side; the message may have arrived."
+
+
+def _fell_short(websocket: Connection, message: str, phase: Phase, code: str) -> RendezvousError:
+    return RendezvousError(message, phase=phase, code=code, address=websocket.where, remedy=_HELP)
+
+
+def _closed(error: ConnectionClosed, phase: Phase, websocket: Connection) -> RendezvousError:
     frame = error.rcvd or error.sent
     code = frame.code if frame else 1006
     meaning = explain_close(code)
@@ -113,5 +120,6 @@ def _closed(error: ConnectionClosed, phase: Phase) -> RendezvousError:
         close_code=code,
         code=meaning.code,
         tracking_id=tracking_id(frame.reason) if frame else None,
-        remedy="Look at the listening side.",
+        address=websocket.where,
+        remedy=_HELP,
     )

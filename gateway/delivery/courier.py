@@ -144,10 +144,15 @@ class Courier:
             await self._settle(row, read_acknowledgement(answer, row.event_id), attempt.number)
         except RelayError as error:
             self._connection_works(works=not error.connection_failed)
-            if error.connection_failed:
-                await self._failed(row, self._line, str(error), phase=str(error.phase), sent=False)
-            else:
-                await self._failed(row, self._trial(row), str(error), phase=str(error.phase))
+            trial = self._line if error.connection_failed else self._trial(row)
+            await self._failed(
+                row,
+                trial,
+                str(error),
+                phase=str(error.phase),
+                sent=not error.connection_failed,
+                at_least=error.retry_after or 0.0,
+            )
         except GatewayError as error:
             await self._failed(row, self._trial(row), str(error), phase="store")
         except Exception as error:
@@ -183,12 +188,14 @@ class Courier:
             case Meaning.RETRIED:
                 await self._failed(row, self._trial(row), f"the web app answered: {acknowledgement.word}", phase="ack")
 
-    async def _failed(self, row: OutboxRow, trial: _Trial, error: str, *, phase: str, sent: bool = True) -> None:
+    async def _failed(
+        self, row: OutboxRow, trial: _Trial, error: str, *, phase: str, sent: bool = True, at_least: float = 0.0
+    ) -> None:
         """Note it and wait: the trial is the event's own, or the line's when no connection came about."""
         now = time.monotonic()
         if trial.not_before <= now:  # else others have lost the line in the same moment: that is one failure of it
             trial.failures += 1
-            trial.not_before = now + self._wait(trial.failures)
+            trial.not_before = now + max(self._wait(trial.failures), at_least)
         self.status.last_error = error
         log.warning(
             "status_update_not_delivered",

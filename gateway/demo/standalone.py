@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 from gateway.demo.story import Tell
 from gateway.demo.web_app import SAMPLES, WebApp
 from gateway.errors import SettingsInvalid
-from gateway.service import relay_connections
+from gateway.relay_connections import relay_connections
 from gateway.settings import Settings
 from relay import RelayError
 

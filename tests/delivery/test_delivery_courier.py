@@ -29,9 +29,10 @@ from delivery_support import (
 from bench.synthetic import change, completed, schedule, step_uid
 from gateway.application import Gateway, opened
 from gateway.delivery.attempts import attempts_of
-from gateway.delivery.courier import CourierOptions
+from gateway.delivery.courier import Courier, CourierOptions
 from gateway.domain.lifecycle import Status
 from projections.outbox import OutboxRow
+from relay import HybridConnection, Namespace, Sender, SharedAccessKey
 
 Make = Callable[[int], str]
 
@@ -280,6 +281,27 @@ def failed(gateway: Gateway) -> list[int]:
     """How often each event was tried whose last try failed."""
     with gateway.reading() as connection:
         return [known.attempts for known in attempts_of(connection).values() if known.last_error]
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_a_relay_that_asks_to_wait_is_not_asked_again_before(gateway: Gateway, begin: Make) -> None:
+    asked: list[float] = []
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(asyncio.get_running_loop().time())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    begin(1)
+    relay = await asyncio.start_server(busy, "127.0.0.1", 0)
+    namespace = Namespace("127.0.0.1", relay.sockets[0].getsockname()[1], secure=False)
+    sender = Sender(HybridConnection(namespace, "events", SharedAccessKey("k", "v")))
+    async with delivering(Courier(gateway, sender, CourierOptions(first_wait=0.01, longest_wait=0.02, poll=0.02))):
+        await until(lambda: len(asked) == 2)
+    relay.close()
+    assert asked[1] - asked[0] > 0.95
 
 
 @asynchronous

@@ -36,7 +36,6 @@ from relay import (
     DialOptions,
     HybridConnection,
     Namespace,
-    PhaseTimeouts,
     Sender,
     SenderOptions,
     SharedAccessKey,
@@ -180,9 +179,15 @@ class Process:
 
 
 class Relay:
-    """Where a relay emulator is, with the hybrid connections `actions` and `events`."""
+    """Where a relay emulator is, with the hybrid connections `actions` and `events`.
+
+    `host` is its name at the gateway's; `dialling` is how the web app comes to it.
+    """
 
     port: int
+    host = "127.0.0.1"
+    secure = False
+    dialling = DialOptions(proxy=None)
 
     @property
     def address(self) -> str:
@@ -190,13 +195,14 @@ class Relay:
 
     @property
     def connection_string(self) -> str:
-        return ConnectionString(
-            Namespace("127.0.0.1", self.port, secure=False), SharedAccessKey(KEY_NAME, KEY)
-        ).format()
+        """As it stands in the gateway's settings."""
+        namespace = Namespace(self.host, self.port, secure=self.secure)
+        return ConnectionString(namespace, SharedAccessKey(KEY_NAME, KEY)).format()
 
     def connection(self, path: str) -> HybridConnection:
-        """One of its hybrid connections."""
-        return ConnectionString.parse(self.connection_string).hybrid_connection(path)
+        """One of its hybrid connections, as the web app has it."""
+        namespace = Namespace("127.0.0.1", self.port, secure=self.secure)
+        return ConnectionString(namespace, SharedAccessKey(KEY_NAME, KEY)).hybrid_connection(path)
 
 
 class LocalRelay(Relay):
@@ -368,7 +374,7 @@ class GatewayProcess(Process):
     def ask(self, message: dict[str, Any] | str | bytes) -> dict[str, Any]:
         """Send one frame as the web app does; the reply."""
         assert self.relay is not None
-        return ask(self.relay.connection("actions"), message)
+        return ask(self.relay.connection("actions"), message, SenderOptions(dial=self.relay.dialling))
 
 
 @contextmanager
@@ -404,7 +410,7 @@ def http_json(url: str) -> tuple[int, dict[str, Any]] | None:
 
 def impatient(seconds: float) -> SenderOptions:
     """A sender that does not wait half a minute for a gateway that was killed."""
-    return SenderOptions(dial=DialOptions(PhaseTimeouts(upgrade=seconds)), ack=2 * seconds)
+    return SenderOptions(connect=seconds, ack=2 * seconds)
 
 
 async def asked(

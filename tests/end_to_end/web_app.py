@@ -12,7 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from relay import HybridConnection, Listener, ListenerOptions, ListenerState, ListenerStatus, Message
+from relay import DialOptions, HybridConnection, Listener, ListenerOptions, ListenerState, ListenerStatus, Message
 from tests.end_to_end.harness import Background, until
 
 Answer = Callable[[dict[str, Any]], Any]
@@ -27,15 +27,20 @@ def settled(event: dict[str, Any]) -> dict[str, Any]:
 class WebApp:
     """Listens for events, keeps each one that came, and answers by `answer`, which may be changed at any time."""
 
-    def __init__(self, connection: HybridConnection, answer: Answer = settled) -> None:
+    def __init__(
+        self, connection: HybridConnection, answer: Answer = settled, dialling: DialOptions | None = None
+    ) -> None:
         self.connection = connection
         self.answer = answer
+        self.dialling = dialling or DialOptions()
         self.arrived: list[dict[str, Any]] = []
         self.hearing = False
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        options = ListenerOptions(on_state=self._note, first_retry=0.05, longest_retry=0.5, dial_limits=())
+        options = ListenerOptions(
+            dial=self.dialling, on_state=self._note, first_retry=0.05, longest_retry=0.5, dial_limits=()
+        )
         await Listener(self.connection, self._take, options=options).run()
 
     def _note(self, status: ListenerStatus) -> None:
@@ -66,9 +71,11 @@ class WebApp:
 
 
 @contextmanager
-def web_app(connection: HybridConnection, answer: Answer = settled) -> Iterator[WebApp]:
+def web_app(
+    connection: HybridConnection, answer: Answer = settled, dialling: DialOptions | None = None
+) -> Iterator[WebApp]:
     """A web app that listens until the block ends."""
-    listening, background = WebApp(connection, answer), Background()
+    listening, background = WebApp(connection, answer, dialling), Background()
     background.start(listening.run())
     try:
         until(lambda: listening.hearing, "the web app listens")

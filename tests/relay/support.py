@@ -42,7 +42,7 @@ async def echo(message: Message) -> str:
 
 @asynccontextmanager
 async def listening(
-    connection: HybridConnection, handle: Callable[[Message], Awaitable[str]] = echo, **options: Any
+    connection: HybridConnection, handle: Callable[[Message], Awaitable[str]] = echo, /, **options: Any
 ) -> AsyncIterator[Listener]:
     """A listener that hears, until the block ends."""
     listener = Listener(connection, handle, options=ListenerOptions(**options))

@@ -50,7 +50,7 @@ def asked_of(credential: EntraCredential) -> Token:
 def refusal(credential: EntraCredential) -> DialError:
     with pytest.raises(DialError) as caught:
         asked_of(credential)
-    assert (caught.value.phase, caught.value.code) == ("upgrade", "no_token")
+    assert (caught.value.phase, caught.value.code) == ("token", "no_token")
     assert caught.value.remedy
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

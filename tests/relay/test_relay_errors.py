@@ -19,7 +19,7 @@ def test_an_error_reads_as_phase_what_facts_and_what_to_do() -> None:
     )
     assert str(error) == (
         "upgrade: the token is invalid (address host:443 [10.0.0.1], status 401, tracking id 1234_G1, "
-        "our clock is -120 s off). Check the key."
+        "our clock is 120 s behind theirs). Check the key."
     )
     assert error.details["phase"] == "upgrade"
     assert "close_code" not in error.details

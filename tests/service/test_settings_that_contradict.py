@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import SettingsInvalid
-from gateway.service import relay_connections
+from gateway.relay_connections import relay_connections
 from gateway.settings import load
 
 EMULATOR = "Endpoint=sb://localhost:9080/;SharedAccessKeyName=k;SharedAccessKey=v;UseDevelopmentEmulator=true"

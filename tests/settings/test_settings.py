@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from datetime import time
 from pathlib import Path
@@ -12,10 +13,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.errors import SettingsInvalid
-from gateway.service import RelayConnections, relay_connections
+from gateway.relay_connections import RelayConnections, dial_options, relay_connections
 from gateway.settings import Settings, listed, load, unknown_variables
-from relay import SharedAccessKey
+from relay import DialOptions, SharedAccessKey
 from relay.entra import EntraCredential
+from tests.relay.certificates import make_certificates
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 ENDPOINT = "Endpoint=sb://contoso.servicebus.windows.net/"
@@ -108,6 +110,8 @@ def test_blanks_around_a_value_do_not_count(environment: Set) -> None:
         ("GATEWAY_LOG_FORMAT", "json", "json"),
         ("GATEWAY_RELAY_ECHO_SECONDS", "0", 0.0),
         ("GATEWAY_RELAY_FIRST_RETRY_SECONDS", "0.25", 0.25),
+        ("GATEWAY_RELAY_MAX_RENDEZVOUS", "8", 8),
+        ("GATEWAY_RELAY_CA_FILE", "/etc/hospital.pem", Path("/etc/hospital.pem")),
     ],
 )
 def test_values_are_written_as_people_write_them(environment: Set, name: str, value: str, meant: Any) -> None:
@@ -140,6 +144,10 @@ INVALID = {
     "GATEWAY_RELAY_ECHO_SECONDS": ["-1", "secret", "inf", "nan"],
     "GATEWAY_RELAY_ECHO_TIMEOUT_SECONDS": ["0", "secret"],
     "GATEWAY_RELAY_TOKEN_SECONDS": ["0", "1e9"],
+    "GATEWAY_RELAY_DNS_SECONDS": ["0", "-1", "secret", "inf"],
+    "GATEWAY_RELAY_HANDLE_SECONDS": ["0", "secret"],
+    "GATEWAY_RELAY_EVENT_FIRST_RETRY_SECONDS": ["0", "secret"],
+    "GATEWAY_RELAY_MAX_RENDEZVOUS": ["0", "secret", "1.5"],
     "GATEWAY_REPORT_WRONG_ENTRY": ["secret"],
 }
 CASES = [(name, value) for name, values in INVALID.items() for value in values]
@@ -232,6 +240,93 @@ def test_the_rest_of_a_connection_string_is_shown_so_that_one_can_find_what_is_w
 
 def test_a_key_is_shown_as_stars() -> None:
     assert shown(load(azure_relay_shared_access_key=KEY))["AZURE_RELAY_SHARED_ACCESS_KEY"] == "***"
+
+
+PROXIES = {
+    "environment": "environment",
+    "none": "none",
+    "http://proxy.example:3128": "http://proxy.example:3128",
+    "http://gateway:s3cret@proxy.example:3128": "http://***@proxy.example:3128",
+    "https://gateway:s3cret@proxy.example:3128/": "https://***@proxy.example:3128",
+    "http://gateway:s3c@ret@proxy.example:3128": "http://***@proxy.example:3128",
+    "http://gateway:12/s3cret@proxy.example:3128": "***",
+    "http://gateway:12#s3cret@proxy.example:3128": "***",
+    "http://gateway:12?s3cret@proxy.example:3128": "***",
+    "http://gateway:s3cret@proxy.example:port": "***",
+    "gateway:s3cret@proxy.example:3128": "***",
+    "s3cret": "***",
+    "http://[s3cret": "***",
+}
+
+
+@pytest.mark.parametrize(("address", "expected"), PROXIES.items(), ids=list(PROXIES))
+def test_of_a_proxys_address_user_and_password_are_never_shown(address: str, expected: str) -> None:
+    settings = load(gateway_relay_proxy=address)
+    assert shown(settings)["GATEWAY_RELAY_PROXY"] == expected
+    assert "s3cret" not in repr(settings)
+
+
+# --- the way to the relay
+
+
+def test_by_default_the_environment_says_whether_there_is_a_proxy_and_the_systems_authorities_are_trusted() -> None:
+    assert dial_options(load()) == DialOptions()
+
+
+@pytest.mark.parametrize(
+    ("setting", "used"),
+    [
+        ("Environment", "environment"),
+        ("none", None),
+        ("NONE", None),
+        ("http://user:word@proxy:3128", "http://user:word@proxy:3128"),
+    ],
+)
+def test_a_proxy_is_an_address_or_a_word(setting: str, used: str | None) -> None:
+    assert dial_options(load(gateway_relay_proxy=setting)).proxy == used
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["proxy:3128", "socks5://u:s3cret@proxy:1080", "http://u:s3/cret@proxy:1", "http://s3cret@proxy:1", "off"],
+)
+def test_a_proxy_that_cannot_be_used_is_refused_by_the_variables_name_and_says_how_it_is_written(address: str) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        dial_options(load(gateway_relay_proxy=address))
+    assert str(refused.value).startswith("GATEWAY_RELAY_PROXY: ")
+    assert "http://user:password@host:port" in refused.value.remedy
+    assert "cret" not in str(refused.value)
+
+
+def test_the_authorities_of_a_file_are_trusted_beside_the_systems(tmp_path: Path) -> None:
+    authority = make_certificates(tmp_path).authority
+    trusted = dial_options(load(gateway_relay_ca_file=str(authority))).tls
+    assert trusted
+    subjects = [dict(part[0] for part in each["subject"]) for each in trusted.get_ca_certs()]
+    assert "Hospital CA" in {subject.get("organizationName") for subject in subjects}
+    systems = ssl.create_default_context().cert_store_stats()["x509_ca"]
+    assert trusted.cert_store_stats()["x509_ca"] == systems + 1
+    assert trusted.verify_mode == ssl.CERT_REQUIRED
+    assert trusted.check_hostname
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a certificate", b"\x30\x82\x01\x00", b"-----BEGIN CERTIFICATE-----\nxx\n"]
+)
+def test_a_file_without_a_certificate_is_refused_and_says_what_it_should_be(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(content)
+    with pytest.raises(
+        SettingsInvalid, match=r"GATEWAY_RELAY_CA_FILE: .*ca\.pem holds no certificate in PEM"
+    ) as refused:
+        dial_options(load(gateway_relay_ca_file=str(path)))
+    assert "openssl x509" in refused.value.remedy
+
+
+@pytest.mark.parametrize("name", ["missing.pem", "."])
+def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"GATEWAY_RELAY_CA_FILE: .* can't be read: \w+"):
+        dial_options(load(gateway_relay_ca_file=str(tmp_path / name)))
 
 
 # --- the relay settings
