@@ -16,7 +16,7 @@ from gateway.errors import SettingsInvalid
 from gateway.relay_connections import RelayConnections, dial_options, relay_connections
 from gateway.settings import Settings, listed, load, unknown_variables
 from relay import DialOptions, SharedAccessKey
-from relay.entra import EntraCredential
+from relay.entra import EntraCredential, IssuerAccess, managed_identity
 from tests.relay.certificates import make_certificates
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
@@ -296,6 +296,30 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_the_variables_name_and_says_h
     assert str(refused.value).startswith("GATEWAY_RELAY_PROXY: ")
     assert "http://user:password@host:port" in refused.value.remedy
     assert "cret" not in str(refused.value)
+
+
+def test_an_identity_asks_its_issuer_by_the_way_that_the_relay_is_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways: list[IssuerAccess] = []
+
+    def noted(client_id: str | None, access: IssuerAccess) -> EntraCredential:
+        ways.append(access)
+        return managed_identity(client_id, access)
+
+    monkeypatch.setattr("gateway.relay_connections.managed_identity", noted)
+    connections = relay_connections(
+        load(
+            azure_relay_namespace="contoso",
+            azure_relay_authentication="managed-identity",
+            azure_relay_hybrid_connection="actions",
+            gateway_relay_proxy="http://u:w@proxy:3128",
+            gateway_relay_ca_file=str(make_certificates(tmp_path).authority),
+        )
+    )
+    assert connections is not None
+    assert ways == [IssuerAccess("http://u:w@proxy:3128", connections.dialling.tls)]
+    assert isinstance(connections.actions.credential, EntraCredential)
 
 
 def test_the_authorities_of_a_file_are_trusted_beside_the_systems(tmp_path: Path) -> None:
