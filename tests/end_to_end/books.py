@@ -68,7 +68,7 @@ class Books:
         return {
             happened.details["event_id"]: happened.details["attempts"]
             for happened in self.timeline
-            if happened.kind in ("StatusUpdate.Acknowledged", "StatusUpdate.Parked")
+            if happened.kind in ("StatusUpdate.Acknowledged", "StatusUpdate.Parked") and "attempts" in happened.details
         }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.end_to_end.books import Books
-from tests.end_to_end.testimony import REFUSED, SETTLING, TAKEN, Arrival, Sent, Span, Step, Testimony, any_touches
+from tests.end_to_end.evidence import REFUSED, SETTLING, TAKEN, Arrival, Sent, Span, Step, Evidence, any_touches
 
 ONCE = {
     "worklist.update_item": "WorklistItem.Rescheduled",
@@ -27,7 +27,7 @@ _ENDINGS = ("PerformedProcedureStep.Completed", "PerformedProcedureStep.Disconti
 # --- what the database says, at any moment
 
 
-def receipts(books: Books, known: Testimony) -> list[str]:
+def receipts(books: Books, known: Evidence) -> list[str]:
     """Each acknowledged action is there, none is there twice, and none that nobody sent."""
     kept = Counter(each.details["action_id"] for each in books.timeline if each.kind.startswith("RelayAction."))
     scheduled = Counter(
@@ -43,7 +43,7 @@ def receipts(books: Books, known: Testimony) -> list[str]:
     ]
 
 
-def items(books: Books, known: Testimony) -> list[str]:
+def items(books: Books, known: Evidence) -> list[str]:
     """Each acknowledged change is in the worklist, and was made once."""
     made = Counter((each.kind, each.accession_number) for each in books.timeline)
     complaints = []
@@ -63,7 +63,7 @@ def items(books: Books, known: Testimony) -> list[str]:
     return complaints
 
 
-def performed(books: Books, known: Testimony) -> list[str]:
+def performed(books: Books, known: Evidence) -> list[str]:
     """Each N-CREATE and N-SET that was answered is there, and none is there twice."""
     began, ended = Counter[str](), Counter[str]()
     for each in books.timeline:
@@ -82,7 +82,7 @@ def performed(books: Books, known: Testimony) -> list[str]:
     return complaints
 
 
-def outbox(books: Books, known: Testimony) -> list[str]:
+def outbox(books: Books, known: Evidence) -> list[str]:
     """One row per status change, with a sequence of its own, settled only by the web app's word."""
     changes = sum(
         each.kind.startswith("WorklistItem.Step") and "update_sequence" in each.details for each in books.timeline
@@ -99,7 +99,7 @@ def outbox(books: Books, known: Testimony) -> list[str]:
     return complaints
 
 
-def duplicates(known: Testimony, repeating: Sequence[Span] = ()) -> list[str]:
+def duplicates(known: Evidence, repeating: Sequence[Span] = ()) -> list[str]:
     """An action that was sent once is not answered as a duplicate, unless the relay was repeating frames."""
     return [
         f"action {sent.action_id} was sent once and is a duplicate"
@@ -151,7 +151,8 @@ class Deliveries:
         settled_at: dict[str, float] = {}
         for arrival in self.arrivals:
             if arrival.answer in SETTLING:
-                settled_at.setdefault(arrival.event_id, arrival.answered_at)
+                before = settled_at.get(arrival.event_id, arrival.answered_at)
+                settled_at[arrival.event_id] = min(before, arrival.answered_at)
         heard: dict[str, list[Arrival]] = defaultdict(list)
         seen: set[tuple[str, int]] = set()
         for arrival in self.arrivals:
@@ -215,7 +216,7 @@ def _order(number: str, arrivals: list[Arrival]) -> list[str]:
 # --- when all has come to its end
 
 
-def the_end(books: Books, known: Testimony) -> list[str]:
+def the_end(books: Books, known: Evidence) -> list[str]:
     """Everything was answered and delivered, and each item is what its step made it."""
     waiting = books.in_state("waiting")
     complaints = [f"lost: event {event_id} still waits" for event_id in waiting]
@@ -231,7 +232,7 @@ def the_end(books: Books, known: Testimony) -> list[str]:
     return complaints
 
 
-def _unanswered(known: Testimony) -> list[Sent]:
+def _unanswered(known: Evidence) -> list[Sent]:
     return [sent for sent in known.sent if sent.reply is None]
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from relay import Listener, ListenerOptions, Message, RelayError
 from tests.end_to_end.harness import Background, Relay, action, asked, create_item, impatient, today
-from tests.end_to_end.testimony import REFUSED, TAKEN, Arrival, Sent, Step, Testimony
+from tests.end_to_end.evidence import REFUSED, TAKEN, Arrival, Sent, Step, Evidence
 from tests.end_to_end.unit import NoAnswer, NoAssociation, Unit, finished, new_uid, started
 
 DUPLICATE, FINAL = 0x0111, 0x0110
@@ -53,7 +53,7 @@ class Witnesses:
         self.relay = relay
         self.port = port
         self.habits = habits or Habits()
-        self.known = Testimony()
+        self.known = Evidence()
         self.listener = Listener(relay.connection("events"), self._hear, options=self.habits.listening)
         self._dice = random.Random(seed)
         self._numbers = iter(range(1_000_000))

@@ -78,7 +78,7 @@ class Span:
 
 
 @dataclass
-class Testimony:
+class Evidence:
     """All that the witnesses know.
 
     `answers` are the times at which the web app was answered anything. What must never be and was seen at once is in
@@ -92,9 +92,9 @@ class Testimony:
     complaints: list[str] = field(default_factory=list)
     queries: int = 0
 
-    def snapshot(self) -> Testimony:
+    def snapshot(self) -> Evidence:
         """As it is now: others go on writing."""
-        return Testimony(
+        return Evidence(
             [replace(sent) for sent in list(self.sent)],
             [replace(step, created=[*step.created], finished=[*step.finished]) for step in list(self.steps)],
             [replace(arrival) for arrival in list(self.arrivals)],
