@@ -8,9 +8,9 @@ from pathlib import Path
 from gateway.application import opened
 from tests.end_to_end import judgement
 from tests.end_to_end.books import Books, copied
+from tests.end_to_end.evidence import Span
 from tests.end_to_end.harness import GatewayProcess
 from tests.end_to_end.judgement import Death, Deliveries
-from tests.end_to_end.evidence import Span
 from tests.end_to_end.witnesses import DUPLICATE, FINAL, Witnesses
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.end_to_end.books import Books
-from tests.end_to_end.evidence import REFUSED, SETTLING, TAKEN, Arrival, Sent, Span, Step, Evidence, any_touches
+from tests.end_to_end.evidence import REFUSED, SETTLING, TAKEN, Arrival, Evidence, Sent, Span, Step, any_touches
 
 ONCE = {
     "worklist.update_item": "WorklistItem.Rescheduled",

@@ -10,9 +10,9 @@ import pytest
 
 from tests.end_to_end import judgement
 from tests.end_to_end.books import Books, Happened, Item, Owed
+from tests.end_to_end.evidence import Arrival, Evidence, Sent, Span, Step
 from tests.end_to_end.harness import action, create_item
 from tests.end_to_end.judgement import Death, Deliveries
-from tests.end_to_end.evidence import Arrival, Sent, Span, Step, Evidence
 
 NUMBER, UID = "ACC1", "2.25.1"
 MOVED, GONE, SAID = "ACC2", "ACC3", "ACC4"

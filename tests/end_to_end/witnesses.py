@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from relay import Listener, ListenerOptions, Message, RelayError
+from tests.end_to_end.evidence import REFUSED, TAKEN, Arrival, Evidence, Sent, Step
 from tests.end_to_end.harness import Background, Relay, action, asked, create_item, impatient, today
-from tests.end_to_end.evidence import REFUSED, TAKEN, Arrival, Sent, Step, Evidence
 from tests.end_to_end.unit import NoAnswer, NoAssociation, Unit, finished, new_uid, started
 
 DUPLICATE, FINAL = 0x0111, 0x0110

@@ -69,7 +69,7 @@ def _figures(soak: Soak) -> dict[str, str]:
         "status events": f"{len(known.settled())} acknowledged, {len(known.refused())} refused, "
         f"{len(known.arrivals)} deliveries",
         "worklist queries": str(known.queries),
-        "faults": f"{sum(each.trouble.act is Act.FAULT for each in struck)} in {len(record.rounds)} rounds, "
+        "faults": f"{sum(each.trouble.act is Act.FAULT for each in struck)} in {len(record.troubled)} rounds, "
         f"{len({each.trouble.name for each in struck if each.trouble.name})} kinds",
         "kills": f"{soak.deaths} of the gateway, {soak.relay_deaths} of the relay",
     }

@@ -76,7 +76,7 @@ class Record:
 
     Attributes:
         struck: The troubles, as they came.
-        rounds: Those that are over.
+        rounds: Those that are over; the first one is the calm before all trouble.
         lives: Of the gateway, from its start to its death.
         relay_lives: Of the emulator.
         entries: Of the relay's log, of each life of it one after the other.
@@ -92,13 +92,18 @@ class Record:
     refused: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
 
+    @property
+    def troubled(self) -> list[Round]:
+        """The rounds with trouble."""
+        return [each for each in self.rounds if each.trouble.end > each.trouble.begin]
+
     def recoveries(self) -> list[float]:
         """Seconds from the end of trouble until the gateway was healthy, for each round."""
-        return [each.healthy_at - each.trouble.end for each in self.rounds]
+        return [each.healthy_at - each.trouble.end for each in self.troubled]
 
     def web_app_recoveries(self) -> list[float]:
         """The same for the web app's listener."""
-        return [each.web_app_healthy_at - each.trouble.end for each in self.rounds]
+        return [each.web_app_healthy_at - each.trouble.end for each in self.troubled]
 
     def dials(self, path: str) -> list[float]:
         """When a control channel was dialled; for `actions` also those dials that found no relay."""

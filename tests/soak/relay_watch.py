@@ -8,8 +8,8 @@ from typing import Any
 
 from relay import RelayError
 from relay.emulator.remote import RemoteEmulator
-from tests.end_to_end.harness import RelayProcess
 from tests.end_to_end.evidence import Span
+from tests.end_to_end.harness import RelayProcess
 from tests.soak.record import Entry, Record
 
 _EVERY = 0.25

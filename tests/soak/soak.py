@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from relay import ListenerOptions, ListenerState
-from tests.end_to_end.examiner import Examiner
-from tests.end_to_end.harness import KEY, GatewayProcess, RelayProcess, running
 from tests.end_to_end.evidence import Span
+from tests.end_to_end.examiner import Examiner
+from tests.end_to_end.harness import GatewayProcess, RelayProcess, running
 from tests.end_to_end.witnesses import Habits, Witnesses
+from tests.soak.logs import complaints_about, leaks_in, refused_dials
 from tests.soak.record import Record, Round, Struck
 from tests.soak.relay_watch import RelayWatch
 from tests.soak.trouble import Act, Dealer, Trouble
@@ -58,8 +56,6 @@ _SETTLED_WITHIN = 150.0
 
 _DETECTED_REPEAT = 30.0
 """Seconds for which the emulator goes on trying to deliver a frame a second time."""
-
-_SECRETS = re.compile(rf"{re.escape(KEY)}|SharedAccessSignature|[?&]sig=|SMITH|9990000018|19650315")
 
 
 class StoppedByComplaint(Exception):
@@ -167,7 +163,7 @@ class Soak:
     def _kill_gateway(self) -> None:
         self.gateway.kill()
         self._note_death()
-        self.examiner.look(everything=self.deaths % 10 == 0)
+        self._look(everything=self.deaths % 10 == 0)
         self._launch()
 
     def _note_death(self) -> None:
@@ -259,7 +255,11 @@ class Soak:
         self._note_death()
         if code != 0:
             self._complain(f"asked to stop, the gateway ended with {code}:\n{self.gateway.tail()}")
-        self.examiner.look(everything=True)
+        self._look(everything=True)
+
+    def _look(self, *, everything: bool) -> None:
+        self._explain_repeats()
+        self.examiner.look(everything=everything)
 
     def _explain_repeats(self) -> None:
         """When the relay may have lost answers or said things twice: whatever else there was is no excuse."""
@@ -272,26 +272,11 @@ class Soak:
         self.complaints.append(complaint)
 
     def _read_logs(self) -> None:
-        """No traceback, no error of ours, no secret and nobody's name; and the dials that found no relay."""
-        broken = 0
-        for line in self.gateway.err.read_text("utf-8", "replace").splitlines():
-            try:
-                entry: dict[str, Any] = json.loads(line)
-            except ValueError:
-                broken += 1  # the last line of a life may have been cut
-                continue
-            if entry.get("level") in ("error", "critical") or "exception" in entry:
-                self._complain(f"the log tells of an error: {line}")
-            if entry.get("event") == "listener_cannot_connect" and entry.get("phase") == "tcp":
-                self.record.refused.append(_monotonic(entry["timestamp"]))
-        if broken > self.deaths:
-            self._complain(f"{broken} lines of the log are not JSON")
+        log = self.gateway.err.read_text("utf-8", "replace")
+        self.record.refused = refused_dials(log)
+        self.complaints.extend(complaints_about(log, deaths=self.deaths))
         for process in (self.gateway, self.relay):
-            output = process.output()
-            if found := _SECRETS.search(output):
-                self._complain(f"the output of the {process.name} holds {found.group()[:8]}…")
-            if "Traceback" in output or "never retrieved" in output:
-                self._complain(f"the output of the {process.name} holds a traceback: {process.out} {process.err}")
+            self.complaints.extend(f"{process.name}: {leak}" for leak in leaks_in(process.output()))
 
     # --- telling
 
@@ -314,11 +299,6 @@ def _repeating(struck: list[Struck], path: str) -> list[Span]:
     """When a frame may have been delivered twice."""
     spans = [each.span for each in struck if each.trouble.name == "duplicate" and each.trouble.concerns(path)]
     return [Span(span.begin, span.end + _DETECTED_REPEAT) for span in spans]
-
-
-def _monotonic(timestamp: str) -> float:
-    """A moment of this machine's wall clock on its monotonic one."""
-    return datetime.fromisoformat(timestamp).timestamp() - time.time() + time.monotonic()
 
 
 def _sleep_until(moment: float) -> None:

@@ -13,7 +13,7 @@ from tests.soak.record import Entry, Record, Round, absences_in, longest_silence
 def quiet() -> Record:
     """Two rounds of trouble in a minute, an answer each second, one listener at a time."""
     return Record(
-        rounds=[Round(Span(0, 10), 12, 11, 30), Round(Span(30, 40), 41, 42, 60)],
+        rounds=[Round(Span(0, 0), 0, 0, 0), Round(Span(0, 10), 12, 11, 30), Round(Span(30, 40), 41, 42, 60)],
         lives=[Span(0, 35), Span(35, 60)],
         relay_lives=[Span(0, 60)],
         entries=[
