@@ -149,7 +149,9 @@ class Deliveries:
         """Whatever came in the wrong order, or once too often."""
         complaints = [complaint for arrival in self.arrivals for complaint in self._after_its_end(arrival)]
         settled_at: dict[str, float] = {}
+        answers: dict[tuple[str, int], set[str]] = defaultdict(set)
         for arrival in self.arrivals:
+            answers[arrival.event_id, arrival.attempt].add(arrival.answer)
             if arrival.answer in SETTLING:
                 before = settled_at.get(arrival.event_id, arrival.answered_at)
                 settled_at[arrival.event_id] = min(before, arrival.answered_at)
@@ -165,7 +167,7 @@ class Deliveries:
             complaints += _order(number, arrivals)
             for first, second in pairwise(arrivals):
                 if first.event_id == second.event_id:
-                    complaints += self._repeat(first, second)
+                    complaints += self._repeat(first, second, answers[first.event_id, first.attempt])
                 elif settled_at.get(first.event_id, second.at + 1) > second.at:
                     complaints.append(f"reordered: {second} was sent before {first} was settled")
         return complaints
@@ -189,11 +191,11 @@ class Deliveries:
         lives = (n for n, death in enumerate(self.deaths) if death.attempts.get(arrival.event_id, 0) >= arrival.attempt)
         return next(lives, None)
 
-    def _repeat(self, first: Arrival, second: Arrival) -> list[str]:
+    def _repeat(self, first: Arrival, second: Arrival, answers: set[str]) -> list[str]:
         """A repeat follows an answer that settles nothing, or one that was lost by a death or by the relay."""
         if second.attempt <= first.attempt:
             return [f"reordered: the attempts of {first} and {second}"]
-        settles_nothing = first.answer and first.answer not in SETTLING
+        settles_nothing = bool(answers - SETTLING - {""})  # of a frame that came twice the relay passes one answer on
         died = self._life(second) != self._life(first)
         lost = any_touches(self.losing, first.at, max(first.at, first.answered_at))
         return [] if settles_nothing or died or lost else [f"twice: {second} was sent without need after {first}"]

@@ -280,6 +280,8 @@ def test_one_frame_that_came_twice_is_explained_by_a_relay_that_repeats() -> Non
     twice = (FIRST, repeated(FIRST, 12, attempt=1), SECOND)
     assert delivered(*twice, repeating=[Span(11, 13)]) == []
     assert delivered(*twice, repeating=[Span(1, 2)], losing=[Span(1, 30)]) != []
+    unsettled = (FIRST, repeated(FIRST, 12, attempt=1, answer="error"), repeated(FIRST, 14), SECOND)
+    assert delivered(*unsettled, repeating=[Span(11, 13)]) == []
     late = (FIRST, SECOND, repeated(FIRST, 25, attempt=1))
     assert delivered(*late, repeating=[Span(24, 26)]) == []
 

@@ -60,18 +60,18 @@ def _verdict(soak: Soak, folder: Path) -> int:
 def _figures(soak: Soak) -> dict[str, str]:
     """What there was, for people."""
     record, known, struck = soak.record, soak.witnesses.known, soak.record.struck
-    answered = known.answered().values()
+    answered, events = known.answered().values(), {arrival.event_id for arrival in known.arrivals}
     figures = {
         "actions": f"{len(answered)} acknowledged, {len(known.answers)} answers, "
         f"{sum(sent.tries > 1 for sent in answered)} asked more than once",
         "MPPS": f"{sum(len(each.created) + len(each.finished) for each in known.steps)} messages, "
         f"{len(known.steps)} steps",
         "status events": f"{len(known.settled())} acknowledged, {len(known.refused())} refused, "
-        f"{len(known.arrivals)} deliveries",
+        f"{len(known.arrivals)} deliveries, {len(known.arrivals) - len(events)} of them repeats",
         "worklist queries": str(known.queries),
         "faults": f"{sum(each.trouble.act is Act.FAULT for each in struck)} in {len(record.troubled)} rounds, "
         f"{len({each.trouble.name for each in struck if each.trouble.name})} kinds",
-        "kills": f"{soak.deaths} of the gateway, {soak.relay_deaths} of the relay",
+        "kills": f"{soak.kills} of the gateway, {soak.relay_deaths} of the relay",
     }
     if record.answers:
         figures |= {

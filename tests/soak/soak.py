@@ -54,7 +54,10 @@ _GIVEN_UP = 60.0
 _SETTLED_WITHIN = 150.0
 """Seconds for the last status events: one whose rendezvous hangs takes 30, and its next try is up to 60 later."""
 
-_DETECTED_REPEAT = 30.0
+_HELD_UP = 2.0
+"""Seconds by which an answer may be late when it gets lost."""
+
+_LATEST_REPEAT = 30.0
 """Seconds for which the emulator goes on trying to deliver a frame a second time."""
 
 
@@ -79,7 +82,7 @@ class Soak:
         self.witnesses = Witnesses(self.relay, self.gateway.dicom_port, self.seed, HABITS)
         self.examiner = Examiner(self.witnesses, self.gateway, self.folder / "copy")
         self.state = "starting"
-        self.deaths = self.relay_deaths = 0
+        self.kills = self.deaths = self.relay_deaths = 0
         self._dice = random.Random(self.seed)
         self._dealer = Dealer(self._dice)
         self._born = 0.0
@@ -162,6 +165,7 @@ class Soak:
 
     def _kill_gateway(self) -> None:
         self.gateway.kill()
+        self.kills += 1
         self._note_death()
         self._look(everything=self.deaths % 10 == 0)
         self._launch()
@@ -264,7 +268,9 @@ class Soak:
     def _explain_repeats(self) -> None:
         """When the relay may have lost answers or said things twice: whatever else there was is no excuse."""
         struck = self.record.struck
-        self.examiner.losing = [each.span for each in struck if each.trouble.concerns("events")]
+        self.examiner.losing = [
+            Span(each.span.begin - _HELD_UP, each.span.end) for each in struck if _loses_answers(each.trouble)
+        ]
         self.examiner.repeating = _repeating(struck, "events")
         self.examiner.resending = _repeating(struck, "actions")
 
@@ -290,15 +296,20 @@ class Soak:
         messages = sum(len(step.created) + len(step.finished) for step in list(known.steps))
         return (
             f"{time.monotonic() - self._began:5.0f} s  {len(known.answers)} answers to actions, {messages} MPPS, "
-            f"{len(known.settled())} events acknowledged, {faults} faults, {self.deaths} kills of the gateway, "
+            f"{len(known.settled())} events acknowledged, {faults} faults, {self.kills} kills of the gateway, "
             f"{self.relay_deaths} of the relay: {self.state}"
         )
+
+
+def _loses_answers(trouble: Trouble) -> bool:
+    """Whether an answer of the web app may get lost by it."""
+    return trouble.act is Act.KILL_RELAY or (trouble.name == "lost-reply" and trouble.concerns("events"))
 
 
 def _repeating(struck: list[Struck], path: str) -> list[Span]:
     """When a frame may have been delivered twice."""
     spans = [each.span for each in struck if each.trouble.name == "duplicate" and each.trouble.concerns(path)]
-    return [Span(span.begin, span.end + _DETECTED_REPEAT) for span in spans]
+    return [Span(span.begin, span.end + _LATEST_REPEAT) for span in spans]
 
 
 def _sleep_until(moment: float) -> None:

@@ -92,7 +92,10 @@ class Dealer:
         """Some faults that overlap, and now and then a death, in order of time."""
         troubles = [self._fault(self._dice.uniform(0, 1.5)) for _ in range(self._dice.choice((1, 1, 2, 3)))]
         if self._dice.random() < 0.4:
-            troubles.append(Trouble(at=self._dice.uniform(0, 3), act=Act.KILL_GATEWAY))
+            at = self._dice.uniform(0, 3)
+            troubles.append(Trouble(at=at, act=Act.KILL_GATEWAY))
+            if self._dice.random() < 0.25:  # and again while it is young
+                troubles.append(Trouble(at=at + self._dice.uniform(0.5, 2.5), act=Act.KILL_GATEWAY))
         if self._dice.random() < 0.08:
             troubles.append(Trouble(at=self._dice.uniform(0, 3), act=Act.KILL_RELAY))
         return sorted(troubles, key=lambda trouble: trouble.at)
