@@ -132,9 +132,9 @@ class Record:
         return max((absence.end - absence.begin for absence in absences), default=0.0)
 
     def turned_away(self) -> int:
-        """Senders that were told 404, nobody listens, while all was well."""
+        """Senders that asked while all was well, and were told 404: nobody listens."""
         well = [each.well for each in self.rounds]
-        missed = [entry.at for entry in self.entries if (entry.what, entry.status) == ("connect", 404)]
+        missed = [each.at - each.took for each in self.entries if (each.what, each.status) == ("connect", 404)]
         return sum(any(_within(at, span) for span in well) for at in missed)
 
     def complaints(self) -> list[str]:
