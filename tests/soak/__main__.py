@@ -14,6 +14,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,11 @@ def _verdict(soak: Soak, folder: Path) -> int:
         shutil.rmtree(folder)
         _say("lost 0, applied twice 0, reordered 0")
         return 0
-    _say(f"{len(soak.complaints)} complaints, logs and database are in {folder}; repeat with --seed {soak.seed}")
+    (folder / "record.json").write_text(json.dumps(asdict(soak.record), indent=1), encoding="utf-8")
+    (folder / "complaints.txt").write_text("\n".join(soak.complaints), encoding="utf-8")
+    _say(
+        f"{len(soak.complaints)} complaints; they, logs, record and database are in {folder}; repeat with --seed {soak.seed}"
+    )
     for complaint in soak.complaints[:20]:
         _say(f"  {complaint}")
     return 1

@@ -81,10 +81,8 @@ def test_dials_that_found_no_relay_count_too_and_a_handshake_counts_when_it_was_
 
 
 def test_the_404_of_a_time_that_was_not_well_is_no_complaint() -> None:
-    assert (
-        changed(entries=[Entry(5, "connect", "actions", 404), Entry(11.5, "connect", "actions", 404)]).turned_away()
-        == 0
-    )
+    entries = [Entry(at, "connect", "actions", 404) for at in (5, 11.5)]
+    assert changed(entries=[*entries, Entry(13, "connect", "actions", 404, took=2)]).turned_away() == 0
 
 
 def test_most_in_any_window() -> None:
