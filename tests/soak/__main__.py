@@ -54,9 +54,7 @@ def _verdict(soak: Soak, folder: Path) -> int:
         return 0
     (folder / "record.json").write_text(json.dumps(asdict(soak.record), indent=1), encoding="utf-8")
     (folder / "complaints.txt").write_text("\n".join(soak.complaints), encoding="utf-8")
-    _say(
-        f"{len(soak.complaints)} complaints; they, logs, record and database are in {folder}; repeat with --seed {soak.seed}"
-    )
+    _say(f"{len(soak.complaints)} complaints, kept with record, logs and database in {folder}; --seed {soak.seed}")
     for complaint in soak.complaints[:20]:
         _say(f"  {complaint}")
     return 1
