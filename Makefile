@@ -19,7 +19,7 @@ RESOLVE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 
 .DEFAULT_GOAL := help
 MAKEFLAGS     += --no-print-directory
-.PHONY: help run test quick lint format image crash bench lock clean tools
+.PHONY: help run test quick lint format image crash soak bench lock clean tools
 
 help: ## this list
 	@echo 'worklist gateway'
@@ -31,7 +31,7 @@ help: ## this list
 run: $(VENV)/ready-to-run ## set up once, then watch appointments travel: emulator, gateway, web app and modality
 	@$(VENV)/bin/gateway demo $(ARGS)
 
-test: $(VENV)/ready-to-develop tools ## set up once, then all tests but the long ones (crash, image)
+test: $(VENV)/ready-to-develop tools ## set up once, then all tests but the long ones (crash, image, soak)
 	@$(PYTEST) $(PARALLEL) -m 'not crash' --ignore tests/container $(ARGS)
 
 quick: $(VENV)/ready-to-develop ## the tests that take no time: under a minute
@@ -51,6 +51,9 @@ image: $(VENV)/ready-to-develop ## build the container image and run it for real
 
 crash: $(VENV)/ready-to-develop ## kill the service at random moments under load, over and over: nothing may be lost
 	@$(PYTEST) -n 0 -m crash --ignore tests/container $(ARGS)
+
+soak: $(VENV)/ready-to-develop ## minutes of random faults and kills, then the proof that nothing was lost: ARGS="--minutes 10 --seed 7"
+	@$(PY) -m tests.soak $(ARGS)
 
 bench: $(VENV)/ready-to-develop ## the figures of bench/README.md
 	@$(PY) -m bench $(ARGS)

@@ -7,7 +7,8 @@ Plain HTTP below ``/-/``, where no hybrid connection can be (their names begin w
 ``GET /-/faults``               the catalogue, and the faults in force
 ``POST /-/faults/NAME``         have a fault happen or begin; JSON: ``path``, ``times``, ``lasting``, its parameters
 ``DELETE /-/faults[/NAME]``     end the faults of that name, or all
-``GET /-/log``                  the last things that happened, oldest first
+``GET /-/log``                  the last things that happened, oldest first; ``?after=NUMBER``: the first ones after
+                                that, so that a long run can be followed without gaps
 ==============================  =====================================================================================
 
 From this machine it needs no token, from another one a namespace-wide token with the right Manage.
@@ -25,6 +26,7 @@ from relay.emulator.access import Right
 from relay.emulator.calls import Call, Refusal
 from relay.emulator.faults import CATALOGUE, FaultKind
 from relay.emulator.http import Exchange
+from relay.emulator.log import Entry
 from relay.errors import ConfigurationError
 from relay.protocol import Response
 
@@ -53,19 +55,19 @@ class Admin:
             self._emulator.check(call, Right.MANAGE)
         what, _, name = call.path.removeprefix(PREFIX).strip("/").partition("/")
         try:
-            status, answer = 200, await self._do(call.method, what, name, exchange.body)
+            status, answer = 200, await self._do(call, what, name, exchange.body)
         except ConfigurationError as error:
             status, answer = 400, {"code": error.code, "message": error.message, "remedy": error.remedy}
         body = json.dumps(answer, indent=2).encode() + b"\n"
         exchange.respond(Response(exchange.id, status, "", {"Content-Type": "application/json"}, True), body)
 
-    async def _do(self, method: str, what: str, name: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+    async def _do(self, call: Call, what: str, name: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
         faults = self._emulator.faults
-        match method, what:
+        match call.method, what:
             case "GET", "":
                 return self._overview()
             case "GET", "log":
-                return [asdict(entry) for entry in list(self._emulator.log.entries)[-LOG_LENGTH:]]
+                return [asdict(entry) for entry in self._happened(call.argument("after"))]
             case "GET", "faults":
                 return {"in_force": self._in_force(), "catalogue": [as_json(kind) for kind in CATALOGUE.values()]}
             case "POST", "faults":
@@ -84,6 +86,15 @@ class Admin:
 
     def _in_force(self) -> list[dict[str, Any]]:
         return [fault.as_json() for fault in self._emulator.faults.in_force]
+
+    def _happened(self, after: str | None) -> list[Entry]:
+        """What the log answers: what came after that number, or the last things without one."""
+        log = self._emulator.log
+        if after is None:
+            return list(log.entries)[-LOG_LENGTH:]
+        if not (after.isascii() and after.isdigit()):
+            raise ConfigurationError("after is the number of an entry, or 0", code="bad_number")
+        return log.after(int(after), LOG_LENGTH)
 
     def _overview(self) -> dict[str, Any]:
         emulator = self._emulator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Literal
 
 What = Literal["listen", "connect", "accept", "request", "http", "renew", "listener gone"]
@@ -15,16 +16,20 @@ class Entry:
     """One thing that happened.
 
     Attributes:
-        at: ``time.monotonic()`` seconds.
+        number: Its place among all that ever happened, from 1 on without gaps.
+        at: ``time.monotonic()`` seconds; for a handshake, when it was answered.
         what: What was asked, or that a control channel ended.
         path: Hybrid connection, as asked for.
         status: HTTP status of the answer (101 and 200 are good), or a close code when a listener is gone.
+        took: Seconds from asking to the answer, for a handshake: faults may hold it up.
     """
 
+    number: int
     at: float
     what: What
     path: str
     status: int
+    took: float = 0.0
 
 
 class RelayLog:
@@ -32,10 +37,17 @@ class RelayLog:
 
     def __init__(self, size: int = 100_000) -> None:
         self.entries: deque[Entry] = deque(maxlen=size)
+        self._numbers = count(1)
 
-    def note(self, what: What, path: str, status: int) -> None:
+    def note(self, what: What, path: str, status: int, took: float = 0.0) -> None:
         """Remember something."""
-        self.entries.append(Entry(time.monotonic(), what, path.lower(), status))
+        self.entries.append(Entry(next(self._numbers), time.monotonic(), what, path.lower(), status, took))
+
+    def after(self, number: int, most: int) -> list[Entry]:
+        """The first entries, at most so many, that came after the one with this number."""
+        first = self.entries[0].number if self.entries else 1
+        start = max(0, number - first + 1)
+        return list(islice(self.entries, start, start + most))
 
     def times(self, what: What) -> list[float]:
         """When this happened."""

@@ -34,21 +34,25 @@ class RemoteEmulator:
 
     def overview(self) -> dict[str, Any]:
         """Hybrid connections with their listeners, the faults in force, counts of what happened."""
-        return self._ask("GET", "")
+        return dict(self._ask("GET", ""))
 
     def faults(self) -> dict[str, Any]:
         """The catalogue (``catalogue``) and the faults in force (``in_force``)."""
-        return self._ask("GET", "faults")
+        return dict(self._ask("GET", "faults"))
 
     def begin(self, name: str, **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - texts, numbers, booleans
         """Have a fault happen or begin; see `Faults.begin`. Tells those in force."""
-        return self._ask("POST", f"faults/{quote(name, safe='')}", json.dumps(parameters))
+        return dict(self._ask("POST", f"faults/{quote(name, safe='')}", json.dumps(parameters)))
 
     def end(self, name: str | None = None) -> dict[str, Any]:
         """End the faults of this name, or all of them. Tells those still in force."""
-        return self._ask("DELETE", f"faults/{quote(name, safe='')}" if name else "faults")
+        return dict(self._ask("DELETE", f"faults/{quote(name, safe='')}" if name else "faults"))
 
-    def _ask(self, method: str, what: str, body: str | None = None) -> dict[str, Any]:
+    def log(self, after: int = 0) -> list[dict[str, Any]]:
+        """What happened (`Entry`) after the entry of that number, oldest first: an empty list is the end so far."""
+        return list(self._ask("GET", f"log?after={after}"))
+
+    def _ask(self, method: str, what: str, body: str | None = None) -> Any:  # noqa: ANN401 - JSON
         """One request.
 
         Raises:
@@ -83,7 +87,7 @@ class RemoteEmulator:
             raise ConfigurationError(
                 str(answer.get("message")), code=str(answer.get("code")), remedy=str(answer.get("remedy"))
             )
-        return dict(answer)
+        return answer
 
     def _connection(self) -> HTTPConnection:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from relay.connection_string import ConnectionString, HybridConnection, Namespace
@@ -246,14 +248,15 @@ class Emulator:
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, Door)  # noqa: S101 - we made it
         call: Call | None = None
+        asked_at = time.monotonic()
         try:
             call = self._read(request.path, request, connection)
             await self._show_faults(call, connection)
             await self._admit(connection, call)
         except Refusal as refusal:
-            self._note(call, refusal.status)
+            self._note(call, refusal.status, asked_at)
             return refusal.response(call)
-        self._note(call, 101)
+        self._note(call, 101, asked_at)
         return None
 
     def _read(self, target: str, request: Request, connection: Door) -> Call:
@@ -270,6 +273,8 @@ class Emulator:
         hang = self.faults.strike("hang", call.path, on=call.action or "connect")
         if hang is not None:
             await _first(hang.over.wait(), *([door.wait_closed()] if door else []))
+            if door is not None and door.state is State.CLOSED:
+                raise Refusal(408, "RequestTimeout: Whoever asked has hung up")
         refusal = self.faults.strike("reject", call.path, on=call.action or "connect")
         if refusal is not None:
             status, retry_after = refusal.number("status"), refusal.number("retry_after")
@@ -456,10 +461,10 @@ class Emulator:
         own = f"{call.query}&" if call.query else ""
         return f"{end.call.authority}/$hc/{quote(call.path)}?{own}sb-hc-action={action}&sb-hc-id={quote(meeting_id)}"
 
-    def _note(self, call: Call | None, status: int) -> None:
+    def _note(self, call: Call | None, status: int, asked_at: float) -> None:
         known: dict[str, What] = {"listen": "listen", "connect": "connect", "accept": "accept", "request": "request"}
         if call is not None and call.action in known:
-            self.log.note(known[call.action], call.path, status)
+            self.log.note(known[call.action], call.path, status, time.monotonic() - asked_at)
 
 
 async def emulate(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("run", "test", "quick", "lint", "format", "image", "crash", "bench", "lock", "clean", "help")
+TARGETS = ("run", "test", "quick", "lint", "format", "image", "crash", "soak", "bench", "lock", "clean", "help")
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 
@@ -40,6 +40,11 @@ def test_make_alone_lists_them() -> None:
 def test_run_ends_in_the_demo_and_test_in_pytest() -> None:
     assert make("-n", "run", "ARGS=--once").stdout.splitlines()[-1].endswith("gateway demo --once")
     assert "-m pytest" in make("-n", "test").stdout.splitlines()[-1]
+
+
+@needs_make
+def test_the_soak_is_no_test_and_takes_its_arguments() -> None:
+    assert make("-n", "soak", "ARGS=--seed 7").stdout.splitlines()[-1].endswith("-m tests.soak --seed 7")
 
 
 @needs_make

@@ -13,6 +13,9 @@ from websockets.exceptions import ConnectionClosed
 from relay import DialError, ListenerState, RelayError, Sender, SenderOptions
 from relay.dial import DialOptions, dial
 from relay.emulator import CATALOGUE, AccessKey, Emulator, Right
+from relay.emulator.admin import LOG_LENGTH
+from relay.emulator.log import RelayLog
+from relay.emulator.remote import RemoteEmulator
 from tests.relay.raw import knock, raw_listener, token
 from tests.relay.support import KEY, KEY_NAME, asynchronous, emulator, listening, until
 
@@ -127,6 +130,9 @@ async def test_nobody_is_held_up_by_a_handshake_that_was_given_up() -> None:
         await relay.faults.begin("hang", on="listen")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(_listen(relay), 0.1)
+        await until(lambda: relay.log.count("listen", 408) == 1)
+        assert relay.log.count("listen", 101) == 0, "who has hung up meanwhile does not listen"
+        assert relay.log.entries[0].took >= 0.1, "how long it was held up is told"
 
 
 @asynchronous
@@ -345,6 +351,32 @@ async def test_the_emulator_tells_who_listens_and_what_happened() -> None:
         assert (await ask(relay, "GET", "/-/nonsense"))[0] == 404
         assert (await ask(relay, "PUT", "/-/faults/cut"))[0] == 404
         assert (await ask(relay, "POST", "/-/faults/delay", "[]"))[0] == 400
+
+
+@asynchronous
+async def test_the_log_is_followed_by_number_and_nothing_is_left_out() -> None:
+    async with emulator() as relay:
+        remote = RemoteEmulator(f"http://127.0.0.1:{relay.port}")
+        assert await asyncio.to_thread(remote.log) == []
+        for number in range(LOG_LENGTH + 2):
+            relay.log.note("renew", "actions", number)
+        first = await asyncio.to_thread(remote.log)
+        assert [entry["number"] for entry in first] == list(range(1, LOG_LENGTH + 1))
+        rest = await asyncio.to_thread(remote.log, first[-1]["number"])
+        assert [(entry["number"], entry["status"]) for entry in rest] == [(1001, 1000), (1002, 1001)]
+        assert await asyncio.to_thread(remote.log, rest[-1]["number"]) == []
+        _, last = await ask(relay, "GET", "/-/log")
+        assert [entry["number"] for entry in last] == list(range(3, LOG_LENGTH + 3))
+        assert (await ask(relay, "GET", "/-/log?after=-1"))[1]["code"] == "bad_number"
+
+
+def test_a_log_that_has_forgotten_its_beginning_goes_on_with_what_it_has() -> None:
+    log = RelayLog(size=3)
+    for status in range(5):
+        log.note("renew", "actions", status)
+    assert [entry.number for entry in log.after(0, 10)] == [3, 4, 5]
+    assert [entry.number for entry in log.after(3, 1)] == [4]
+    assert log.after(5, 10) == log.after(99, 10) == []
 
 
 @asynchronous
