@@ -30,6 +30,7 @@ SCALED: dict[str, object] = {
     "gateway_relay_first_retry_seconds": 0.1,
     "gateway_relay_longest_retry_seconds": 2,
     "gateway_relay_healthy_after_seconds": 1,
+    "gateway_relay_event_longest_retry_seconds": 5,
 }
 """The gateway's times, a hundred times shorter than its defaults: deafness is noticed within 2.5 s."""
 
@@ -52,7 +53,7 @@ _GIVEN_UP = 60.0
 """Seconds after which nobody waits for health any more."""
 
 _SETTLED_WITHIN = 150.0
-"""Seconds for the last status events: one whose rendezvous hangs takes 30, and its next try is up to 60 later."""
+"""Seconds for the last status events: one whose rendezvous hangs takes 30, and so may the next one of its item."""
 
 _HELD_UP = 2.0
 """Seconds by which an answer may be late when it gets lost."""
