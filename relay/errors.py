@@ -124,8 +124,8 @@ class RelayError(Exception):
             self.retry_after and f"asks to wait {self.retry_after:g} s",
         ]
         known = ", ".join(fact for fact in facts if fact)
-        text = f"{self.phase}: {self.message}" if self.phase else self.message
-        return " ".join(part for part in (text, known and f"({known}).", self.remedy) if part)
+        text = (f"{self.phase}: " if self.phase else "") + self.message + (f" ({known})" if known else "")
+        return f"{text}. {self.remedy}" if self.remedy else text
 
 
 class ConfigurationError(RelayError, ValueError):

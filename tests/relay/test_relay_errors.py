@@ -27,6 +27,7 @@ def test_an_error_reads_as_phase_what_facts_and_what_to_do() -> None:
 
 def test_an_error_without_facts_is_just_its_message() -> None:
     assert str(ConnectionStringError("no Endpoint")) == "no Endpoint"
+    assert str(ConnectionStringError("no Endpoint", remedy="Add one.")) == "no Endpoint. Add one."
 
 
 def test_every_error_is_a_relay_error_drawn_in_the_tree() -> None:
