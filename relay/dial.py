@@ -210,11 +210,7 @@ def _no_token(error: RelayError) -> DialError:
         f"no token could be had: {error.phase}: {error.message}" if error.phase else f"no token: {error.message}",
         phase=Phase.TOKEN,
         inner_phase=error.phase,
-        status=error.status,
-        tracking_id=error.tracking_id,
-        address=error.address,
-        clock_skew=error.clock_skew,
-        retry_after=error.retry_after,
+        **error.facts,
         remedy=error.remedy or "Check the credential, and the way to its issuer.",
         code="no_token",
     )

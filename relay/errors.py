@@ -17,6 +17,7 @@ No message, ``repr`` or attribute of these ever holds a token, a key, a signatur
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypedDict
 
 
 class Phase(StrEnum):
@@ -34,6 +35,16 @@ class Phase(StrEnum):
     HANDLE = "handle"
     REPLY = "reply"
     ACK = "ack"
+
+
+class Facts(TypedDict):
+    """What an error knows besides its own sentence."""
+
+    status: int | None
+    tracking_id: str | None
+    address: str | None
+    clock_skew: float | None
+    retry_after: float | None
 
 
 def clock_words(skew: float) -> str:
@@ -93,6 +104,17 @@ class RelayError(Exception):
     def connection_failed(self) -> bool:
         """Whether no connection came about (nobody listens, refused, timed out): any other message would fail too."""
         return False
+
+    @property
+    def facts(self) -> Facts:
+        """What the other side told, for an error that tells of this one as a part of something larger."""
+        return {
+            "status": self.status,
+            "tracking_id": self.tracking_id,
+            "address": self.address,
+            "clock_skew": self.clock_skew,
+            "retry_after": self.retry_after,
+        }
 
     @property
     def details(self) -> dict[str, str | int | float]:

@@ -21,23 +21,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, Literal, NoReturn
 
 from websockets.exceptions import ConnectionClosed
 
+from relay.channel import MISSES, Channel
 from relay.connection_string import HybridConnection
-from relay.dial import CLOSE_TIMEOUT, Connection, DialOptions, dial, fresh_token
-from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
+from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
+from relay.errors import ChannelError, ConfigurationError, ControlMessageError, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import Echoes, Verdict
-from relay.protocol import MAX_CONTROL_MESSAGE, ControlChannel, RenewToken, Response, explain_close, tracking_id
+from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
-from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER, Token
+from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
 
 LOG: Final = logging.getLogger("relay.listener")
-
-_MISSES: Final = 2
-"""Echoes missed in a row that make a channel deaf."""
 
 _TRIES: Final = 5
 """Echoes in quick succession that may reach somebody else before we go on without knowing."""
@@ -158,8 +157,8 @@ class Listener:
         self._rate = DialRate(self.options.dial_limits)
         self._backoff = Backoff(self.options.first_retry, self.options.longest_retry)
         self._garbage = _Garbage(self.options.garbage_interval)
-        self._channel: _Channel | None = None
-        self._open_channels: set[_Channel] = set()
+        self._channel: Channel | None = None
+        self._open_channels: set[Channel] = set()
         self._channels_opened = 0
         self._state = ListenerState.STOPPED
         self._since = self.options.now()
@@ -259,7 +258,7 @@ class Listener:
             self._channel = None
             await asyncio.gather(*(self._drop(each) for each in list(self._open_channels)))
 
-    async def _open(self) -> _Channel:
+    async def _open(self) -> Channel:
         """Open a control channel, beside the one there may be, and begin to read it."""
         loop = asyncio.get_running_loop()
         while (wait := self._rate.wait(loop.time())) > 0:  # noqa: ASYNC110  only time gives leave; another may take it first
@@ -274,13 +273,13 @@ class Listener:
             ping_interval=self.options.ping_interval,
             ping_timeout=self.options.ping_timeout,
         )
-        channel = _Channel(websocket, self.options.now(), token)
-        channel.reading = asyncio.create_task(self._read(channel))
+        channel = Channel(websocket, self.options.now(), token)
+        channel.reading = asyncio.create_task(channel.read(partial(self._take, channel)))
         self._open_channels.add(channel)
         self._channels_opened += 1
         return channel
 
-    async def _drop(self, channel: _Channel) -> None:
+    async def _drop(self, channel: Channel) -> None:
         """Close a channel. What it heard until then is still answered."""
         try:
             await channel.websocket.close()
@@ -289,7 +288,7 @@ class Listener:
             await _cancel(channel.reading)
             self._open_channels.discard(channel)
 
-    async def _serve(self, channel: _Channel) -> ChannelError:
+    async def _serve(self, channel: Channel) -> ChannelError:
         """Serve a channel and those that take its place, until the last one ends by itself."""
         while True:
             self._channel = channel
@@ -305,7 +304,7 @@ class Listener:
             await asyncio.gather(*(self._drop(each) for each in list(self._open_channels) if each is not successor))
             channel = successor
 
-    def _note_end(self, channel: _Channel, error: ChannelError) -> ChannelError:
+    def _note_end(self, channel: Channel, error: ChannelError) -> ChannelError:
         error.address = channel.websocket.where
         healthy = channel.healthy_for() if self._proves_by_echo else channel.age()
         if healthy >= self.options.healthy_after:
@@ -316,15 +315,7 @@ class Listener:
         )
         return error
 
-    async def _read(self, channel: _Channel) -> ChannelError:
-        try:
-            async for frame in channel.websocket:
-                self._take(channel, frame)
-        except ConnectionClosed as error:
-            return _ending(error)
-        return _polite_ending(channel.websocket)
-
-    def _take(self, channel: _Channel, frame: str | bytes) -> None:
+    def _take(self, channel: Channel, frame: str | bytes) -> None:
         try:
             call = channel.protocol.receive(frame)
         except ControlMessageError as error:
@@ -333,7 +324,7 @@ class Listener:
         if call is not None:
             self._desk.admit(call, channel)
 
-    async def _mind(self, channel: _Channel) -> _Channel:
+    async def _mind(self, channel: Channel) -> Channel:
         """Watch over a channel; returns the one that shall take its place, if it ever comes to that."""
         watches = [asyncio.create_task(watch(channel)) for watch in (self._keep_proving, self._keep_token_fresh)]
         try:
@@ -348,7 +339,7 @@ class Listener:
     def _proves_by_echo(self) -> bool:
         return self._may_send and self.options.echo_interval is not None
 
-    async def _keep_proving(self, channel: _Channel) -> _Channel:
+    async def _keep_proving(self, channel: Channel) -> Channel:
         """Prove that a channel hears, again and again; returns another one when it is deaf."""
         while self.options.echo_interval is not None:
             if await self._is_heard(channel):
@@ -361,9 +352,9 @@ class Listener:
         self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
         return await _never()
 
-    async def _is_heard(self, channel: _Channel) -> bool:
+    async def _is_heard(self, channel: Channel) -> bool:
         """Whether an echo comes back, or nothing can be said; false when one too many was missed."""
-        while channel.misses < _MISSES:
+        while channel.misses < MISSES:
             try:
                 verdict, seconds = await self._echoes.prove(channel)
             except RelayError as error:
@@ -378,7 +369,7 @@ class Listener:
         channel.disprove()
         return False
 
-    def _note_verdict(self, channel: _Channel, verdict: Verdict, seconds: float) -> None:
+    def _note_verdict(self, channel: Channel, verdict: Verdict, seconds: float) -> None:
         channel.unknown = channel.unknown + 1 if verdict is Verdict.UNKNOWN else 0
         if verdict is Verdict.UNKNOWN and self._state != ListenerState.HEARING and channel.unknown < _TRIES:
             return
@@ -393,13 +384,13 @@ class Listener:
         channel.vouched.set()
         self._enter(ListenerState.HEARING)
 
-    def _pause(self, channel: _Channel) -> float:
+    def _pause(self, channel: Channel) -> float:
         pause = JITTER.uniform(*(self.options.echo_interval or (0.0, 0.0)))
         if not self._may_send and self._last_proof is None:  # else it was allowed, and is refused only now
             return pause * _LONG_PAUSE
         return _LEAST_PAUSE if 0 < channel.unknown < _TRIES else pause
 
-    async def _opened_beside(self) -> _Channel | None:
+    async def _opened_beside(self) -> Channel | None:
         """A second control channel; ``None`` when it cannot be had. The first one in a row is dialled at once."""
         is_first = self._backoff.attempt == 0
         wait = self._backoff.next()
@@ -424,7 +415,7 @@ class Listener:
 
     # tokens
 
-    async def _keep_token_fresh(self, channel: _Channel) -> _Channel:
+    async def _keep_token_fresh(self, channel: Channel) -> Channel:
         """Renew the token for ever; returns another channel when a renewal could not be made, or not be proven."""
         while channel.token.expires_at is not None:
             left = self._left(channel.token.expires_at)
@@ -441,7 +432,7 @@ class Listener:
     def _left(self, moment: datetime) -> float:
         return (moment - self.options.now()).total_seconds()
 
-    async def _renew_and_prove(self, channel: _Channel, margin: float) -> bool:
+    async def _renew_and_prove(self, channel: Channel, margin: float) -> bool:
         """Renew when it is time, as often as it takes; true when an echo came back since, false if it cannot be."""
         token, spared = channel.token, 0.0
         while channel.token is token and token.expires_at is not None:
@@ -462,7 +453,7 @@ class Listener:
             await channel.vouched.wait()
         return True
 
-    async def _renew(self, channel: _Channel) -> bool:
+    async def _renew(self, channel: Channel) -> bool:
         """Show the relay a newer token, if there is one by now; false when there never will be."""
         token = await fresh_token(self.connection, self.options.token_lifetime, self.options.dial)
         channel.renewal_error = None
@@ -475,7 +466,7 @@ class Listener:
         LOG.debug("token_renewed", extra=self._named({}))
         return True
 
-    async def _second_channel(self) -> _Channel:
+    async def _second_channel(self) -> Channel:
         """Another channel, proven if that is possible while the old one may hear our echoes in its place."""
         while (successor := await self._opened_beside()) is None:
             pass
@@ -505,82 +496,6 @@ class Listener:
         return {"hybrid_connection": self.connection.path, **keys}
 
 
-class _Channel:
-    """One open control channel.
-
-    Attributes:
-        reading: Reads it to its end.
-        token: The last one the relay was shown on it.
-        renewal_error: Why the last try to renew it failed.
-        misses: Echoes missed in a row.
-        disproven: It was deaf, and has not been heard since.
-        unknown: Echoes in a row that reached somebody else.
-        vouched: Cleared by `doubt`, set when an echo came back or nothing can be said.
-    """
-
-    reading: asyncio.Task[ChannelError]
-
-    def __init__(self, websocket: Connection, opened_at: datetime, token: Token) -> None:
-        self.websocket = websocket
-        self.opened_at = opened_at
-        self.token = token
-        self.renewal_error: str | None = None
-        self.protocol = ControlChannel()
-        self.misses = 0
-        self.disproven = False
-        self.unknown = 0
-        self.vouched = asyncio.Event()
-        self._doubted = asyncio.Event()
-        self._opened = asyncio.get_running_loop().time()
-        self._proven_since: float | None = None
-        self._sending = asyncio.Lock()
-
-    def age(self) -> float:
-        """Seconds since it was opened."""
-        return asyncio.get_running_loop().time() - self._opened
-
-    def proven_for(self) -> float:
-        """Seconds between its first proof and this one."""
-        now = asyncio.get_running_loop().time()
-        if self._proven_since is None:
-            self._proven_since = now
-        return now - self._proven_since
-
-    def healthy_for(self) -> float:
-        """Seconds since its first proof; 0 for one that was not proven, or missed its last echo."""
-        if self._proven_since is None or self.misses or self.disproven:
-            return 0.0
-        return asyncio.get_running_loop().time() - self._proven_since
-
-    def disprove(self) -> None:
-        """It is deaf. It may yet recover; one more miss and it is deaf again."""
-        self.misses, self.disproven, self._proven_since = _MISSES - 1, True, None
-
-    def doubt(self) -> None:
-        """Ask for a proof now."""
-        self.vouched.clear()
-        self._doubted.set()
-
-    async def until_doubted(self, seconds: float) -> None:
-        """Return when a proof is asked for, or after so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._doubted.wait()
-        except TimeoutError:
-            pass
-        self._doubted.clear()
-
-    async def send(self, *frames: str | bytes) -> None:
-        """Send frames that belong together, nothing in between."""
-        async with self._sending:
-            for frame in frames:
-                await self.websocket.send(frame)
-
-    async def respond(self, response: Response, body: bytes) -> None:
-        """Send a response and, if it has one, its body."""
-        await self.send(response.to_text(), *([body] if response.body else []))
-
-
 class _Garbage:
     """Logs unreadable frames once in a while: how many and why, never what they held."""
 
@@ -598,35 +513,6 @@ class _Garbage:
             "control_message_unreadable", extra={"reason": error.message, "size": size, "suppressed": self._suppressed}
         )
         self._silent_until, self._suppressed = now + self._interval, 0
-
-
-def _ending(error: ConnectionClosed) -> ChannelError:
-    if error.sent is not None and error.rcvd is None and "ping" in error.sent.reason:
-        return ChannelError(
-            "the relay answers no pings: the connection is dead",
-            phase=Phase.CONTROL,
-            close_code=1006,
-            code="silent",
-            remedy="A firewall or load balancer may drop idle connections; a shorter ping interval helps.",
-        )
-    frame = error.rcvd or error.sent
-    return _closed(frame.code if frame else 1006, frame.reason if frame else "")
-
-
-def _polite_ending(websocket: Connection) -> ChannelError:
-    return _closed(websocket.close_code or 1006, websocket.close_reason or "")
-
-
-def _closed(code: int, reason: str) -> ChannelError:
-    meaning = explain_close(code)
-    return ChannelError(
-        meaning.meaning,
-        phase=Phase.CONTROL,
-        close_code=code,
-        code=meaning.code,
-        tracking_id=tracking_id(reason),
-        remedy="It is dialled again.",
-    )
 
 
 _NOT_ALLOWED: Final = (

@@ -390,11 +390,7 @@ def _not_met(error: DialError) -> RendezvousError:
         f"{error.phase}: {error.message}",
         phase=Phase.ACCEPT_DIAL,
         inner_phase=error.phase,
-        status=error.status,
-        tracking_id=error.tracking_id,
-        address=error.address,
-        clock_skew=error.clock_skew,
-        retry_after=error.retry_after,
+        **error.facts,
         code=error.code,
         remedy=f"{_NODES} {error.remedy}".strip(),
     )
