@@ -78,6 +78,13 @@ class StepOutcome:
     alerts: tuple[str, ...] = ()
 
 
+_HELD_UP_TOO_LONG = 5.0
+"""Seconds a save may wait for another process before health says so."""
+
+_TRIAL_PATIENCE = 1.0
+"""Seconds the save that health tries may wait: a person waits for the answer."""
+
+
 class Gateway(Application[UUID]):
     """The application over one database file. Safe to call from many threads.
 
@@ -425,8 +432,9 @@ class Gateway(Application[UUID]):
         return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
 
     def check_store(self) -> int:
-        """The log's head. Raises `StoreUnusable` when it can't be read, or the last save failed and one still does."""
-        if self.datastore.writer.failure:
+        """The log's head. Raises `StoreUnusable` when it can't be read, or saves fail or are held up."""
+        writer = self.datastore.writer
+        if writer.failure or writer.held_up > _HELD_UP_TOO_LONG:
             self._try_a_write()
         with self.reading() as connection:
             return chain.head(connection)[0]
@@ -436,12 +444,18 @@ class Gateway(Application[UUID]):
         writer = self.datastore.writer
         try:
             require_room(self.path)
-            with writer.transaction() as cursor:
+            with writer.transaction(patience=_TRIAL_PATIENCE) as cursor:
                 positions.touch(cursor)
+        except Contention as error:
+            raise StoreUnusable(f"saves wait in vain: {error.message}", remedy=error.remedy) from error
         except (OSError, GatewayError) as error:
             reason = writer.failure or str(error)
             raise StoreUnusable(f"saves fail: {reason}", remedy="look at the disk: room, rights, health") from error
         writer.recovered()
+
+    def give_up_waiting(self) -> None:
+        """We stop: saves that wait for another process to let go of the file fail now."""
+        self.datastore.writer.give_up()
 
     def reading(self) -> Any:  # noqa: ANN401  a context manager over a connection
         """A connection for reading, for as long as the `with` lasts."""

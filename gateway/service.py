@@ -1,7 +1,7 @@
 """The composition root: settings in, a running gateway out, one process.
 
-Started in the order in which parts need each other: store, DICOM, ops port, relay, courier. Stopped in the order that
-loses nothing: no new associations and actions, what is in flight finishes, then the courier, the ops port, the store.
+Started in the order in which parts need each other: store, DICOM, ops port, relay, courier. Stopped so that nothing is
+lost, within a deadline: no new associations, actions and deliveries, what is in flight finishes, then the store closes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ from relay import (
 )
 
 _STOP_SECONDS = 10.0
+_STOP_MARGIN = 2.0
+"""Seconds after that for whoever was cut off to leave."""
+
 _ACTION_THREADS = 8
+_LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 
 _SCHEDULED_TIMES_UNSET = (
@@ -76,6 +80,7 @@ class Service:
         self._say_what_is_there(is_new=is_new)
         self._stop = asyncio.Event()
         self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
+        self._look_threads = ThreadPoolExecutor(_LOOK_THREADS, thread_name_prefix="look")
         self.responder = Responder(
             self.gateway,
             listed_statuses=settings.gateway_listed_statuses,
@@ -159,21 +164,31 @@ class Service:
             raise RuntimeError(f"{part.get_name()} ended by itself")
 
     async def _close(self, ops: OpsServer, parts: list[asyncio.Task[None]]) -> None:
+        """Let what is in flight finish, for at most `_STOP_SECONDS` in all; what outlasts that is cut off."""
         began = time.monotonic()
         log.info("gateway_stopping")
-        dicom_stops = asyncio.create_task(asyncio.to_thread(self.dicom.stop, _STOP_SECONDS))
+        stopping: list[asyncio.Task[None]] = [
+            asyncio.create_task(asyncio.to_thread(self.dicom.stop, _STOP_SECONDS)),
+            *(part for part in parts if part.get_name() in ("expiry", "delivery")),
+        ]
+        for part in stopping[1:]:
+            part.cancel()
         if self.listener:
-            await self.listener.stop(_STOP_SECONDS)
-        await dicom_stops
+            stopping.append(asyncio.create_task(self.listener.stop(_STOP_SECONDS)))
+        await asyncio.wait(stopping, timeout=_STOP_SECONDS)
+        self.gateway.give_up_waiting()
         ops.should_exit = True
+        await asyncio.wait([*parts, *stopping], timeout=_STOP_MARGIN)
         for part in parts:
-            if part.get_name() in ("expiry", "delivery"):
-                part.cancel()
-        await asyncio.wait(parts, timeout=_STOP_SECONDS)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+            part.cancel()
+        await asyncio.to_thread(self._end_threads)
         await asyncio.to_thread(self.gateway.close)
         self._ownership.release()
         log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
+
+    def _end_threads(self) -> None:
+        for threads in (self._threads, self._look_threads):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     # --- the relay's door
 
@@ -217,17 +232,19 @@ class Service:
         )
 
     async def _answer_frame(self, message: Message) -> str:
+        threads = self._look_threads if self.door.only_looks(message.data) else self._threads
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self.door.answer, message.data, message.received_at)
+        return await loop.run_in_executor(threads, self.door.answer, message.data, message.received_at)
 
     async def _answer_request(self, request: RelayedRequest) -> RelayedReply:
         """`GET /HC/echo` and `GET /HC/health` answer like the actions; all else is not implemented."""
         action_type = request.path.strip("/").lower()
         if request.method != "GET" or action_type not in ("echo", "health"):
             return RelayedReply(501, json.dumps({"status": "error", "code": "unsupported_action"}).encode())
+        text = json.dumps({"action_type": action_type})
         loop = asyncio.get_running_loop()
-        text = await loop.run_in_executor(self._threads, self.door.answer, json.dumps({"action_type": action_type}))
-        return RelayedReply(200, text.encode())
+        answer = await loop.run_in_executor(self._look_threads, self.door.answer, text)
+        return RelayedReply(200, answer.encode())
 
     def _relay_state_changed(self, status: ListenerStatus) -> None:
         if status.state is ListenerState.HEARING:

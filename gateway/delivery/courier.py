@@ -38,7 +38,7 @@ class CourierOptions:
 
     first_wait: float = 1.0
     longest_wait: float = 60.0
-    parallel: int = 16
+    parallel: int = 32
     poll: float = 1.0
     """How often to look for what another process (an operator's command) has put into the outbox."""
 
@@ -75,6 +75,7 @@ class Courier:
         self._trials: dict[str, _Trial] = {}
         self._line = _Trial()
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._repeats: set[str] = set()
         self._wake = asyncio.Event()
         self._backoff = wait_random_exponential(
             multiplier=self.options.first_wait, max=self.options.longest_wait, min=self.options.first_wait / 2
@@ -103,14 +104,29 @@ class Courier:
             return
         self._forget_settled({row.event_id for row in due})
         now = time.monotonic()
-        for row in due:
+        for row in self._in_turn(due, busy, now):
             if len(self._under_way) >= self._room(now):
                 break
-            if row.accession_number not in busy and self._trial(row).not_before <= now:
-                task = asyncio.create_task(self._deliver(row))
-                self._under_way[row.accession_number] = task
-                task.add_done_callback(self._ended(row.accession_number))
+            if self._trial(row).failures and len(self._repeats) >= max(1, self.options.parallel // 2):
+                break
+            self._start(row)
         self.status.sending = len(self._under_way)
+
+    def _in_turn(self, due: list[OutboxRow], busy: set[str], now: float) -> list[OutboxRow]:
+        """Those that may go, first those that never failed, then whoever has waited longest for another try.
+
+        Half of the places are left to the first: however many are never answered, they cost the others no more than
+        time.
+        """
+        ready = (row for row in due if row.accession_number not in busy and self._trial(row).not_before <= now)
+        return sorted(ready, key=lambda row: self._trial(row).not_before)
+
+    def _start(self, row: OutboxRow) -> None:
+        task = asyncio.create_task(self._deliver(row))
+        self._under_way[row.accession_number] = task
+        if self._trial(row).failures:
+            self._repeats.add(row.accession_number)
+        task.add_done_callback(self._ended(row.accession_number))
 
     def _room(self, now: float) -> int:
         """How many may be on their way: while the connection fails one at a time, and none before the next probe."""
@@ -121,6 +137,7 @@ class Courier:
     def _ended(self, accession_number: str) -> Callable[[asyncio.Task[None]], None]:
         def ended(_: asyncio.Task[None]) -> None:
             self._under_way.pop(accession_number, None)
+            self._repeats.discard(accession_number)
             self._wake.set()
 
         return ended

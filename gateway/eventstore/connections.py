@@ -10,6 +10,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,12 @@ from gateway.errors import Contention, OutcomeUnknown, StoreUnusable
 APPLICATION_ID = 0x574C4757  # "WLGW", in the file's header: whose database this is
 _FULL = 2
 _PRIMARY = 0xFF  # the part of an extended error code that says what it is
-_BUSY_SECONDS = 30.0
+_PATIENCE = 20.0
+"""Seconds a save waits its turn: less than whoever asked waits for an answer (the web app 30 s, the handler 25 s)."""
+
+_NAP_MILLISECONDS = 250
+"""How long SQLite itself waits for the write lock at a stretch: we look between, whether waiting makes sense still."""
+
 _IDLE_READERS = 8
 _A_FEW_SAVES = 512 * 1024
 
@@ -32,7 +38,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     try:
         if not read_only:
             _create_for_us_alone(path)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
         _recognise(connection, path)
         connection.execute(f"PRAGMA synchronous={_FULL}")
         connection.execute(f"PRAGMA query_only={int(read_only)}")
@@ -97,38 +103,54 @@ class Writer:
         self._path = path
         self._lock = threading.Lock()
         self._owner: int | None = None
-        self._connection: sqlite3.Connection | None = connect(path)
+        self._connection: sqlite3.Connection | None = self._open()
+        self._given_up = False
+        self._waiting_since: float | None = None
         self.failure: str | None = None
         """Why the last save could not be written, until one can be again (`recovered`)."""
 
+    @property
+    def held_up(self) -> float:
+        """Seconds for which the present save has been waiting for another process to let go of the file."""
+        since = self._waiting_since
+        return time.monotonic() - since if since is not None else 0.0
+
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Cursor]:
+    def transaction(self, patience: float = _PATIENCE) -> Iterator[sqlite3.Cursor]:
         """BEGIN IMMEDIATE … COMMIT.
 
-        Raises the library's `IntegrityError`; `Contention` when another process holds the file for 30 s;
-        `OutcomeUnknown` after an input/output error, which leaves open whether the commit happened: the connection is
-        then replaced.
+        Raises the library's `IntegrityError`; `Contention` when its turn does not come within `patience` seconds, most
+        often because another process holds the file; `OutcomeUnknown` after an input/output error, which leaves open
+        whether the commit happened: the connection is then replaced.
         """
         if self._owner == threading.get_ident():
             raise RuntimeError("a save inside a save: a projection must not write through the application")
-        with self._lock:
+        deadline = time.monotonic() + patience
+        if not self._lock.acquire(timeout=patience):
+            raise self._held()
+        try:
             self._owner = threading.get_ident()
-            try:
-                yield from self._attempt()
-            except sqlite3.IntegrityError as error:
-                raise IntegrityError(error) from error
-            except sqlite3.OperationalError as error:
-                raise self._translated(error) from error
-            except sqlite3.DatabaseError as error:
-                raise self._lost(error) from error
-            finally:
-                self._owner = None
+            yield from self._attempt(deadline)
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(error) from error
+        except sqlite3.OperationalError as error:
+            raise self._translated(error) from error
+        except sqlite3.DatabaseError as error:
+            raise self._lost(error) from error
+        finally:
+            self._owner = None
+            self._lock.release()
 
-    def _attempt(self) -> Iterator[sqlite3.Cursor]:
-        connection = self._connection or connect(self._path)
+    def _open(self) -> sqlite3.Connection:
+        connection = connect(self._path)
+        connection.execute(f"PRAGMA busy_timeout={_NAP_MILLISECONDS}")
+        return connection
+
+    def _attempt(self, deadline: float) -> Iterator[sqlite3.Cursor]:
+        connection = self._connection or self._open()
         self._connection = connection
         cursor = connection.cursor()
-        cursor.execute("BEGIN IMMEDIATE")
+        self._begin(cursor, deadline)
         try:
             yield cursor
             cursor.execute("COMMIT")
@@ -139,13 +161,30 @@ class Writer:
         finally:
             cursor.close()
 
+    def _begin(self, cursor: sqlite3.Cursor, deadline: float) -> None:
+        self._waiting_since = time.monotonic()
+        try:
+            while True:
+                try:
+                    cursor.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or self._given_up or time.monotonic() >= deadline:
+                        raise
+                else:
+                    return
+        finally:
+            self._waiting_since = None
+
+    def give_up(self) -> None:
+        """We stop: whoever waits for another process to let go of the file waits no longer."""
+        self._given_up = True
+
+    def _held(self) -> Contention:
+        self.failure = "the database was held by another process"
+        return Contention(self.failure, remedy="ask again; look for a long-running sqlite3 prompt or backup")
+
     def _translated(self, error: sqlite3.OperationalError) -> Contention | OutcomeUnknown:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # not set on what the module itself raises
-        if code & _PRIMARY in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return Contention(
-                "the database was held by another process", remedy="ask again; look for a long-running sqlite3 prompt"
-            )
-        return self._lost(error)
+        return self._held() if _is_busy(error) else self._lost(error)
 
     def _lost(self, error: sqlite3.DatabaseError) -> OutcomeUnknown:
         self._drop()
@@ -165,6 +204,11 @@ class Writer:
         """Wait for the transaction under way, then close."""
         with self._lock:
             self._drop()
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # not set on what the module itself raises
+    return code & _PRIMARY in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Readers:

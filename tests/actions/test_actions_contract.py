@@ -149,3 +149,11 @@ def test_a_refused_message_is_kept_as_it_came(door: ActionDoor, gateway: Gateway
     with gateway.reading() as connection:
         states = [bytes(row[0]) for row in connection.execute("SELECT state FROM stored_events")]
     assert json.dumps(text).encode() in states[0]
+
+
+def test_echo_and_health_are_told_from_what_is_saved_so_that_they_need_not_wait_for_it() -> None:
+    assert ActionDoor.only_looks('{"action_type": "echo", "timestamp": "2026-07-07T09:00:00"}')
+    assert ActionDoor.only_looks('{"action_id": "echo", "action_type": "health"}')
+    for frame in ('{"action_id": "echo", "action_type": "worklist.create_item"}', '"echo"', "{", "", b"{}", "[]"):
+        assert not ActionDoor.only_looks(frame)
+    assert not ActionDoor.only_looks('{"action_type": "echo", "padding": "' + "x" * 5000 + '"}')

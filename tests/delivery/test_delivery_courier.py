@@ -123,6 +123,25 @@ async def test_an_item_whose_event_is_not_answered_does_not_hold_up_the_others(g
 
 
 @asynchronous
+async def test_many_items_that_are_never_answered_do_not_starve_a_new_one(gateway: Gateway, begin: Make) -> None:
+    for number in range(1, 21):
+        begin(number)
+
+    async def silent_to_the_old(event: dict[str, Any]) -> Answer:
+        if event["data"]["accession_number"] <= "ACC020":
+            await asyncio.Event().wait()
+        return await updated(event)
+
+    few = CourierOptions(first_wait=0.02, longest_wait=0.05, poll=0.02, parallel=4)
+    async with delivery(gateway, silent_to_the_old, few, patience=0.2) as web_app:
+        await until(lambda: len(web_app.events) > 40)  # each was tried, and all are due again, over and over
+        before = len(web_app.events)
+        begin(21)
+        await until(lambda: web_app.statuses("ACC021") == ["IN PROGRESS"])
+        assert len(web_app.events) - before <= 2 * few.parallel
+
+
+@asynchronous
 async def test_a_failed_event_is_tried_again_with_its_identity_and_a_higher_attempt(
     gateway: Gateway, begin: Make
 ) -> None:

@@ -70,8 +70,8 @@ def test_the_retry_of_a_request_whose_commit_succeeded_unseen_is_answered_from_i
     asked = create_request("1", wanted)
     real = Writer._attempt
 
-    def committed_then_lost(self: Any) -> Any:
-        yield from real(self)
+    def committed_then_lost(self: Any, deadline: float) -> Any:
+        yield from real(self, deadline)
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
@@ -128,7 +128,7 @@ def test_an_mpps_that_was_not_taken_is_taken_when_it_comes_again(gateway: Gatewa
 def test_a_store_whose_saves_fail_is_unwell_until_one_works_again_without_anybody_saving(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(_: Any) -> Any:
+    def failing(*_: Any) -> Any:
         raise sqlite3.OperationalError("disk I/O error")
         yield
 
