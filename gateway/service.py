@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -48,6 +49,9 @@ from relay import (
 _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
+
+_OTHER_FILES = 1000
+"""Files besides the senders': database, associations, threads, connections to the web app."""
 
 _ACTION_THREADS = 8
 _LOOK_THREADS = 2
@@ -213,6 +217,7 @@ class Service:
             dial=dialling,
             allowed_suffixes=settings.gateway_relay_allowed_suffixes,
             max_rendezvous=settings.gateway_relay_max_rendezvous,
+            max_open=settings.gateway_relay_max_open,
             accept_dial=settings.gateway_relay_accept_seconds,
             first_message=settings.gateway_relay_first_message_seconds,
             next_message=settings.gateway_relay_next_message_seconds,
@@ -358,8 +363,25 @@ def _port_unusable(door: str, port: int, error: OSError) -> PortUnusable:
     )
 
 
+def _make_room_for_files(wanted: int) -> None:
+    """Let this process open so many files, as far as the system lets it: each sender that is met takes one."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed >= wanted or allowed == resource.RLIM_INFINITY:
+        return
+    granted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (granted, most))
+    if granted < wanted:
+        log.warning(
+            "few_files_allowed",
+            allowed=granted,
+            wanted=wanted,
+            remedy="raise the limit of open files (LimitNOFILE, ulimits), or lower GATEWAY_RELAY_MAX_OPEN",
+        )
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; a second one ends at once."""
+    _make_room_for_files(settings.gateway_relay_max_open + _OTHER_FILES)
     service = Service(settings)
     loop = asyncio.get_running_loop()
 

@@ -132,7 +132,13 @@ class Settings(BaseSettings):
         "`.relay.example`, with commas",
     )
     gateway_relay_max_rendezvous: int = Field(
-        64, ge=1, le=10_000, description="actions taken in at once; further ones queue while they are young"
+        64, ge=1, le=10_000, description="actions carried out at once; further ones queue while they are young"
+    )
+    gateway_relay_max_open: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="senders met at once, those included that say nothing or do not read; each takes a file descriptor",
     )
     gateway_relay_echo_seconds: MaybeSeconds = Field(
         60.0,

@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -149,6 +149,7 @@ async def dial(
     ping_interval: float | None = None,
     ping_timeout: float | None = None,
     within: float | None = None,
+    before_upgrade: Callable[[], Awaitable[None]] | None = None,
 ) -> Connection:
     """Open a websocket to ``address``.
 
@@ -161,6 +162,8 @@ async def dial(
         ping_interval: Seconds between pings, ``None`` for none.
         ping_timeout: Seconds to wait for a pong.
         within: Seconds for all phases together, ``None`` for no such bound.
+        before_upgrade: Awaited before the handshake is sent, outside of every phase's time: for whoever counts what the
+            relay sees.
 
     Raises:
         DialError: naming the phase that failed.
@@ -173,7 +176,7 @@ async def dial(
     connection = Connection(
         protocol, ping_interval=ping_interval, ping_timeout=ping_timeout, close_timeout=CLOSE_TIMEOUT
     )
-    attempt = _Attempt(target, proxy, options)
+    attempt = _Attempt(target, proxy, options, before_upgrade)
     try:
         async with asyncio.timeout(within):
             await attempt.open(connection, headers)
@@ -244,7 +247,14 @@ def _usable(address: str) -> Proxy:
 class _Attempt:
     """One dial. Knows what it is doing right now, so that a failure can say so."""
 
-    def __init__(self, target: WebSocketURI, proxy: Proxy | None, options: DialOptions) -> None:
+    def __init__(
+        self,
+        target: WebSocketURI,
+        proxy: Proxy | None,
+        options: DialOptions,
+        before_upgrade: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._before_upgrade = before_upgrade
         self._target = target
         self._proxy = proxy
         self._limits = options.timeouts
@@ -266,6 +276,8 @@ class _Attempt:
             transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, connection, self._target.host))
         connection.where = self._where
         _hand_over(transport, connection)
+        if self._before_upgrade is not None:
+            await self._before_upgrade()
         await self._step(Phase.UPGRADE, limits.upgrade, _upgrade(connection, headers))
 
     async def _step(self, phase: Phase, seconds: float, work: Awaitable[T]) -> T:

@@ -132,7 +132,7 @@ class ListenerOptions(RendezvousOptions):
     echo_interval: tuple[float, float] | None = (30.0, 60.0)
     echo_timeout: float = 10.0
     token_margin: float = 60.0
-    dial_limits: tuple[Limit, ...] = (Limit(3, 1.1), Limit(8, 10.5))  # 3 in 1 s, 8 in 10 s, seen from the relay too
+    dial_limits: tuple[Limit, ...] = (Limit(3, 1.5), Limit(8, 12.0))  # 3 in 1 s, 8 in 10 s, however uneven the way
     garbage_interval: float = 60.0
     on_state: Callable[[ListenerStatus], None] | None = None
 
@@ -154,7 +154,8 @@ class Listener:
         self.options = options or ListenerOptions()
         self._echoes = Echoes(connection, self.options.dial, self.options.echo_timeout)
         self._desk = RendezvousDesk(connection, handle, self.options, self.options.dial, self._echoes)
-        self._rate = DialRate(self.options.dial_limits)
+        self._attempts = DialRate(self.options.dial_limits)
+        self._arrivals = DialRate(self.options.dial_limits)
         self._backoff = Backoff(self.options.first_retry, self.options.longest_retry)
         self._garbage = _Garbage(self.options.garbage_interval)
         self._channel: Channel | None = None
@@ -217,7 +218,7 @@ class Listener:
                 await listening  # it only ends by a fault of ours: let it be seen
             await _cancel(listening)
             self._enter(ListenerState.STOPPED)
-            await self._desk.finish(self._deadline)
+            await self._desk.finish(max(0.0, self._deadline - asyncio.get_running_loop().time()))
         finally:
             await _cancel(listening)
             await _cancel(stop_asked)
@@ -229,7 +230,7 @@ class Listener:
 
     async def stop(self, deadline: float = 10.0) -> None:
         """Close the control channel, let meetings in progress end for at most ``deadline`` seconds, then return."""
-        self._deadline = deadline
+        self._deadline = asyncio.get_running_loop().time() + deadline
         self._stop_asked.set()
         if self._running:
             await self._ended.wait()
@@ -260,10 +261,7 @@ class Listener:
 
     async def _open(self) -> Channel:
         """Open a control channel, beside the one there may be, and begin to read it."""
-        loop = asyncio.get_running_loop()
-        while (wait := self._rate.wait(loop.time())) > 0:  # noqa: ASYNC110  only time gives leave; another may take it first
-            await asyncio.sleep(wait)
-        self._rate.dialled(loop.time())
+        await self._attempts.turn()
         token = await fresh_token(self.connection, self.options.token_lifetime, self.options.dial)
         websocket = await dial(
             self.connection.listen_address(),
@@ -272,6 +270,7 @@ class Listener:
             max_size=MAX_CONTROL_MESSAGE,
             ping_interval=self.options.ping_interval,
             ping_timeout=self.options.ping_timeout,
+            before_upgrade=self._arrivals.turn,
         )
         channel = Channel(websocket, self.options.now(), token)
         channel.reading = asyncio.create_task(channel.read(partial(self._take, channel)))

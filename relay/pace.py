@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class DialRate:
     def wait(self, now: float) -> float:
         """Seconds from ``now`` until the next dial is allowed."""
         return max((self._wait(limit, now) for limit in self._limits), default=0.0)
+
+    async def turn(self) -> None:
+        """Wait until the next dial is allowed, and count it."""
+        loop = asyncio.get_running_loop()
+        while (wait := self.wait(loop.time())) > 0:  # noqa: ASYNC110  only time gives leave; another may take it first
+            await asyncio.sleep(wait)
+        self.dialled(loop.time())
 
     def dialled(self, now: float) -> None:
         """Remember a dial."""

@@ -473,6 +473,19 @@ def clock_skew(date: str | None, now: datetime | None = None) -> float | None:
     return ((now or datetime.now(UTC)) - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))).total_seconds()
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds of a ``Retry-After`` header, capped at five minutes; the HTTP-date form is rare and not worth a wait."""
-    return min(float(value), 300.0) if value and re.fullmatch(r"\d{1,9}", value.strip()) else None
+LONGEST_WAIT: Final = 300.0
+"""Seconds for which we let the relay put us off at most; then it is asked again."""
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds of a ``Retry-After`` header (RFC 9110 section 10.2.3: seconds or a date), five minutes at most."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_WAIT)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return min(max(0.0, (date - (now or datetime.now(UTC))).total_seconds()), LONGEST_WAIT)

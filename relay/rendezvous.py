@@ -3,8 +3,8 @@
 Laws:
 
 1. Nothing that happens at one rendezvous (a silent sender, a dead address, a raising handler) reaches another one or
-   the control channel. ``max_rendezvous`` are dialled or answered at once, ``max_open`` may be open, silent ones
-   included; the rest queue while their address is still good.
+   the control channel. ``max_rendezvous`` are with the handler at once; ``max_open`` may be dialled or open, those that
+   hang, say nothing or do not read included; the rest queue while their address is still good.
 2. Every frame that arrives gets exactly one reply frame.
 3. An echo of our own takes no place, waits for none and is not counted: it must come back while all places are taken.
 4. Every HTTP request is answered, if only with 501: Azure may block a listener that ignores them.
@@ -126,8 +126,9 @@ class RendezvousOptions:
     """Bounds of the meetings with senders; times in seconds, sizes in bytes.
 
     Attributes:
-        max_rendezvous: Rendezvous dialled or answered at once.
-        max_open: Rendezvous open at once; most of them may be waiting for their sender to speak.
+        max_rendezvous: Frames and requests with the handler at once.
+        max_open: Rendezvous dialled or open at once; most of them may be waiting for their sender to speak. Each has a
+            file descriptor and about 14 kB.
         max_queued: Accepts that may wait for a place; more are let go (their senders see 504).
         accept_window: Age at which a waiting accept is let go; the relay gives it up after 30 s.
         accept_dial: Time to open the rendezvous.
@@ -144,7 +145,7 @@ class RendezvousOptions:
     """
 
     max_rendezvous: int = 64
-    max_open: int = 512
+    max_open: int = 2000
     max_queued: int = 10_000
     accept_window: float = ACCEPT_WINDOW
     accept_dial: float = 10.0
@@ -260,9 +261,7 @@ class RendezvousDesk:
 
     async def _converse(self, accept: Accept, channel: Responder, *, own: bool = False) -> None:
         hands = asyncio.Semaphore() if own else self._hands  # an echo of our own waits for nobody
-        async with hands:
-            websocket = await self._meet(accept.address, accept.subprotocol, MAX_FRAME if own else 0)
-        async with websocket:
+        async with await self._meet(accept.address, accept.subprotocol, MAX_FRAME if own else 0) as websocket:
             suffix, query = sender_target(accept.address, self._connection.path)
             frame = await _receive(websocket, self._options.first_message, Phase.FIRST_MESSAGE)
             while frame is not None:
@@ -271,7 +270,7 @@ class RendezvousDesk:
                     if reply is None:
                         message = Message(frame, self._options.now(), str(accept.remote or ""), suffix, query)
                         reply = await self._reply_to(message)
-                    await _send(websocket, reply, self._options.reply)
+                await _send(websocket, reply, self._options.reply)
                 frame = await self._next(websocket)
 
     async def _next(self, websocket: Connection) -> str | bytes | None:

@@ -19,7 +19,8 @@ class ConnectProxy:
     """Opens tunnels for whoever knows user and password.
 
     `targets` holds ``host:port`` of each tunnel that was opened, `refused` counts the wrong credentials. `names` are
-    hosts that only the proxy can resolve. `answer` is said instead of opening a tunnel; `silent`: nothing is said.
+    hosts that only the proxy can resolve; every third tunnel takes `uneven` seconds more. `answer` is said instead of
+    opening a tunnel; `silent`: nothing is said.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class ConnectProxy:
         port: int = 0,
         names: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        uneven: float = 0.0,
     ) -> None:
+        self.uneven = uneven
         self.user, self.password = user, password
         self.port = port
         self.names = names or {}
@@ -93,6 +96,8 @@ class ConnectProxy:
             self.refused += 1
             writer.write(_NO_CREDENTIALS)
             return
+        if self.asked % 3 == 1:
+            await asyncio.sleep(self.uneven)
         host, _, port = target.rpartition(":")
         far_reader, far_writer = await asyncio.open_connection(self.names.get(host, host), int(port))
         self.targets.append(target)

@@ -28,6 +28,7 @@ from relay import (
     Token,
 )
 from relay.emulator import AccessKey, Right
+from tests.relay.proxy import ConnectProxy
 from tests.relay.support import (
     KEY_NAME,
     asynchronous,
@@ -219,6 +220,59 @@ async def test_silent_senders_take_no_hand_from_those_who_speak() -> None:
 
 @pytest.mark.slow
 @asynchronous
+async def test_hundreds_of_accept_addresses_that_hang_hold_up_nobody() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, max_rendezvous=2, echo_interval=None) as listener:
+            await relay.faults.begin("hang", on="accept", times=300)
+            lost = [asyncio.create_task(Sender(connection).send("lost")) for _ in range(300)]
+            await until(lambda: not relay.faults.in_force)
+            async with asyncio.timeout(5):
+                assert await Sender(connection).send("I am met") == "I am met"
+            assert listener.status().rendezvous_in_progress >= 300
+            for each in lost:
+                each.cancel()
+            await asyncio.wait(lost)
+
+
+@asynchronous
+async def test_senders_that_do_not_read_take_no_hand_from_those_who_do() -> None:
+    async def much(message: Message) -> str:
+        return "x" * 4_000_000 if message.data == "much" else "little"
+
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, much, max_rendezvous=2, reply=60):
+            slow = await asyncio.gather(*(Sender(connection).open() for _ in range(8)))
+            for websocket in slow:
+                websocket.transport.pause_reading()
+                await websocket.send("much")
+            async with asyncio.timeout(10):
+                assert await Sender(connection).send("I read") == "little"
+            for websocket in slow:
+                websocket.transport.abort()
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_the_relay_sees_no_more_dials_than_allowed_however_uneven_the_way_is() -> None:
+    """A proxy that takes its time for one tunnel in three: dials that were begun apart must not arrive together."""
+    async with emulator() as relay, ConnectProxy(uneven=0.6) as proxy:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        options = ListenerOptions(
+            dial=DialOptions(proxy=proxy.address()), first_retry=0.001, longest_retry=0.01, echo_interval=None,
+            dial_limits=scaled(LIMITS, 0.2),
+        )  # fmt: skip
+        await relay.faults.begin("reject", status=503)
+        async with running(Listener(connection, echo, options=options)):
+            await until(lambda: relay.log.count("listen", 503) >= 16, 20)
+    times = relay.log.times("listen")
+    assert most_in_any(times, 0.2) <= 3
+    assert most_in_any(times, 2.0) <= 8
+
+
+@pytest.mark.slow
+@asynchronous
 async def test_accepts_that_waited_too_long_for_a_place_are_let_go(caplog: pytest.LogCaptureFixture) -> None:
     async with emulator(accept_window=1) as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
@@ -343,13 +397,13 @@ async def test_the_emulator_may_stop_and_start_on_the_same_port() -> None:
 def dials_of(listener: Listener) -> list[float]:
     """When the listener dials, by its own clock: a busy machine delays what the relay sees."""
     times: list[float] = []
-    remember = listener._rate.dialled
+    remember = listener._arrivals.dialled
 
     def dialled(now: float) -> None:
         times.append(now)
         remember(now)
 
-    listener._rate.dialled = dialled
+    listener._arrivals.dialled = dialled
     return times
 
 

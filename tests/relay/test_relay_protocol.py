@@ -187,10 +187,23 @@ def test_the_clock_is_compared_with_the_date_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("7", 7.0), ("999999", 300.0), ("soon", None), (None, None), ("-1", None)]
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("999999", 300.0),
+        ("9" * 400, 300.0),
+        ("Thu, 26 Nov 2026 09:00:20 GMT", 20.0),
+        ("Thu, 26 Nov 2026 08:00:00 GMT", 0.0),
+        ("Fri, 27 Nov 2026 09:00:00 GMT", 300.0),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("-1", None),
+        ("١", None),
+    ],
 )
 def test_retry_after_is_honoured_within_reason(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value) == seconds
+    assert retry_after(value, datetime(2026, 11, 26, 9, tzinfo=UTC)) == seconds
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429, 500, 502, 503, 504])
