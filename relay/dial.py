@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -263,7 +263,7 @@ class _Attempt:
         if self._proxy:
             transport = await self._step(Phase.PROXY, limits.proxy, self._tunnel(transport, self._proxy))
         if self._target.secure:
-            transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, connection, self._target.host))
+            transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, self._target.host))
         connection.where = self._where
         _hand_over(transport, connection)
         await self._step(Phase.UPGRADE, limits.upgrade, _upgrade(connection, headers))
@@ -293,9 +293,9 @@ class _Attempt:
 
     async def _tunnel(self, transport: asyncio.Transport, proxy: Proxy) -> asyncio.Transport:
         """Ask the proxy for the way to the relay; with an ``https://`` proxy over TLS."""
-        asking = _Asking(self._target, proxy, USER_AGENT)
         if proxy.scheme == "https":
-            transport = await self._secured(transport, asking, proxy.host)
+            transport = await self._secured(transport, proxy.host)
+        asking = _Asking(self._target, proxy, USER_AGENT)
         _hand_over(transport, asking)
         try:
             await asking.response
@@ -304,12 +304,12 @@ class _Attempt:
             raise
         return transport
 
-    async def _secured(self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str) -> asyncio.Transport:
+    async def _secured(self, transport: asyncio.Transport, host: str) -> asyncio.Transport:
         secured = None
         if not transport.is_closing():
             secured = await asyncio.get_running_loop().start_tls(
                 transport,
-                protocol,
+                _Keeper(),
                 self._context(),
                 server_hostname=host,
                 ssl_handshake_timeout=self._limits.proxy + self._limits.tls,  # that of the phase comes first
@@ -438,24 +438,56 @@ async def _connect_tcp(family: int, address: tuple[str, int]) -> asyncio.Transpo
         sock.setblocking(False)
         _die_of_silence(sock)
         await loop.sock_connect(sock, address)
-        transport, _ = await loop.create_connection(_Quiet, sock=sock)
+        transport, _ = await loop.create_connection(_Keeper, sock=sock)
     except BaseException:
         sock.close()
         raise
     return transport
 
 
-class _Quiet(asyncio.Protocol):
-    """Reads nothing: the first byte is for whoever the connection is handed to."""
+class _Keeper(asyncio.Protocol):
+    """Has a connection until it is handed over, keeps what comes meanwhile, and passes on what comes late.
+
+    The first byte is for whoever the connection is for, and so is its end. After TLS failed nobody gets it: then the
+    end is nobody's business.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Callable[[asyncio.Protocol], object]] = []
+        self._heir: asyncio.Protocol | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             transport.pause_reading()
 
+    def data_received(self, data: bytes) -> None:
+        self._pass(lambda heir: heir.data_received(data))
+
+    def eof_received(self) -> None:
+        self._pass(lambda heir: heir.eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pass(lambda heir: heir.connection_lost(exc))
+
+    def hand_over(self, heir: asyncio.Protocol) -> None:
+        """All of it is for ``heir`` from now on."""
+        self._heir = heir
+        for event in self._kept:
+            event(heir)
+
+    def _pass(self, event: Callable[[asyncio.Protocol], object]) -> None:
+        if self._heir is None:
+            self._kept.append(event)
+        else:
+            event(self._heir)
+
 
 def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    keeper = transport.get_protocol()
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
+    if isinstance(keeper, _Keeper):
+        keeper.hand_over(protocol)
     transport.resume_reading()
 
 
