@@ -28,6 +28,7 @@ class Channel:
         misses: Echoes missed in a row.
         disproven: It was deaf, and has not been heard since.
         unknown: Echoes in a row that reached somebody else.
+        told: Senders and requests that were announced on it.
         vouched: Cleared by `doubt`, set when an echo came back or nothing can be said.
     """
 
@@ -42,6 +43,7 @@ class Channel:
         self.misses = 0
         self.disproven = False
         self.unknown = 0
+        self.told = 0
         self.vouched = asyncio.Event()
         self._doubted = asyncio.Event()
         self._opened = asyncio.get_running_loop().time()

@@ -8,8 +8,9 @@ Laws:
    end), or none at all, it is asked again and again, at 50 to 80 % of what is left. What is not proven shortly before
    the old token's end gets a second channel.
 3. Whatever the control channel says, the listener survives it.
-4. *Connected* is not *hearing*: that is proven by an echo through the relay, again and again (`relay.proof`). Two that
-   are missed in a row are deafness: a new channel is opened first, then the deaf one is dropped.
+4. *Connected* is not *hearing*: that is proven by an echo through the relay, again and again (`relay.proof`). Two tries
+   that are missed in a row are deafness: a new channel is opened first, then the deaf one is dropped. A channel that is
+   told of any sender meanwhile is not deaf: the echoes were for another listener of this hybrid connection, which is.
 5. Waits between dials start small again only after health was proven for a while.
 """
 
@@ -31,7 +32,7 @@ from relay.connection_string import HybridConnection
 from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
-from relay.proof import Echoes, Verdict
+from relay.proof import INSISTENT, Echoes, Finding, Verdict
 from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
@@ -322,6 +323,7 @@ class Listener:
             self._garbage.note(error, len(frame))
             return
         if call is not None:
+            channel.told += 1
             self._desk.admit(call, channel)
 
     async def _mind(self, channel: Channel) -> Channel:
@@ -355,19 +357,26 @@ class Listener:
     async def _is_heard(self, channel: Channel) -> bool:
         """Whether an echo comes back, or nothing can be said; false when one too many was missed."""
         while channel.misses < MISSES:
-            try:
-                verdict, seconds = await self._echoes.prove(channel)
-            except RelayError as error:
-                channel.misses += 1
-                self._note_error(error)
-                LOG.warning("echo_missed", extra=self._named({**error.details, "misses": channel.misses}))
-            else:
-                if channel.disproven and verdict is Verdict.UNKNOWN:
+            suspected, told = channel.misses > 0 and not channel.disproven, channel.told
+            finding = await self._echoes.prove(channel, INSISTENT if suspected else 1)
+            if suspected and finding.was_told_to_nobody and channel.told > told:
+                channel.misses = 0  # it was told of others meanwhile: whoever is deaf, it is not this channel
+                finding = Finding(Verdict.UNKNOWN, reason=finding.reason)
+            if finding.verdict is not Verdict.MISSED:
+                if channel.disproven and finding.verdict is Verdict.UNKNOWN:
                     return False  # what a neighbour hears does not acquit this channel
-                self._note_verdict(channel, verdict, seconds)
+                self._note_verdict(channel, finding.verdict, finding.seconds)
                 return True
+            channel.misses += 1
+            self._note_miss(channel, finding.reason)
         channel.disprove()
         return False
+
+    def _note_miss(self, channel: Channel, reason: RelayError | None) -> None:
+        if reason is None:
+            return
+        self._note_error(reason)
+        LOG.warning("echo_missed", extra=self._named({**reason.details, "misses": channel.misses}))
 
     def _note_verdict(self, channel: Channel, verdict: Verdict, seconds: float) -> None:
         channel.unknown = channel.unknown + 1 if verdict is Verdict.UNKNOWN else 0
@@ -471,11 +480,7 @@ class Listener:
         while (successor := await self._opened_beside()) is None:
             pass
         for _ in range(_TRIES if self._proves_by_echo else 0):
-            try:
-                verdict, _ = await self._echoes.prove(successor)
-            except RelayError:
-                break
-            if verdict is not Verdict.UNKNOWN:
+            if (await self._echoes.prove(successor)).verdict is not Verdict.UNKNOWN:
                 break
         return successor
 

@@ -35,9 +35,7 @@ def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def serving(
-    serve: Serve, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
-) -> AsyncIterator[int]:
+async def serving(serve: Serve, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[int]:
     ended: list[asyncio.Task[None]] = []
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
