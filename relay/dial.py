@@ -9,11 +9,14 @@ followed, because they would carry the token elsewhere.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -374,6 +377,8 @@ def _words(phase: Phase, error: Exception) -> tuple[str, str]:
         case InvalidHandshake():
             return "the answer is no websocket handshake", "bad_handshake"
     reason = error.strerror if isinstance(error, OSError) else None
+    if phase == Phase.DNS:
+        return f"the name cannot be looked up ({reason or type(error).__name__})", "lookup_failed"
     code = "unreachable" if phase == Phase.TCP else "connection_lost"
     return f"the connection failed ({reason or type(error).__name__})", code
 
@@ -399,36 +404,59 @@ async def _resolve(host: str, port: int) -> list[_Resolved]:
     return [(family, (host, port))]
 
 
-def _look_up(host: str, port: int) -> asyncio.Future[list[_Resolved]]:
-    """Ask the resolver in a thread of its own.
+_Lookup = Future[list[_Resolved]]
+
+_LOOKUPS: Final = defaultdict[tuple[str, int], list[_Lookup]](list)
+"""The lookups under way, by name and port."""
+_LOOKUPS_LOCK: Final = threading.Lock()
+
+MOST_LOOKUPS: Final = 8
+"""Lookups of one name under way at once: a resolver that hangs keeps so many threads, however often we dial."""
+
+
+async def _look_up(host: str, port: int) -> list[_Resolved]:
+    """Ask the resolver in a thread of its own; when too many hang, share the answer of the youngest.
 
     Not in the loop's executor: a resolver that hangs would take its few threads from everybody, and hold up the end of
     the process.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[_Resolved]] = loop.create_future()
+    with _LOOKUPS_LOCK:
+        under_way = _LOOKUPS[host, port]
+        if len(under_way) < MOST_LOOKUPS:
+            under_way.append(_begin_lookup(host, port))
+        lookup = under_way[-1]
+    return await asyncio.wrap_future(lookup)
 
-    def settle(found: list[_Resolved], error: Exception | None) -> None:
-        if answer.done():
-            return  # nobody waits any more
-        if error is None:
-            answer.set_result(found)
-        else:
-            answer.set_exception(error)
 
-    def ask() -> None:
-        found: list[_Resolved] = []
-        failure: Exception | None = None
-        try:
-            for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                found.append((family, (str(address[0]), int(address[1]))))
-        except (OSError, UnicodeError) as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, found, failure)
+def _begin_lookup(host: str, port: int) -> _Lookup:
+    lookup = _Lookup()
+    lookup.set_running_or_notify_cancel()  # whoever stops waiting for it does not take it from the others
+    try:
+        threading.Thread(target=_ask_resolver, args=(host, port, lookup), name="relay-dns", daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "no thread can be started") from error
+    return lookup
 
-    threading.Thread(target=ask, name="relay-dns", daemon=True).start()
-    return answer
+
+def _ask_resolver(host: str, port: int, lookup: _Lookup) -> None:
+    found: list[_Resolved] = []
+    failure: Exception | None = None
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found.append((family, (str(address[0]), int(address[1]))))
+    except (OSError, ValueError) as error:  # among them UnicodeError
+        failure = error
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        failure = OSError(0, type(error).__name__)
+    with _LOOKUPS_LOCK:
+        under_way = _LOOKUPS[host, port]
+        under_way.remove(lookup)
+        if not under_way:
+            del _LOOKUPS[host, port]
+    if failure is None:
+        lookup.set_result(found)
+    else:
+        lookup.set_exception(failure)
 
 
 async def _connect_tcp(family: int, address: tuple[str, int]) -> asyncio.Transport:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from relay import DialError, DialOptions, PhaseTimeouts
-from relay.dial import dial
+from relay.dial import MOST_LOOKUPS, dial
 from tests.relay.certificates import Certificates, make_certificates
 
 SHORT = PhaseTimeouts(dns=0.3, tcp=2, proxy=0.5, tls=0.5, upgrade=0.5)
@@ -169,5 +171,95 @@ def test_a_connection_that_is_cut_right_after_the_tls_handshake_is_told_once(cer
             through = DialOptions(SHORT, proxy=f"https://127.0.0.1:{port}", tls=certificates.trusting())
             error = await failure("wss://relay.invalid/", through)
         assert error.phase == "proxy"
+
+    asyncio.run(run())
+
+
+# --- names
+
+
+class Resolver:
+    """Hangs until it is let go, then answers with `error` or 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.asked = 0
+        self.error: Exception | None = None
+
+    def __call__(self, host: str, port: int, **_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        self.asked += 1
+        self.go.wait(20)
+        if self.error is not None:
+            raise self.error
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))]
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    slow = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield slow
+    slow.go.set()
+    for thread in lookups():
+        thread.join()
+
+
+def lookups() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "relay-dns"]
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_resolver_that_hangs_keeps_few_threads_however_often_it_is_asked(resolver: Resolver) -> None:
+    async def run() -> None:
+        hasty = DialOptions(PhaseTimeouts(dns=0.05), proxy=None)
+        for _ in range(3):
+            errors = await asyncio.gather(*(failure("ws://slow.example/", hasty) for _ in range(50)))
+            assert {(error.phase, error.code) for error in errors} == {("dns", "timeout")}
+        assert len(lookups()) == resolver.asked == MOST_LOOKUPS
+        waiting = asyncio.create_task(failure("ws://slow.example:1/", DialOptions(PhaseTimeouts(dns=10), proxy=None)))
+        resolver.go.set()
+        assert (await waiting).phase == "tcp"
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_all_who_wait_for_one_lookup_get_its_answer_and_the_next_dial_asks_anew(resolver: Resolver) -> None:
+    async def run() -> None:
+        patient = DialOptions(PhaseTimeouts(dns=10), proxy=None)
+        waiting = [asyncio.create_task(failure("ws://slow.example:1/", patient)) for _ in range(MOST_LOOKUPS + 5)]
+        while resolver.asked < MOST_LOOKUPS:
+            await asyncio.sleep(0.005)
+        resolver.go.set()
+        assert {(error.phase, error.code) for error in await asyncio.gather(*waiting)} == {("tcp", "refused")}
+        await failure("ws://slow.example:1/", patient)
+        assert resolver.asked == MOST_LOOKUPS + 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("error", [ValueError("embedded null"), RuntimeError("odd"), OSError(5, "I/O error")])
+@pytest.mark.usefixtures("nothing_left")
+def test_whatever_the_resolver_raises_is_told_at_once_in_dns(resolver: Resolver, error: Exception) -> None:
+    async def run() -> None:
+        resolver.error = error
+        resolver.go.set()
+        failed = await failure("ws://odd.example/", DialOptions(PhaseTimeouts(dns=10), proxy=None))
+        assert (failed.phase, failed.code) == ("dns", "lookup_failed")
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_process_that_can_start_no_thread_is_told_in_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            failed = await failure("ws://localhost:1/", DialOptions(SHORT, proxy=None))
+        assert (failed.phase, failed.code) == ("dns", "lookup_failed")
+        assert "thread" in failed.message
 
     asyncio.run(run())
