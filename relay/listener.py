@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed
 from relay.channel import MISSES, Channel
 from relay.connection_string import HybridConnection
 from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
-from relay.errors import ChannelError, ConfigurationError, ControlMessageError, RelayError
+from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import INSISTENT, Echoes, Finding, Verdict
 from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken
@@ -42,6 +42,9 @@ LOG: Final = logging.getLogger("relay.listener")
 _TRIES: Final = 5
 """Echoes in quick succession that may reach somebody else before we go on without knowing."""
 
+_SOON: Final = 2.0
+"""Seconds until it is tried again when there is no proof yet: among 25 listeners, ours is chosen within a minute."""
+
 _LONG_PAUSE: Final = 20
 """How many times rarer we try an echo that is not allowed: the right may be given any day."""
 
@@ -51,7 +54,8 @@ _LEAST_PAUSE: Final = 0.05
 class ListenerState(StrEnum):
     """What the listener can truthfully say of itself. *Connected* and *hearing* are two things.
 
-    ``connecting`` lasts until the first proof, ``deaf`` is connected without proof, ``backing off`` waits to dial.
+    ``connecting`` lasts until the first proof, ``deaf`` is connected without proof, ``backing off`` waits to dial. What
+    says nothing (an echo that reached another listener, one for which there is no token) changes no state.
     """
 
     CONNECTING = "connecting"
@@ -365,7 +369,7 @@ class Listener:
             if finding.verdict is not Verdict.MISSED:
                 if channel.disproven and finding.verdict is Verdict.UNKNOWN:
                     return False  # what a neighbour hears does not acquit this channel
-                self._note_verdict(channel, finding.verdict, finding.seconds)
+                self._note_finding(channel, finding)
                 return True
             channel.misses += 1
             self._note_miss(channel, finding.reason)
@@ -378,26 +382,40 @@ class Listener:
         self._note_error(reason)
         LOG.warning("echo_missed", extra=self._named({**reason.details, "misses": channel.misses}))
 
-    def _note_verdict(self, channel: Channel, verdict: Verdict, seconds: float) -> None:
-        channel.unknown = channel.unknown + 1 if verdict is Verdict.UNKNOWN else 0
-        if verdict is Verdict.UNKNOWN and self._state != ListenerState.HEARING and channel.unknown < _TRIES:
+    def _note_finding(self, channel: Channel, finding: Finding) -> None:
+        """What was not missed: proof, no right to ask, or nothing that can be said, which changes no state."""
+        if finding.verdict is Verdict.UNKNOWN:
+            channel.unknown += 1
+            if channel.unknown == _TRIES:
+                channel.vouched.set()
+                self._say_unproven(finding.reason)
             return
-        if verdict is Verdict.HEARD:
-            self._last_proof, self._round_trip = self.options.now(), round(seconds * 1000, 3)
+        channel.unknown = 0
+        if finding.verdict is Verdict.HEARD:
+            self._last_proof, self._round_trip = self.options.now(), round(finding.seconds * 1000, 3)
             channel.misses, channel.disproven = 0, False
             if channel.proven_for() >= self.options.healthy_after:
                 self._backoff.reset()
-        if verdict is Verdict.FORBIDDEN and self._may_send:
+        elif self._may_send:
             LOG.warning("echo_not_allowed", extra=self._named({"remedy": _NOT_ALLOWED}))
-        self._may_send = verdict is not Verdict.FORBIDDEN and (self._may_send or verdict is Verdict.HEARD)
+        self._may_send = finding.verdict is Verdict.HEARD
         channel.vouched.set()
         self._enter(ListenerState.HEARING)
+
+    def _say_unproven(self, reason: RelayError | None) -> None:
+        if self._state == ListenerState.HEARING:
+            return
+        error = _not_proven(reason)
+        self._note_error(error)
+        LOG.warning("listener_not_proven", extra=self._named(error.details))
 
     def _pause(self, channel: Channel) -> float:
         pause = JITTER.uniform(*(self.options.echo_interval or (0.0, 0.0)))
         if not self._may_send and self._last_proof is None:  # else it was allowed, and is refused only now
             return pause * _LONG_PAUSE
-        return _LEAST_PAUSE if 0 < channel.unknown < _TRIES else pause
+        if 0 < channel.unknown < _TRIES:
+            return _LEAST_PAUSE
+        return min(pause, _SOON) if channel.unknown and self._state != ListenerState.HEARING else pause
 
     async def _opened_beside(self) -> Channel | None:
         """A second control channel; ``None`` when it cannot be had. The first one in a row is dialled at once."""
@@ -518,6 +536,25 @@ class _Garbage:
             "control_message_unreadable", extra={"reason": error.message, "size": size, "suppressed": self._suppressed}
         )
         self._silent_until, self._suppressed = now + self._interval, 0
+
+
+def _not_proven(reason: RelayError | None) -> ChannelError:
+    """Why a connected listener does not say that it hears."""
+    if reason is None or reason.phase is None:
+        return ChannelError(
+            "not proven yet: our echoes reach other listeners of this hybrid connection",
+            phase=Phase.CONTROL,
+            code="not_proven",
+            remedy="It is tried again every two seconds; see in the portal who else listens.",
+        )
+    return ChannelError(
+        f"not proven yet: {reason.phase}: {reason.message}",
+        phase=Phase.CONTROL,
+        inner_phase=reason.phase,
+        **reason.facts,
+        code="not_proven",
+        remedy=reason.remedy,
+    )
 
 
 _NOT_ALLOWED: Final = (
