@@ -50,6 +50,9 @@ _LONG_PAUSE: Final = 20
 
 _LEAST_PAUSE: Final = 0.05
 
+_DEAF_CLOSE_TIMEOUT: Final = 1.0
+"""Seconds a deaf channel has to close politely: while it stands, the relay may still choose it for senders."""
+
 
 class ListenerState(StrEnum):
     """What the listener can truthfully say of itself. *Connected* and *hearing* are two things.
@@ -164,6 +167,7 @@ class Listener:
         self._garbage = _Garbage(self.options.garbage_interval)
         self._channel: Channel | None = None
         self._open_channels: set[Channel] = set()
+        self._parting: dict[Channel, asyncio.Task[None]] = {}
         self._channels_opened = 0
         self._state = ListenerState.STOPPED
         self._since = self.options.now()
@@ -261,7 +265,8 @@ class Listener:
             return await self._serve(channel)
         finally:
             self._channel = None
-            await asyncio.gather(*(self._drop(each) for each in list(self._open_channels)))
+            self._part_from(self._open_channels)
+            await asyncio.gather(*self._parting.values())
 
     async def _open(self) -> Channel:
         """Open a control channel, beside the one there may be, and begin to read it."""
@@ -287,11 +292,15 @@ class Listener:
     async def _drop(self, channel: Channel) -> None:
         """Close a channel. What it heard until then is still answered."""
         try:
-            await channel.websocket.close()
-            await asyncio.wait({channel.reading}, timeout=CLOSE_TIMEOUT)
+            async with asyncio.timeout(_DEAF_CLOSE_TIMEOUT if channel.disproven else CLOSE_TIMEOUT):
+                await channel.websocket.close()
+                await asyncio.wait({channel.reading})
+        except TimeoutError:
+            channel.websocket.transport.abort()
         finally:
             await _cancel(channel.reading)
             self._open_channels.discard(channel)
+            self._parting.pop(channel, None)
 
     async def _serve(self, channel: Channel) -> ChannelError:
         """Serve a channel and those that take its place, until the last one ends by itself."""
@@ -306,8 +315,13 @@ class Listener:
             if successor is None:
                 return self._note_end(channel, channel.reading.result())
             LOG.info("control_channel_replaced", extra=self._named({"state": str(self._state)}))
-            await asyncio.gather(*(self._drop(each) for each in list(self._open_channels) if each is not successor))
+            self._part_from(self._open_channels - {successor})
             channel = successor
+
+    def _part_from(self, channels: set[Channel]) -> None:
+        """Drop channels while their successor is minded: a dead one takes its time to close."""
+        for channel in channels - self._parting.keys():
+            self._parting[channel] = asyncio.create_task(self._drop(channel))
 
     def _note_end(self, channel: Channel, error: ChannelError) -> ChannelError:
         error.address = channel.websocket.where

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from relay import HybridConnection, Listener, ListenerOptions, ListenerState, ListenerStatus, Message, Sender, Token
-from relay.dial import DialOptions
+from relay.dial import CLOSE_TIMEOUT, DialOptions
 from relay.emulator import AccessKey, Emulator, Right
 from relay.proof import Echoes
 from tests.relay.raw import raw_listener
@@ -172,7 +172,7 @@ async def test_a_silent_connection_is_noticed_by_its_missing_echo_without_pings(
         async with proving(relay, Witness(), ping_interval=None) as listener:
             await relay.faults.begin("silent")
             await until(lambda: listener.status().reconnects == 1)
-            await until(lambda: listener.state == ListenerState.HEARING)
+            await until(lambda: listener.state == ListenerState.HEARING and relay.listeners("actions") == 1)
             assert await Sender(listener.connection).send("hello") == "hello"
         assert relay.log.outages("actions") == []
 
@@ -499,3 +499,32 @@ async def test_waits_start_small_again_only_after_health_was_proven_for_a_while(
             relay.faults.end("withhold")
             await until(lambda: listener._backoff.attempt == 0)
             assert listener.state == ListenerState.HEARING
+
+
+# --- what has been replaced holds nobody up
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_the_new_channel_is_proven_while_the_deaf_one_which_answers_nothing_is_still_closing() -> None:
+    async with emulator() as relay, proving(relay, Witness(), ping_interval=None) as listener:
+        await relay.faults.begin("silent")
+        await until(lambda: listener.status().reconnects == 1)
+        opened = asyncio.get_running_loop().time()
+        await until(lambda: listener.state == ListenerState.HEARING)
+        assert relay.listeners("actions") == 2
+        await until(lambda: relay.listeners("actions") == 1)
+        assert asyncio.get_running_loop().time() - opened < CLOSE_TIMEOUT - 0.5
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_a_listener_that_stops_leaves_no_channel_behind_that_was_still_closing() -> None:
+    async with emulator() as relay:
+        async with proving(relay, Witness(), ping_interval=None) as listener:
+            await relay.faults.begin("silent")
+            await until(lambda: listener.status().reconnects == 1)
+            await until(lambda: listener.state == ListenerState.HEARING)
+        names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]  # always named
+        assert not [name for name in names if name.startswith(("Listener.", "Channel."))]
+        await until(lambda: relay.listeners("actions") == 0)
