@@ -381,8 +381,8 @@ class Listener:
                 channel.misses = 0  # it was told of others meanwhile: whoever is deaf, it is not this channel
                 finding = Finding(Verdict.UNKNOWN, reason=finding.reason)
             if finding.verdict is not Verdict.MISSED:
-                if channel.disproven and finding.verdict is Verdict.UNKNOWN:
-                    return False  # what a neighbour hears does not acquit this channel
+                if channel.disproven and finding.verdict is not Verdict.HEARD:
+                    return False  # neither what a neighbour hears nor a refusal acquits this channel
                 self._note_finding(channel, finding)
                 return True
             channel.misses += 1
@@ -398,30 +398,39 @@ class Listener:
 
     def _note_finding(self, channel: Channel, finding: Finding) -> None:
         """What was not missed: proof, no right to ask, or nothing that can be said, which changes no state."""
-        if finding.verdict is Verdict.UNKNOWN:
+        verdict = finding.verdict
+        if verdict is Verdict.UNKNOWN:
             channel.unknown += 1
+            if channel.unknown == _TRIES and self._seems_not_to_send(finding):
+                verdict = Verdict.FORBIDDEN
+        if verdict is Verdict.UNKNOWN:
             if channel.unknown == _TRIES:
                 channel.vouched.set()
                 self._say_unproven(finding.reason)
             return
         channel.unknown = 0
-        if finding.verdict is Verdict.HEARD:
+        if verdict is Verdict.HEARD:
             self._last_proof, self._round_trip = self.options.now(), round(finding.seconds * 1000, 3)
             channel.misses, channel.disproven = 0, False
             if channel.proven_for() >= self.options.healthy_after:
                 self._backoff.reset()
         elif self._may_send:
             LOG.warning("echo_not_allowed", extra=self._named({"remedy": _NOT_ALLOWED}))
-        self._may_send = finding.verdict is Verdict.HEARD
+        self._may_send = verdict is Verdict.HEARD
         channel.vouched.set()
         self._enter(ListenerState.HEARING)
 
+    def _seems_not_to_send(self, finding: Finding) -> bool:
+        """Refused with 401 again and again while it listens, and never heard: most likely the right is missing."""
+        return finding.reason is not None and finding.reason.status == 401 and self._last_proof is None
+
     def _say_unproven(self, reason: RelayError | None) -> None:
-        if self._state == ListenerState.HEARING:
-            return
-        error = _not_proven(reason)
-        self._note_error(error)
-        LOG.warning("listener_not_proven", extra=self._named(error.details))
+        """Tell once in a row why there is no proof; a neighbour's answers need no word while we are known to hear."""
+        if self._state != ListenerState.HEARING:
+            reason = _not_proven(reason)
+        if reason is not None:
+            self._note_error(reason)
+            LOG.warning("listener_not_proven", extra=self._named(reason.details))
 
     def _pause(self, channel: Channel) -> float:
         pause = JITTER.uniform(*(self.options.echo_interval or (0.0, 0.0)))

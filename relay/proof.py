@@ -164,10 +164,7 @@ class Echoes:
         try:
             reply = await self._sent_and_returned(echo)
         except RelayError as error:
-            if _forbids(error):
-                return Finding(Verdict.FORBIDDEN, reason=error)
-            unknown = error.code == "no_token" or (echo.connected and echo.announced_on is None)
-            return Finding(Verdict.UNKNOWN if unknown else Verdict.MISSED, reason=error)
+            return Finding(_judged(echo, error), reason=error)
         finally:
             del self._under_way[echo.nonce]
         ours = echo.announced_on is channel and echo.nonce in reply
@@ -226,6 +223,13 @@ def _reached(echo: _Echo) -> Phase:
     return Phase.CONTROL if echo.announced_on is None else Phase.ACCEPT_DIAL
 
 
-def _forbids(error: RelayError) -> bool:
-    """Whether the relay took the same credential for listening and refuses it for sending."""
-    return isinstance(error, DialError) and error.phase == Phase.UPGRADE and error.status in {401, 403}
+def _judged(echo: _Echo, error: RelayError) -> Verdict:
+    """What the failure of an echo says.
+
+    403 is a credential that may not send. 401 is one that the relay does not take at this moment, which has more
+    reasons than a missing right: whether it may send is left to whoever sees it again and again.
+    """
+    if isinstance(error, DialError) and error.phase == Phase.UPGRADE and error.status in {401, 403}:
+        return Verdict.FORBIDDEN if error.status == 403 else Verdict.UNKNOWN
+    met_by_another = echo.connected and echo.announced_on is None
+    return Verdict.UNKNOWN if met_by_another or error.phase == Phase.TOKEN else Verdict.MISSED
