@@ -28,6 +28,7 @@ class Channel:
         misses: Echoes missed in a row.
         disproven: It was deaf, and has not been heard since.
         unknown: Echoes in a row that reached somebody else.
+        told: Senders and requests that were announced on it.
         vouched: Cleared by `doubt`, set when an echo came back or nothing can be said.
     """
 
@@ -42,6 +43,7 @@ class Channel:
         self.misses = 0
         self.disproven = False
         self.unknown = 0
+        self.told = 0
         self.vouched = asyncio.Event()
         self._doubted = asyncio.Event()
         self._opened = asyncio.get_running_loop().time()
@@ -92,15 +94,36 @@ class Channel:
             return _ending(error)
         return _closed(self.websocket.close_code or 1006, self.websocket.close_reason or "")
 
-    async def send(self, *frames: str | bytes) -> None:
-        """Send frames that belong together, nothing in between."""
+    async def send(self, frame: str) -> None:
+        """Send a frame, but not between a response and its body."""
         async with self._sending:
-            for frame in frames:
-                await self.websocket.send(frame)
+            await self.websocket.send(frame)
 
-    async def respond(self, response: Response, body: bytes) -> None:
-        """Send a response and, if it has one, its body."""
-        await self.send(response.to_text(), *([body] if response.body else []))
+    async def respond(self, response: Response, body: bytes, seconds: float) -> None:
+        """Send a response and, if it has one, its body; within ``seconds`` from when it is its turn.
+
+        Raises:
+            ChannelError: the relay took it not, or half of it: then nothing else can be said here, and the channel is
+                cut.
+        """
+        frames: list[str | bytes] = [response.to_text(), *([body] if response.body else [])]
+        async with self._sending:
+            try:
+                async with asyncio.timeout(seconds):
+                    for frame in frames:
+                        await self.websocket.send(frame)
+            except TimeoutError:
+                self.websocket.transport.abort()
+                raise self._stuck() from None
+
+    def _stuck(self) -> ChannelError:
+        return ChannelError(
+            "the relay takes no answers on the control channel",
+            phase=Phase.REPLY,
+            code="stuck",
+            address=self.websocket.where,
+            remedy="The channel was cut and is dialled again; see whether the way out is overloaded.",
+        )
 
 
 def _ending(error: ConnectionClosed) -> ChannelError:

@@ -9,11 +9,14 @@ followed, because they would carry the token elsewhere.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -273,7 +276,7 @@ class _Attempt:
         if self._proxy:
             transport = await self._step(Phase.PROXY, limits.proxy, self._tunnel(transport, self._proxy))
         if self._target.secure:
-            transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, connection, self._target.host))
+            transport = await self._step(Phase.TLS, limits.tls, self._secured(transport, self._target.host))
         connection.where = self._where
         _hand_over(transport, connection)
         if self._before_upgrade is not None:
@@ -305,9 +308,9 @@ class _Attempt:
 
     async def _tunnel(self, transport: asyncio.Transport, proxy: Proxy) -> asyncio.Transport:
         """Ask the proxy for the way to the relay; with an ``https://`` proxy over TLS."""
-        asking = _Asking(self._target, proxy, USER_AGENT)
         if proxy.scheme == "https":
-            transport = await self._secured(transport, asking, proxy.host)
+            transport = await self._secured(transport, proxy.host)
+        asking = _Asking(self._target, proxy, USER_AGENT)
         _hand_over(transport, asking)
         try:
             await asking.response
@@ -316,12 +319,12 @@ class _Attempt:
             raise
         return transport
 
-    async def _secured(self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str) -> asyncio.Transport:
+    async def _secured(self, transport: asyncio.Transport, host: str) -> asyncio.Transport:
         secured = None
         if not transport.is_closing():
             secured = await asyncio.get_running_loop().start_tls(
                 transport,
-                protocol,
+                _Keeper(),
                 self._context(),
                 server_hostname=host,
                 ssl_handshake_timeout=self._limits.proxy + self._limits.tls,  # that of the phase comes first
@@ -386,6 +389,8 @@ def _words(phase: Phase, error: Exception) -> tuple[str, str]:
         case InvalidHandshake():
             return "the answer is no websocket handshake", "bad_handshake"
     reason = error.strerror if isinstance(error, OSError) else None
+    if phase == Phase.DNS:
+        return f"the name cannot be looked up ({reason or type(error).__name__})", "lookup_failed"
     code = "unreachable" if phase == Phase.TCP else "connection_lost"
     return f"the connection failed ({reason or type(error).__name__})", code
 
@@ -411,36 +416,59 @@ async def _resolve(host: str, port: int) -> list[_Resolved]:
     return [(family, (host, port))]
 
 
-def _look_up(host: str, port: int) -> asyncio.Future[list[_Resolved]]:
-    """Ask the resolver in a thread of its own.
+_Lookup = Future[list[_Resolved]]
+
+_LOOKUPS: Final = defaultdict[tuple[str, int], list[_Lookup]](list)
+"""The lookups under way, by name and port."""
+_LOOKUPS_LOCK: Final = threading.Lock()
+
+MOST_LOOKUPS: Final = 8
+"""Lookups of one name under way at once: a resolver that hangs keeps so many threads, however often we dial."""
+
+
+async def _look_up(host: str, port: int) -> list[_Resolved]:
+    """Ask the resolver in a thread of its own; when too many hang, share the answer of the youngest.
 
     Not in the loop's executor: a resolver that hangs would take its few threads from everybody, and hold up the end of
     the process.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[_Resolved]] = loop.create_future()
+    with _LOOKUPS_LOCK:
+        under_way = _LOOKUPS[host, port]
+        if len(under_way) < MOST_LOOKUPS:
+            under_way.append(_begin_lookup(host, port))
+        lookup = under_way[-1]
+    return await asyncio.wrap_future(lookup)
 
-    def settle(found: list[_Resolved], error: Exception | None) -> None:
-        if answer.done():
-            return  # nobody waits any more
-        if error is None:
-            answer.set_result(found)
-        else:
-            answer.set_exception(error)
 
-    def ask() -> None:
-        found: list[_Resolved] = []
-        failure: Exception | None = None
-        try:
-            for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                found.append((family, (str(address[0]), int(address[1]))))
-        except (OSError, UnicodeError) as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, found, failure)
+def _begin_lookup(host: str, port: int) -> _Lookup:
+    lookup = _Lookup()
+    lookup.set_running_or_notify_cancel()  # whoever stops waiting for it does not take it from the others
+    try:
+        threading.Thread(target=_ask_resolver, args=(host, port, lookup), name="relay-dns", daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "no thread can be started") from error
+    return lookup
 
-    threading.Thread(target=ask, name="relay-dns", daemon=True).start()
-    return answer
+
+def _ask_resolver(host: str, port: int, lookup: _Lookup) -> None:
+    found: list[_Resolved] = []
+    failure: Exception | None = None
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found.append((family, (str(address[0]), int(address[1]))))
+    except (OSError, ValueError) as error:  # among them UnicodeError
+        failure = error
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        failure = OSError(0, type(error).__name__)
+    with _LOOKUPS_LOCK:
+        under_way = _LOOKUPS[host, port]
+        under_way.remove(lookup)
+        if not under_way:
+            del _LOOKUPS[host, port]
+    if failure is None:
+        lookup.set_result(found)
+    else:
+        lookup.set_exception(failure)
 
 
 async def _connect_tcp(family: int, address: tuple[str, int]) -> asyncio.Transport:
@@ -450,24 +478,56 @@ async def _connect_tcp(family: int, address: tuple[str, int]) -> asyncio.Transpo
         sock.setblocking(False)
         _die_of_silence(sock)
         await loop.sock_connect(sock, address)
-        transport, _ = await loop.create_connection(_Quiet, sock=sock)
+        transport, _ = await loop.create_connection(_Keeper, sock=sock)
     except BaseException:
         sock.close()
         raise
     return transport
 
 
-class _Quiet(asyncio.Protocol):
-    """Reads nothing: the first byte is for whoever the connection is handed to."""
+class _Keeper(asyncio.Protocol):
+    """Has a connection until it is handed over, keeps what comes meanwhile, and passes on what comes late.
+
+    The first byte is for whoever the connection is for, and so is its end. After TLS failed nobody gets it: then the
+    end is nobody's business.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Callable[[asyncio.Protocol], object]] = []
+        self._heir: asyncio.Protocol | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             transport.pause_reading()
 
+    def data_received(self, data: bytes) -> None:
+        self._pass(lambda heir: heir.data_received(data))
+
+    def eof_received(self) -> None:
+        self._pass(lambda heir: heir.eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pass(lambda heir: heir.connection_lost(exc))
+
+    def hand_over(self, heir: asyncio.Protocol) -> None:
+        """All of it is for ``heir`` from now on."""
+        self._heir = heir
+        for event in self._kept:
+            event(heir)
+
+    def _pass(self, event: Callable[[asyncio.Protocol], object]) -> None:
+        if self._heir is None:
+            self._kept.append(event)
+        else:
+            event(self._heir)
+
 
 def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    keeper = transport.get_protocol()
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
+    if isinstance(keeper, _Keeper):
+        keeper.hand_over(protocol)
     transport.resume_reading()
 
 

@@ -8,8 +8,9 @@ Laws:
    end), or none at all, it is asked again and again, at 50 to 80 % of what is left. What is not proven shortly before
    the old token's end gets a second channel.
 3. Whatever the control channel says, the listener survives it.
-4. *Connected* is not *hearing*: that is proven by an echo through the relay, again and again (`relay.proof`). Two that
-   are missed in a row are deafness: a new channel is opened first, then the deaf one is dropped.
+4. *Connected* is not *hearing*: that is proven by an echo through the relay, again and again (`relay.proof`). Two tries
+   that are missed in a row are deafness: a new channel is opened first, then the deaf one is dropped. A channel that is
+   told of any sender meanwhile is not deaf: the echoes were for another listener of this hybrid connection, which is.
 5. Waits between dials start small again only after health was proven for a while.
 """
 
@@ -29,9 +30,9 @@ from websockets.exceptions import ConnectionClosed
 from relay.channel import MISSES, Channel
 from relay.connection_string import HybridConnection
 from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
-from relay.errors import ChannelError, ConfigurationError, ControlMessageError, RelayError
+from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
-from relay.proof import Echoes, Verdict
+from relay.proof import INSISTENT, Echoes, Finding, Verdict
 from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
@@ -41,16 +42,23 @@ LOG: Final = logging.getLogger("relay.listener")
 _TRIES: Final = 5
 """Echoes in quick succession that may reach somebody else before we go on without knowing."""
 
+_SOON: Final = 2.0
+"""Seconds until it is tried again when there is no proof yet: among 25 listeners, ours is chosen within a minute."""
+
 _LONG_PAUSE: Final = 20
 """How many times rarer we try an echo that is not allowed: the right may be given any day."""
 
 _LEAST_PAUSE: Final = 0.05
 
+_DEAF_CLOSE_TIMEOUT: Final = 1.0
+"""Seconds a deaf channel has to close politely: while it stands, the relay may still choose it for senders."""
+
 
 class ListenerState(StrEnum):
     """What the listener can truthfully say of itself. *Connected* and *hearing* are two things.
 
-    ``connecting`` lasts until the first proof, ``deaf`` is connected without proof, ``backing off`` waits to dial.
+    ``connecting`` lasts until the first proof, ``deaf`` is connected without proof, ``backing off`` waits to dial. What
+    says nothing (an echo that reached another listener, one for which there is no token) changes no state.
     """
 
     CONNECTING = "connecting"
@@ -160,6 +168,7 @@ class Listener:
         self._garbage = _Garbage(self.options.garbage_interval)
         self._channel: Channel | None = None
         self._open_channels: set[Channel] = set()
+        self._parting: dict[Channel, asyncio.Task[None]] = {}
         self._channels_opened = 0
         self._state = ListenerState.STOPPED
         self._since = self.options.now()
@@ -257,7 +266,8 @@ class Listener:
             return await self._serve(channel)
         finally:
             self._channel = None
-            await asyncio.gather(*(self._drop(each) for each in list(self._open_channels)))
+            self._part_from(self._open_channels)
+            await asyncio.gather(*self._parting.values())
 
     async def _open(self) -> Channel:
         """Open a control channel, beside the one there may be, and begin to read it."""
@@ -281,11 +291,15 @@ class Listener:
     async def _drop(self, channel: Channel) -> None:
         """Close a channel. What it heard until then is still answered."""
         try:
-            await channel.websocket.close()
-            await asyncio.wait({channel.reading}, timeout=CLOSE_TIMEOUT)
+            async with asyncio.timeout(_DEAF_CLOSE_TIMEOUT if channel.disproven else CLOSE_TIMEOUT):
+                await channel.websocket.close()
+                await asyncio.wait({channel.reading})
+        except TimeoutError:
+            channel.websocket.transport.abort()
         finally:
             await _cancel(channel.reading)
             self._open_channels.discard(channel)
+            self._parting.pop(channel, None)
 
     async def _serve(self, channel: Channel) -> ChannelError:
         """Serve a channel and those that take its place, until the last one ends by itself."""
@@ -300,8 +314,13 @@ class Listener:
             if successor is None:
                 return self._note_end(channel, channel.reading.result())
             LOG.info("control_channel_replaced", extra=self._named({"state": str(self._state)}))
-            await asyncio.gather(*(self._drop(each) for each in list(self._open_channels) if each is not successor))
+            self._part_from(self._open_channels - {successor})
             channel = successor
+
+    def _part_from(self, channels: set[Channel]) -> None:
+        """Drop channels while their successor is minded: a dead one takes its time to close."""
+        for channel in channels - self._parting.keys():
+            self._parting[channel] = asyncio.create_task(self._drop(channel))
 
     def _note_end(self, channel: Channel, error: ChannelError) -> ChannelError:
         error.address = channel.websocket.where
@@ -321,6 +340,7 @@ class Listener:
             self._garbage.note(error, len(frame))
             return
         if call is not None:
+            channel.told += 1
             self._desk.admit(call, channel)
 
     async def _mind(self, channel: Channel) -> Channel:
@@ -354,40 +374,70 @@ class Listener:
     async def _is_heard(self, channel: Channel) -> bool:
         """Whether an echo comes back, or nothing can be said; false when one too many was missed."""
         while channel.misses < MISSES:
-            try:
-                verdict, seconds = await self._echoes.prove(channel)
-            except RelayError as error:
-                channel.misses += 1
-                self._note_error(error)
-                LOG.warning("echo_missed", extra=self._named({**error.details, "misses": channel.misses}))
-            else:
-                if channel.disproven and verdict is Verdict.UNKNOWN:
-                    return False  # what a neighbour hears does not acquit this channel
-                self._note_verdict(channel, verdict, seconds)
+            suspected, told = channel.misses > 0 and not channel.disproven, channel.told
+            finding = await self._echoes.prove(channel, INSISTENT if suspected else 1)
+            if suspected and finding.was_told_to_nobody and channel.told > told:
+                channel.misses = 0  # it was told of others meanwhile: whoever is deaf, it is not this channel
+                finding = Finding(Verdict.UNKNOWN, reason=finding.reason)
+            if finding.verdict is not Verdict.MISSED:
+                if channel.disproven and finding.verdict is not Verdict.HEARD:
+                    return False  # neither what a neighbour hears nor a refusal acquits this channel
+                self._note_finding(channel, finding)
                 return True
+            channel.misses += 1
+            self._note_miss(channel, finding.reason)
         channel.disprove()
         return False
 
-    def _note_verdict(self, channel: Channel, verdict: Verdict, seconds: float) -> None:
-        channel.unknown = channel.unknown + 1 if verdict is Verdict.UNKNOWN else 0
-        if verdict is Verdict.UNKNOWN and self._state != ListenerState.HEARING and channel.unknown < _TRIES:
+    def _note_miss(self, channel: Channel, reason: RelayError | None) -> None:
+        if reason is None:
             return
+        self._note_error(reason)
+        LOG.warning("echo_missed", extra=self._named({**reason.details, "misses": channel.misses}))
+
+    def _note_finding(self, channel: Channel, finding: Finding) -> None:
+        """What was not missed: proof, no right to ask, or nothing that can be said, which changes no state."""
+        verdict = finding.verdict
+        if verdict is Verdict.UNKNOWN:
+            channel.unknown += 1
+            if channel.unknown == _TRIES and self._seems_not_to_send(finding):
+                verdict = Verdict.FORBIDDEN
+        if verdict is Verdict.UNKNOWN:
+            if channel.unknown == _TRIES:
+                channel.vouched.set()
+                self._say_unproven(finding.reason)
+            return
+        channel.unknown = 0
         if verdict is Verdict.HEARD:
-            self._last_proof, self._round_trip = self.options.now(), round(seconds * 1000, 3)
+            self._last_proof, self._round_trip = self.options.now(), round(finding.seconds * 1000, 3)
             channel.misses, channel.disproven = 0, False
             if channel.proven_for() >= self.options.healthy_after:
                 self._backoff.reset()
-        if verdict is Verdict.FORBIDDEN and self._may_send:
+        elif self._may_send:
             LOG.warning("echo_not_allowed", extra=self._named({"remedy": _NOT_ALLOWED}))
-        self._may_send = verdict is not Verdict.FORBIDDEN and (self._may_send or verdict is Verdict.HEARD)
+        self._may_send = verdict is Verdict.HEARD
         channel.vouched.set()
         self._enter(ListenerState.HEARING)
+
+    def _seems_not_to_send(self, finding: Finding) -> bool:
+        """Refused with 401 again and again while it listens, and never heard: most likely the right is missing."""
+        return finding.reason is not None and finding.reason.status == 401 and self._last_proof is None
+
+    def _say_unproven(self, reason: RelayError | None) -> None:
+        """Tell once in a row why there is no proof; a neighbour's answers need no word while we are known to hear."""
+        if self._state != ListenerState.HEARING:
+            reason = _not_proven(reason)
+        if reason is not None:
+            self._note_error(reason)
+            LOG.warning("listener_not_proven", extra=self._named(reason.details))
 
     def _pause(self, channel: Channel) -> float:
         pause = JITTER.uniform(*(self.options.echo_interval or (0.0, 0.0)))
         if not self._may_send and self._last_proof is None:  # else it was allowed, and is refused only now
             return pause * _LONG_PAUSE
-        return _LEAST_PAUSE if 0 < channel.unknown < _TRIES else pause
+        if 0 < channel.unknown < _TRIES:
+            return _LEAST_PAUSE
+        return min(pause, _SOON) if channel.unknown and self._state != ListenerState.HEARING else pause
 
     async def _opened_beside(self) -> Channel | None:
         """A second control channel; ``None`` when it cannot be had. The first one in a row is dialled at once."""
@@ -470,11 +520,7 @@ class Listener:
         while (successor := await self._opened_beside()) is None:
             pass
         for _ in range(_TRIES if self._proves_by_echo else 0):
-            try:
-                verdict, _ = await self._echoes.prove(successor)
-            except RelayError:
-                break
-            if verdict is not Verdict.UNKNOWN:
+            if (await self._echoes.prove(successor)).verdict is not Verdict.UNKNOWN:
                 break
         return successor
 
@@ -512,6 +558,25 @@ class _Garbage:
             "control_message_unreadable", extra={"reason": error.message, "size": size, "suppressed": self._suppressed}
         )
         self._silent_until, self._suppressed = now + self._interval, 0
+
+
+def _not_proven(reason: RelayError | None) -> ChannelError:
+    """Why a connected listener does not say that it hears."""
+    if reason is None or reason.phase is None:
+        return ChannelError(
+            "not proven yet: our echoes reach other listeners of this hybrid connection",
+            phase=Phase.CONTROL,
+            code="not_proven",
+            remedy="It is tried again every two seconds; see in the portal who else listens.",
+        )
+    return ChannelError(
+        f"not proven yet: {reason.phase}: {reason.message}",
+        phase=Phase.CONTROL,
+        inner_phase=reason.phase,
+        **reason.facts,
+        code="not_proven",
+        remedy=reason.remedy,
+    )
 
 
 _NOT_ALLOWED: Final = (

@@ -7,6 +7,8 @@ A channel is proven when an accept for our own nonce arrives *on it* and the ans
    nothing about this channel: unknown, neither life nor death.
 3. Whoever hears a foreign echo answers it and says who it is; listeners that know nothing of this see an ordinary
    ``echo`` action.
+4. An echo that nobody answered may have been for another listener, which is deaf. So after a first miss many are sent,
+   each for whomever the relay chooses: a channel that hears is chosen by one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from websockets.exceptions import ConnectionClosed
@@ -38,12 +40,40 @@ MAX_FRAME: Final = 512
 _HELP: Final = "The control channel is replaced; if that does not help, look at the relay in the Azure portal."
 
 
-class Verdict(Enum):
-    """What an echo says about a channel when it was not missed."""
+INSISTENT: Final = 16
+"""Echoes after a miss. With one deaf neighbour all of them are for it once in 65,536 times."""
+
+SPREAD: Final = 0.25
+"""Part of an echo's time over which several are spread, so that those that are heard at once need no others."""
+
+
+class Verdict(IntEnum):
+    """What echoes say about a channel; of several, the first of these."""
 
     HEARD = auto()
-    UNKNOWN = auto()
     FORBIDDEN = auto()
+    MISSED = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of an echo.
+
+    Attributes:
+        verdict: What it says about the channel.
+        seconds: How long it took, when it was heard.
+        reason: Why it was not.
+    """
+
+    verdict: Verdict
+    seconds: float = 0.0
+    reason: RelayError | None = None
+
+    @property
+    def was_told_to_nobody(self) -> bool:
+        """Whether it was missed, and no listener of ours was told of it."""
+        return self.verdict is Verdict.MISSED and self.reason is not None and self.reason.phase == Phase.CONTROL
 
 
 @dataclass(slots=True)
@@ -109,27 +139,36 @@ class Echoes:
 
     # the sending side
 
-    async def prove(self, channel: object) -> tuple[Verdict, float]:
-        """Say ``echo`` to ourselves. What that says about ``channel``, and how many seconds it took.
+    async def prove(self, channel: object, at_most: int = 1) -> Finding:
+        """Say ``echo`` to ourselves until it is heard, ``at_most`` so many times. What that says about ``channel``."""
+        left, found = at_most, list[Finding]()
+        under_way: set[asyncio.Task[Finding]] = set()
+        try:
+            while (left or under_way) and all(each.verdict is not Verdict.HEARD for each in found):
+                if left:
+                    left -= 1
+                    under_way.add(asyncio.create_task(self._say(channel)))
+                pause = self._seconds * SPREAD / at_most if left else None
+                done, under_way = await asyncio.wait(under_way, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                found += [task.result() for task in done]
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+        return min(found, key=_weight)
 
-        Raises:
-            RelayError: it was missed: nobody came, or it came to us and our answer was lost.
-        """
+    async def _say(self, channel: object) -> Finding:
         echo, loop = _Echo(), asyncio.get_running_loop()
         self._under_way[echo.nonce] = echo
         began = loop.time()
         try:
             reply = await self._sent_and_returned(echo)
         except RelayError as error:
-            if _forbids(error):
-                return Verdict.FORBIDDEN, 0.0
-            if error.code == "no_token" or (echo.connected and echo.announced_on is None):
-                return Verdict.UNKNOWN, 0.0
-            raise
+            return Finding(_judged(echo, error), reason=error)
         finally:
             del self._under_way[echo.nonce]
         ours = echo.announced_on is channel and echo.nonce in reply
-        return (Verdict.HEARD if ours else Verdict.UNKNOWN), loop.time() - began
+        return Finding(Verdict.HEARD, loop.time() - began) if ours else Finding(Verdict.UNKNOWN)
 
     async def _sent_and_returned(self, echo: _Echo) -> str:
         token = await fresh_token(self._connection, DEFAULT_LIFETIME, self._dialling)  # a slow issuer is no deafness
@@ -172,6 +211,11 @@ class Echoes:
         return websocket
 
 
+def _weight(finding: Finding) -> tuple[Verdict, bool]:
+    """The strongest evidence first; a miss of ours before one that may be another listener's."""
+    return finding.verdict, finding.was_told_to_nobody
+
+
 def _reached(echo: _Echo) -> Phase:
     """How far an echo came: to nobody, to our control channel, or to somebody's rendezvous."""
     if echo.connected:
@@ -179,6 +223,13 @@ def _reached(echo: _Echo) -> Phase:
     return Phase.CONTROL if echo.announced_on is None else Phase.ACCEPT_DIAL
 
 
-def _forbids(error: RelayError) -> bool:
-    """Whether the relay took the same credential for listening and refuses it for sending."""
-    return isinstance(error, DialError) and error.phase == Phase.UPGRADE and error.status in {401, 403}
+def _judged(echo: _Echo, error: RelayError) -> Verdict:
+    """What the failure of an echo says.
+
+    403 is a credential that may not send. 401 is one that the relay does not take at this moment, which has more
+    reasons than a missing right: whether it may send is left to whoever sees it again and again.
+    """
+    if isinstance(error, DialError) and error.phase == Phase.UPGRADE and error.status in {401, 403}:
+        return Verdict.FORBIDDEN if error.status == 403 else Verdict.UNKNOWN
+    met_by_another = echo.connected and echo.announced_on is None
+    return Verdict.UNKNOWN if met_by_another or error.phase == Phase.TOKEN else Verdict.MISSED

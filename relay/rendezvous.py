@@ -104,7 +104,7 @@ class RelayedRequest:
 
 @dataclass(frozen=True, slots=True)
 class RelayedReply:
-    """The answer to a ``RelayedRequest``. Never use status 502 or 504: they are the relay's own (protocol guide)."""
+    """The answer to a ``RelayedRequest``. 502 and 504 are the relay's own (protocol guide): 500 is sent for them."""
 
     status: int = 200
     body: bytes = field(default=b"", repr=False)
@@ -163,8 +163,12 @@ class RendezvousOptions:
 class Responder(Protocol):
     """The open control channel, as far as answers to HTTP requests need it."""
 
-    async def respond(self, response: Response, body: bytes) -> None:
-        """Send a response and its body, nothing in between."""
+    async def respond(self, response: Response, body: bytes, seconds: float) -> None:
+        """Send a response and its body, nothing in between, within so many seconds.
+
+        Raises:
+            ChannelError: the relay did not take it.
+        """
         ...
 
 
@@ -318,19 +322,27 @@ class RendezvousDesk:
 
     async def _answer(self, call: HttpRequest, channel: Responder) -> None:
         if call.head.needs_rendezvous:
-            async with await self._meet(call.head.address) as websocket:
+            async with self._hands:
+                websocket = await self._meet(call.head.address)
+            async with websocket:
                 call = await self._fetch(websocket)
-                await _respond(websocket, call, await self._response_to(call), self._options.reply)
+                async with self._hands:
+                    await _respond(websocket, call, await self._response_to(call), self._options.reply)
             return
-        reply = await self._response_to(call)
-        if len(reply.body) <= MAX_CONTROL_BODY:
-            try:
-                await channel.respond(_response(call, reply), reply.body)
-            except ConnectionClosed as error:
-                raise _closed(error, Phase.REPLY, "") from error
-        else:
-            async with await self._meet(call.head.address) as websocket:
-                await _respond(websocket, call, reply, self._options.reply)
+        async with self._hands:
+            reply = await self._response_to(call)
+            if len(reply.body) <= MAX_CONTROL_BODY:
+                await self._respond_on(channel, call, reply)
+                return
+            websocket = await self._meet(call.head.address)
+        async with websocket, self._hands:
+            await _respond(websocket, call, reply, self._options.reply)
+
+    async def _respond_on(self, channel: Responder, call: HttpRequest, reply: RelayedReply) -> None:
+        try:
+            await channel.respond(_response(call, reply), reply.body, self._options.reply)
+        except ConnectionClosed as error:
+            raise _closed(error, Phase.REPLY, "") from error
 
     async def _fetch(self, websocket: Connection) -> HttpRequest:
         """The request that was too large for the control channel."""
@@ -345,6 +357,9 @@ class RendezvousDesk:
         if self._options.handle_request is None:
             return RelayedReply(501, b'{"error": "this listener answers websockets only"}')
         reply = await self._handled(self._options.handle_request, self._request(call))
+        if reply is not None and reply.status in _RELAYS_OWN:
+            LOG.error("handler_status_refused", extra=_relays_own(reply.status).details)
+            reply = None
         return reply or RelayedReply(500, self._options.failure_reply.encode())
 
     def _request(self, call: HttpRequest) -> RelayedRequest:
@@ -379,6 +394,7 @@ class _Place:
         self._places.release()
 
 
+_RELAYS_OWN: Final = frozenset({502, 504})
 _NODES: Final = "Rendezvous go to nodes of the relay: let *.servicebus.windows.net through, not only the namespace."
 _SENDING_SIDE: Final = "Look at the sending side."
 
@@ -401,6 +417,15 @@ def _too_slow(seconds: float) -> RendezvousError:
         phase=Phase.HANDLE,
         code="handler_too_slow",
         remedy="The sender was told to say it again; see what the handler waits for, most often the disk.",
+    )
+
+
+def _relays_own(status: int) -> RendezvousError:
+    return RendezvousError(
+        f"the handler of HTTP requests answered {status}, which only the relay may say",
+        phase=Phase.HANDLE,
+        code="status_refused",
+        remedy="The sender was told 500; the handler should say 500 or 503 itself.",
     )
 
 

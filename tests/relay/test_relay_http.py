@@ -6,11 +6,20 @@ import asyncio
 import json
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
-from relay import RelayedReply, RelayedRequest
+from relay import (
+    HybridConnection,
+    Listener,
+    ListenerOptions,
+    Namespace,
+    RelayedReply,
+    RelayedRequest,
+    SharedAccessKey,
+)
 from relay.emulator import Emulator
 from tests.relay.raw import token
-from tests.relay.support import KEY_NAME, asynchronous, emulator, listening
+from tests.relay.support import KEY, KEY_NAME, asynchronous, echo, emulator, listening, running, until
 
 
 async def ask(
@@ -135,3 +144,71 @@ async def test_a_listener_that_hears_and_does_not_answer_is_a_504() -> None:
     async with emulator(http_timeout=0.1) as relay, listening(relay.hybrid_connection("actions", KEY_NAME)):
         await relay.faults.begin("withhold")
         assert (await ask(relay, "GET /actions"))[0] == 504
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["small", "through a rendezvous"])
+@asynchronous
+async def test_no_more_requests_are_answered_at_once_than_rendezvous_and_none_is_forgotten(size: int) -> None:
+    at_once, most = 0, 0
+
+    async def handle(_: RelayedRequest) -> RelayedReply:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        return RelayedReply(200, b"y")
+
+    async with (
+        emulator() as relay,
+        listening(relay.hybrid_connection("actions", KEY_NAME), handle_request=handle, max_rendezvous=3),
+    ):
+        answers = await asyncio.gather(*(ask(relay, "POST /actions", b"x" * size) for _ in range(20)))
+    assert answers == [(200, b"y")] * 20
+    assert most == 3
+
+
+@pytest.mark.parametrize("status", [502, 504])
+@asynchronous
+async def test_a_status_that_is_the_relays_own_is_never_sent(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    async def handle(_: RelayedRequest) -> RelayedReply:
+        return RelayedReply(status, b"SMITH")
+
+    async with (
+        emulator() as relay,
+        listening(relay.hybrid_connection("actions", KEY_NAME), handle_request=handle, failure_reply="sorry"),
+    ):
+        assert await ask(relay, "GET /actions") == (500, b"sorry")
+    [told] = [record for record in caplog.records if record.message == "handler_status_refused"]
+    assert (told.phase, told.code) == ("handle", "status_refused")
+    assert str(status) in told.error
+
+
+@asynchronous
+async def test_a_relay_that_takes_no_answers_on_the_control_channel_is_dialled_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Half an answer may be on its way: nothing else can be said there, not even a newer token."""
+    listened = 0
+
+    async def ask_and_read_nothing(websocket: ServerConnection) -> None:
+        nonlocal listened
+        listened += 1
+        websocket.transport.pause_reading()
+        asked = {"address": "ws://127.0.0.1:1/", "method": "GET", "requestTarget": "/actions", "requestHeaders": {}}
+        for number in range(400):
+            await websocket.send(json.dumps({"request": {**asked, "id": str(number)}}))
+        await websocket.wait_closed()
+
+    async def handle(_: RelayedRequest) -> RelayedReply:
+        return RelayedReply(200, b"y" * 65_536)
+
+    async with serve(ask_and_read_nothing, "127.0.0.1", 0, close_timeout=0.1) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        connection = HybridConnection(Namespace("127.0.0.1", port, secure=False), "actions", SharedAccessKey("k", KEY))
+        options = ListenerOptions(handle_request=handle, reply=0.3, echo_interval=None, first_retry=0.01)
+        async with running(Listener(connection, echo, options=options)):
+            await until(lambda: listened >= 2)
+    stuck = [record for record in caplog.records if getattr(record, "code", "") == "stuck"]
+    assert {(record.message, record.phase) for record in stuck} == {("rendezvous_failed", "reply")}
+    assert stuck[0].address == f"127.0.0.1:{port} [127.0.0.1]"

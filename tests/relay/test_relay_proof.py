@@ -13,8 +13,20 @@ from typing import Any
 
 import pytest
 
-from relay import HybridConnection, Listener, ListenerOptions, ListenerState, ListenerStatus, Message, Sender, Token
-from relay.dial import DialOptions
+from relay import (
+    DialError,
+    HybridConnection,
+    Listener,
+    ListenerOptions,
+    ListenerState,
+    ListenerStatus,
+    Message,
+    Phase,
+    Sender,
+    SharedAccessKey,
+    Token,
+)
+from relay.dial import CLOSE_TIMEOUT, DialOptions
 from relay.emulator import AccessKey, Emulator, Right
 from relay.proof import Echoes
 from tests.relay.raw import raw_listener
@@ -172,7 +184,7 @@ async def test_a_silent_connection_is_noticed_by_its_missing_echo_without_pings(
         async with proving(relay, Witness(), ping_interval=None) as listener:
             await relay.faults.begin("silent")
             await until(lambda: listener.status().reconnects == 1)
-            await until(lambda: listener.state == ListenerState.HEARING)
+            await until(lambda: listener.state == ListenerState.HEARING and relay.listeners("actions") == 1)
             assert await Sender(listener.connection).send("hello") == "hello"
         assert relay.log.outages("actions") == []
 
@@ -499,3 +511,117 @@ async def test_waits_start_small_again_only_after_health_was_proven_for_a_while(
             relay.faults.end("withhold")
             await until(lambda: listener._backoff.attempt == 0)
             assert listener.state == ListenerState.HEARING
+
+
+# --- what has been replaced holds nobody up
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_the_new_channel_is_proven_while_the_deaf_one_which_answers_nothing_is_still_closing() -> None:
+    async with emulator() as relay, proving(relay, Witness(), ping_interval=None) as listener:
+        await relay.faults.begin("silent")
+        await until(lambda: listener.status().reconnects == 1)
+        opened = asyncio.get_running_loop().time()
+        await until(lambda: listener.state == ListenerState.HEARING)
+        assert relay.listeners("actions") == 2
+        await until(lambda: relay.listeners("actions") == 1)
+        assert asyncio.get_running_loop().time() - opened < CLOSE_TIMEOUT - 0.5
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_a_listener_that_stops_leaves_no_channel_behind_that_was_still_closing() -> None:
+    async with emulator() as relay:
+        async with proving(relay, Witness(), ping_interval=None) as listener:
+            await relay.faults.begin("silent")
+            await until(lambda: listener.status().reconnects == 1)
+            await until(lambda: listener.state == ListenerState.HEARING)
+        names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]  # always named
+        assert not [name for name in names if name.startswith(("Listener.", "Channel."))]
+        await until(lambda: relay.listeners("actions") == 0)
+
+
+# --- what is refused is not heard
+
+
+class Turncoat:
+    """Gives good tokens for listening; those for the echoes are of a key that the relay does not know."""
+
+    def __init__(self, good: HybridConnection) -> None:
+        self.good = good
+        self.asked = 0
+        self.good_for = 1
+
+    async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+        self.asked += 1
+        source = self.good.credential if self.asked <= self.good_for else SharedAccessKey(KEY_NAME, "d3Jvbmc=")
+        return await source.issue(resource_uri, lifetime)
+
+
+@asynchronous
+async def test_a_listener_whose_echoes_were_never_allowed_with_401_says_so_once_and_relies_on_pings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator() as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(replace(good, credential=Turncoat(good)), **OFTEN) as listener:
+            assert relay.log.count("connect", 401) == 5, "one refusal is no missing right"
+            assert (listener.status().proven_by, listener.status().last_proof) == ("pings", None)
+    assert len(logged(caplog, "echo_not_allowed")) == 1
+
+
+@asynchronous
+async def test_a_listener_that_was_proven_and_whose_token_is_refused_since_is_not_said_to_lack_the_right(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulator() as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+        source = Turncoat(good)
+        source.good_for = 1000
+        async with listening(replace(good, credential=source), **OFTEN) as listener:
+            source.good_for = 0
+            await until(lambda: relay.log.count("connect", 401) >= 7)
+            assert (listener.state, listener.status().proven_by) == (ListenerState.HEARING, "echo")
+            assert "status 401" in (listener.status().last_error or "")
+    assert logged(caplog, "echo_not_allowed") == []
+    assert len(logged(caplog, "listener_not_proven")) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@asynchronous
+async def test_a_deaf_channel_is_not_acquitted_by_a_refusal_of_its_echo(status: int) -> None:
+    async with emulator() as relay:
+        witness = Witness()
+        async with proving(relay, witness, echo_timeout=0.1) as listener:
+            await relay.faults.begin("withhold")
+            await relay.faults.begin("reject", status=503)
+            await until(lambda: listener.state == ListenerState.DEAF)
+            await relay.faults.begin("reject", on="connect", status=status)
+            await until(lambda: relay.log.count("connect", status) >= 5)
+            assert listener.state == ListenerState.DEAF
+
+
+@pytest.mark.parametrize("code", ["no_token", "issuer_busy"])
+@asynchronous
+async def test_whatever_code_the_failure_to_get_a_token_has_it_is_no_deafness(code: str) -> None:
+    async with emulator() as relay:
+        good = relay.hybrid_connection("actions", KEY_NAME)
+
+        class Moody:
+            asked_in_vain = 0
+            away = False
+
+            async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+                if self.away:
+                    self.asked_in_vain += 1
+                    raise DialError("the issuer is busy", phase=Phase.TOKEN, code=code)
+                return await good.credential.issue(resource_uri, lifetime)
+
+        moody = Moody()
+        async with listening(replace(good, credential=moody), **OFTEN) as listener:
+            moody.away = True
+            await until(lambda: moody.asked_in_vain >= 6)
+            assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
+            assert listener._channel is not None
+            assert listener._channel.misses == 0
