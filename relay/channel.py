@@ -28,6 +28,7 @@ class Channel:
         misses: Echoes missed in a row.
         disproven: It was deaf, and has not been heard since.
         unknown: Echoes in a row that reached somebody else.
+        put_off: Seconds for which the relay asked us to send no echo.
         told: Senders and requests that were announced on it.
         vouched: Cleared by `doubt`, set when an echo came back or nothing can be said.
     """
@@ -43,6 +44,7 @@ class Channel:
         self.misses = 0
         self.disproven = False
         self.unknown = 0
+        self.put_off = 0.0
         self.told = 0
         self.vouched = asyncio.Event()
         self._doubted = asyncio.Event()

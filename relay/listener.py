@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -44,6 +45,9 @@ _TRIES: Final = 5
 
 _SOON: Final = 2.0
 """Seconds until it is tried again when there is no proof yet: among 25 listeners, ours is chosen within a minute."""
+
+_NO_ROOM: Final = 429
+"""Status of a control channel that is one too many: the deaf one may be among those that are counted."""
 
 _LONG_PAUSE: Final = 20
 """How many times rarer we try an echo that is not allowed: the right may be given any day."""
@@ -177,6 +181,7 @@ class Listener:
         self._last_proof: datetime | None = None
         self._round_trip: float | None = None
         self._may_send = True
+        self._put_off_until = 0.0
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
@@ -312,10 +317,18 @@ class Listener:
             finally:
                 await _cancel(minding)
             if successor is None:
-                return self._note_end(channel, channel.reading.result())
+                error = self._note_end(channel, channel.reading.result())
+                successor = self._other_that_is_open(channel)
+                if successor is None:
+                    return error
             LOG.info("control_channel_replaced", extra=self._named({"state": str(self._state)}))
             self._part_from(self._open_channels - {successor})
             channel = successor
+
+    def _other_that_is_open(self, channel: Channel) -> Channel | None:
+        """The one that was to take this one's place, and was still being proven when this one ended."""
+        others = self._open_channels - {channel} - self._parting.keys()
+        return next((each for each in others if not each.reading.done()), None)
 
     def _part_from(self, channels: set[Channel]) -> None:
         """Drop channels while their successor is minded: a dead one takes its time to close."""
@@ -365,11 +378,29 @@ class Listener:
                 await channel.until_doubted(self._pause(channel))
                 continue
             self._enter(ListenerState.DEAF)
-            successor = await self._opened_beside()
+            if await self._is_heard_within(channel, self._wait_for_another()):
+                continue
+            successor = await self._opened_another()
             if successor is not None:
                 return successor
+            if self._last_error is not None and self._last_error.status == _NO_ROOM:
+                LOG.warning("deaf_channel_dropped_first", extra=self._named({"status": _NO_ROOM}))
+                await channel.websocket.close()  # it takes the very place that another one needs
+                return await _never()
         self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
         return await _never()
+
+    async def _is_heard_within(self, channel: Channel, seconds: float) -> bool:
+        """Whether a deaf channel is heard again while we wait to dial another; it may be the relay that had a cold."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while seconds > _SOON:
+                    await asyncio.sleep(_SOON)
+                    if await self._is_heard(channel):
+                        return True
+        await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+        return False
 
     async def _is_heard(self, channel: Channel) -> bool:
         """Whether an echo comes back, or nothing can be said; false when one too many was missed."""
@@ -398,6 +429,7 @@ class Listener:
     def _note_finding(self, channel: Channel, finding: Finding) -> None:
         """What was not missed: proof, no right to ask, or nothing that can be said, which changes no state."""
         verdict = finding.verdict
+        channel.put_off = (finding.reason.retry_after if finding.reason else None) or 0.0
         if verdict is Verdict.UNKNOWN:
             channel.unknown += 1
             if channel.unknown == _TRIES and self._seems_not_to_send(finding):
@@ -436,20 +468,24 @@ class Listener:
         if not self._may_send and self._last_proof is None:  # else it was allowed, and is refused only now
             return pause * _LONG_PAUSE
         if 0 < channel.unknown < _TRIES:
-            return _LEAST_PAUSE
-        return min(pause, _SOON) if channel.unknown and self._state != ListenerState.HEARING else pause
+            return max(_LEAST_PAUSE, channel.put_off)
+        soon = channel.unknown and self._state != ListenerState.HEARING
+        return max(min(pause, _SOON) if soon else pause, channel.put_off)
 
-    async def _opened_beside(self) -> Channel | None:
-        """A second control channel; ``None`` when it cannot be had. The first one in a row is dialled at once."""
+    def _wait_for_another(self) -> float:
+        """Seconds to wait before a second channel is dialled. The first one in a row is dialled at once."""
         is_first = self._backoff.attempt == 0
         wait = self._backoff.next()
-        await asyncio.sleep(0.0 if is_first else wait)
+        return max(0.0 if is_first else wait, self._put_off_until - asyncio.get_running_loop().time())
+
+    async def _opened_another(self) -> Channel | None:
+        """A second control channel; ``None`` when it cannot be had."""
         try:
             return await self._open()
         except RelayError as error:
             self._note_error(error)
             LOG.warning("listener_cannot_connect", extra=self._named(error.details))
-            await asyncio.sleep(error.retry_after or 0.0)
+            self._put_off_until = asyncio.get_running_loop().time() + (error.retry_after or 0.0)
             return None
 
     def _note_error(self, error: RelayError) -> None:
@@ -517,8 +553,10 @@ class Listener:
 
     async def _second_channel(self) -> Channel:
         """Another channel, proven if that is possible while the old one may hear our echoes in its place."""
-        while (successor := await self._opened_beside()) is None:
-            pass
+        successor = None
+        while successor is None:
+            await asyncio.sleep(self._wait_for_another())
+            successor = await self._opened_another()
         for _ in range(_TRIES if self._proves_by_echo else 0):
             if (await self._echoes.prove(successor)).verdict is not Verdict.UNKNOWN:
                 break

@@ -141,21 +141,23 @@ class Echoes:
 
     async def prove(self, channel: object, at_most: int = 1) -> Finding:
         """Say ``echo`` to ourselves until it is heard, ``at_most`` so many times. What that says about ``channel``."""
-        left, found = at_most, list[Finding]()
-        under_way: set[asyncio.Task[Finding]] = set()
+        pause = self._seconds * SPREAD / at_most
+        asking = [asyncio.create_task(self._say_after(number * pause, channel)) for number in range(at_most)]
+        found = list[Finding]()
         try:
-            while (left or under_way) and all(each.verdict is not Verdict.HEARD for each in found):
-                if left:
-                    left -= 1
-                    under_way.add(asyncio.create_task(self._say(channel)))
-                pause = self._seconds * SPREAD / at_most if left else None
-                done, under_way = await asyncio.wait(under_way, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                found += [task.result() for task in done]
+            for said in asyncio.as_completed(asking):
+                found.append(await said)
+                if _suffices(found[-1]):
+                    break
         finally:
-            for task in under_way:
+            for task in asking:
                 task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(*asking, return_exceptions=True)
         return min(found, key=_weight)
+
+    async def _say_after(self, seconds: float, channel: object) -> Finding:
+        await asyncio.sleep(seconds)
+        return await self._say(channel)
 
     async def _say(self, channel: object) -> Finding:
         echo, loop = _Echo(), asyncio.get_running_loop()
@@ -211,9 +213,18 @@ class Echoes:
         return websocket
 
 
+_TOO_MUCH: Final = frozenset({429, 503})
+
+
 def _weight(finding: Finding) -> tuple[Verdict, bool]:
     """The strongest evidence first; a miss of ours before one that may be another listener's."""
     return finding.verdict, finding.was_told_to_nobody
+
+
+def _suffices(finding: Finding) -> bool:
+    """Whether no more echoes are needed, or the relay asked for no more."""
+    put_off = finding.reason is not None and finding.reason.retry_after
+    return finding.verdict is Verdict.HEARD or bool(put_off)
 
 
 def _reached(echo: _Echo) -> Phase:
@@ -231,5 +242,7 @@ def _judged(echo: _Echo, error: RelayError) -> Verdict:
     """
     if isinstance(error, DialError) and error.phase == Phase.UPGRADE and error.status in {401, 403}:
         return Verdict.FORBIDDEN if error.status == 403 else Verdict.UNKNOWN
+    if isinstance(error, DialError) and error.status in _TOO_MUCH:
+        return Verdict.UNKNOWN  # it was the relay that had no time for the sender
     met_by_another = echo.connected and echo.announced_on is None
     return Verdict.UNKNOWN if met_by_another or error.phase == Phase.TOKEN else Verdict.MISSED

@@ -625,3 +625,50 @@ async def test_whatever_code_the_failure_to_get_a_token_has_it_is_no_deafness(co
             assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
             assert listener._channel is not None
             assert listener._channel.misses == 0
+
+
+# --- a relay that is slow to know us, short of room, or asks for patience
+
+
+@asynchronous
+async def test_a_relay_that_needs_a_moment_to_register_a_listener_is_heard_at_once_after_that() -> None:
+    async with emulator() as relay:
+        listener = Listener(relay.hybrid_connection("actions", KEY_NAME), Witness(), options=ListenerOptions())
+        await relay.faults.begin("reject", on="connect", status=404, lasting=0.3)
+        async with running(listener):
+            await until(lambda: listener.state == ListenerState.HEARING, 5)
+            assert listener.status().reconnects == 0
+
+
+@asynchronous
+async def test_a_deaf_channel_that_takes_the_last_place_is_dropped_before_another_is_opened() -> None:
+    async with emulator(max_listeners=1) as relay, proving(relay, Witness()) as listener:
+        await relay.faults.begin("deaf")
+        await until(lambda: relay.log.count("listen", 429) == 1)
+        await until(lambda: relay.log.count("listen", 101) == 2)
+        await until(lambda: listener.state == ListenerState.HEARING)
+        assert relay.listeners("actions") == 1
+
+
+@asynchronous
+async def test_a_channel_that_hears_again_is_believed_while_another_one_is_refused_for_long() -> None:
+    async with emulator(accept_window=0.2) as relay, proving(relay, Witness()) as listener:
+        await relay.faults.begin("reject", status=503, retry_after=200)
+        await relay.faults.begin("withhold")
+        await until(lambda: relay.log.count("listen", 503) == 1)
+        relay.faults.end("withhold")
+        await until(lambda: listener.state == ListenerState.HEARING)
+        assert (relay.log.count("listen", 503), listener.status().reconnects) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@asynchronous
+async def test_a_relay_that_has_no_time_for_our_echo_is_not_deafness_and_is_left_in_peace(status: int) -> None:
+    async with emulator() as relay, proving(relay, Witness()) as listener:
+        await relay.faults.begin("reject", on="connect", status=status, retry_after=1, times=1)
+        proven = listener.status().last_proof
+        await until(lambda: relay.log.count("connect", status) == 1)
+        refused = relay.log.times("connect")[-1]
+        await until(lambda: listener.status().last_proof != proven)
+        assert relay.log.times("connect")[-1] - refused >= 0.9
+        assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
