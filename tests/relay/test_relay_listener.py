@@ -44,6 +44,14 @@ LIMITS = ListenerOptions().dial_limits
 
 
 @asynchronous
+def test_by_default_silence_is_noticed_within_45_seconds_and_no_sender_is_waited_for_beyond_ten() -> None:
+    """The numbers of the reference (§3 nos. 2 and 8)."""
+    options = ListenerOptions()
+    assert (options.ping_interval, options.ping_timeout) == (20, 10)
+    assert (options.accept_dial, options.first_message, options.max_rendezvous) == (10, 10, 64)
+    assert options.accept_window <= 30
+
+
 async def test_a_frame_is_heard_and_answered() -> None:
     heard: list[Message] = []
 
