@@ -526,6 +526,7 @@ async def test_stopping_lets_meetings_in_progress_end() -> None:
             await entered.wait()
             stopped = asyncio.create_task(listener.stop(5))
             await relay.wait_for_listeners("actions", 0)
+    """At once: any other close is followed by a wait, here of up to a quarter of an hour."""
             await until(lambda: listener.state == ListenerState.STOPPED)
             assert listener.status().rendezvous_in_progress == 1
             leave.set()
@@ -538,7 +539,7 @@ async def test_stopping_lets_meetings_in_progress_end() -> None:
 async def test_stopping_cuts_what_outlasts_the_deadline() -> None:
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
-        async with listening(connection) as listener:
+        async with listening(connection, first_retry=1000, longest_retry=1000) as listener:
             silent = await Sender(connection).open()
             await until(lambda: listener.status().rendezvous_in_progress)
             await listener.stop(0.05)
