@@ -168,7 +168,8 @@ async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
                 return address.replace(str(relay.port), str(dead))
 
             connection = relay.hybrid_connection("actions", KEY_NAME)
-            async with listening(connection, accept_dial=0.4) as listener:
+            patient = DialOptions(PhaseTimeouts(upgrade=60), proxy=None)
+            async with listening(connection, accept_dial=0.4, dial=patient) as listener:
                 relay.faults.accept_address = mislead
                 lost = asyncio.create_task(Sender(connection).send("lost"))
                 await told.wait()
