@@ -456,6 +456,19 @@ async def test_a_signature_that_cannot_be_renewed_says_so_and_goes_on(caplog: py
             await until(lambda: "token_cannot_be_renewed" in [record.message for record in caplog.records])
             assert listener.state == ListenerState.HEARING
 
+@pytest.mark.slow
+@asynchronous
+async def test_retry_after_is_honoured_for_the_channel_that_shall_take_a_deaf_ones_place() -> None:
+    eager = {"echo_interval": (0.01, 0.01), "echo_timeout": 0.05, "first_retry": 0.001, "longest_retry": 0.001}
+    async with emulator() as relay:
+        async with listening(relay.hybrid_connection("actions", KEY_NAME), dial_limits=(), **eager):
+            await relay.faults.begin("reject", status=429, retry_after=1)
+            await relay.faults.begin("deaf")
+            await until(lambda: relay.log.count("listen", 429) == 2)
+    _, first, second = relay.log.times("listen")
+    assert second - first >= 1
+
+
 
 @asynchronous
 async def test_a_credential_that_fails_is_asked_again() -> None:
