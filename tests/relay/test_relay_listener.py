@@ -260,6 +260,23 @@ async def test_a_raising_handler_still_answers_and_its_words_stay_out_of_the_log
 
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
+@asynchronous
+async def test_no_more_accepts_wait_for_a_place_than_may(caplog: pytest.LogCaptureFixture) -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, max_open=1, max_queued=1) as listener:
+            silent = await Sender(connection).open()
+            patient = asyncio.create_task(Sender(connection).send("I can wait"))
+            await until(lambda: listener.status().rendezvous_queued == 1)
+            turned_away = asyncio.create_task(Sender(connection).send("one too many"))
+            await until(lambda: listener.status().rendezvous_failed == 1)
+            assert listener.status().rendezvous_queued == 1
+            await silent.close()
+            assert await patient == "I can wait"
+            turned_away.cancel()
+    assert [record.code for record in caplog.records if record.message == "rendezvous_failed"] == ["no_place"]
+
+
         async with listening(connection, handle, failure_reply="sorry"):
             assert await Sender(connection).send("SMITH^JANE") == "sorry"
     record = next(record for record in caplog.records if record.message == "handler_failed")
