@@ -156,6 +156,25 @@ async def test_senders_that_vanish_disturb_nobody() -> None:
 
 @pytest.mark.parametrize("how", ["hangs", "refuses"])
 @asynchronous
+async def test_a_sender_that_left_before_we_came_is_a_debug_line_and_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            await relay.faults.begin("gone-sender", times=1)
+            with pytest.raises(RelayError):
+                await Sender(connection).send("hello")
+            await until(lambda: listener.status().rendezvous_failed == 1)
+            assert await Sender(connection).send("hello") == "hello"
+        assert relay.log.count("accept", 403) == 1
+    [line] = [record for record in caplog.records if record.message == "rendezvous_failed"]
+    assert (line.levelname, line.phase, line.status) == ("DEBUG", "accept-dial", 403)
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@asynchronous
 async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as black_hole:  # takes connections and says nothing
         dead = black_hole.getsockname()[1] if how == "hangs" else 1
@@ -242,6 +261,23 @@ async def test_accepts_that_waited_too_long_for_a_place_are_let_go(caplog: pytes
 
 @pytest.mark.slow
 @asynchronous
+async def test_no_more_accepts_wait_for_a_place_than_may(caplog: pytest.LogCaptureFixture) -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, max_open=1, max_queued=1) as listener:
+            silent = await Sender(connection).open()
+            patient = asyncio.create_task(Sender(connection).send("I can wait"))
+            await until(lambda: listener.status().rendezvous_queued == 1)
+            turned_away = asyncio.create_task(Sender(connection).send("one too many"))
+            await until(lambda: listener.status().rendezvous_failed == 1)
+            assert listener.status().rendezvous_queued == 1
+            await silent.close()
+            assert await patient == "I can wait"
+            turned_away.cancel()
+    assert [record.code for record in caplog.records if record.message == "rendezvous_failed"] == ["no_place"]
+
+
+@asynchronous
 async def test_a_thousand_accepts_in_a_burst_are_all_answered() -> None:
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
@@ -260,23 +296,6 @@ async def test_a_raising_handler_still_answers_and_its_words_stay_out_of_the_log
 
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
-@asynchronous
-async def test_no_more_accepts_wait_for_a_place_than_may(caplog: pytest.LogCaptureFixture) -> None:
-    async with emulator() as relay:
-        connection = relay.hybrid_connection("actions", KEY_NAME)
-        async with listening(connection, max_open=1, max_queued=1) as listener:
-            silent = await Sender(connection).open()
-            patient = asyncio.create_task(Sender(connection).send("I can wait"))
-            await until(lambda: listener.status().rendezvous_queued == 1)
-            turned_away = asyncio.create_task(Sender(connection).send("one too many"))
-            await until(lambda: listener.status().rendezvous_failed == 1)
-            assert listener.status().rendezvous_queued == 1
-            await silent.close()
-            assert await patient == "I can wait"
-            turned_away.cancel()
-    assert [record.code for record in caplog.records if record.message == "rendezvous_failed"] == ["no_place"]
-
-
         async with listening(connection, handle, failure_reply="sorry"):
             assert await Sender(connection).send("SMITH^JANE") == "sorry"
     record = next(record for record in caplog.records if record.message == "handler_failed")
@@ -310,7 +329,11 @@ async def test_garbage_on_the_control_channel_is_logged_once_and_survived(caplog
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 4000])
 @asynchronous
-async def test_whatever_the_close_code_the_listener_is_back_at_once(code: int) -> None:
+async def test_whatever_the_close_code_the_listener_is_back_at_once(
+    code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What Azure does about once a day is one line for information, with the tracking id; the rest is a warning."""
+    caplog.set_level(logging.INFO)
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
@@ -324,6 +347,12 @@ async def test_whatever_the_close_code_the_listener_is_back_at_once(code: int) -
             assert "control:" in (status.last_error or "")
     assert max(relay.log.outages("actions")) < 1.5
 
+    [line] = [record for record in caplog.records if record.message == "control_channel_closed"]
+    assert (line.close_code, line.tracking_id) == (code, "12345678-abcd_G7")
+    louder = [record.message for record in caplog.records if record.levelno > logging.INFO]
+    assert (line.levelname, louder) == (
+        ("INFO", []) if code in {1000, 1001, 1011} else ("WARNING", ["control_channel_closed"])
+    )
 
 @asynchronous
 async def test_a_connection_that_is_reset_is_dialled_again_within_a_second() -> None:
