@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -87,6 +88,16 @@ async def test_a_deaf_channel_is_noticed_and_replaced_and_no_moment_is_without_a
             await relay.faults.begin("deaf")
             await until(lambda: listener.status().reconnects == 1)
             await until(lambda: listener.state == ListenerState.HEARING and relay.listeners("actions") == 1)
+@asynchronous
+async def test_echoes_come_at_random_between_the_two_bounds_so_that_many_gateways_do_not_come_together() -> None:
+    async with emulator() as relay, proving(relay, Witness(), echo_interval=(0.01, 0.09)):
+        await until(lambda: relay.log.count("connect", 101) >= 14)
+        times = relay.log.times("connect")
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert min(pauses) >= 0.01
+    assert max(pauses) - min(pauses) > 0.03
+
+
             assert await Sender(listener.connection).send("hello") == "hello"
             assert "no echo came back within 0.3 s" in (listener.status().last_error or "")
             assert relay.log.count("listen") == 2
