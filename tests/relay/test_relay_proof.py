@@ -341,7 +341,7 @@ async def test_a_credential_that_gives_no_token_for_a_while_is_not_deafness() ->
         good = relay.hybrid_connection("actions", KEY_NAME)
 
         class Moody:
-            away = False
+            away, in_vain = False, 0
 
             async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
                 if self.away:
@@ -351,10 +351,11 @@ async def test_a_credential_that_gives_no_token_for_a_while_is_not_deafness() ->
         moody = Moody()
         async with listening(replace(good, credential=moody), **OFTEN) as listener:
             moody.away = True
-            await asyncio.sleep(0.3)
+            await until(lambda: moody.in_vain >= 10)  # two that are missed are deafness
             assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
 
 
+                    self.in_vain += 1
 @asynchronous
 async def test_a_right_that_was_taken_away_is_told_once_and_asked_for_again_soon(
     caplog: pytest.LogCaptureFixture,
@@ -504,9 +505,26 @@ async def test_waits_start_small_again_only_after_health_was_proven_for_a_while(
                 await until(lambda count=attempts: listener._backoff.attempt == count)
             await relay.faults.begin("withhold")
             await until(lambda: listener.state == ListenerState.DEAF)
-            deaf = listener._backoff.attempt
-            await asyncio.sleep(0.6)  # connected for longer than healthy_after, and deaf
-            assert listener._backoff.attempt >= deaf
+            deaf, opened = listener._backoff.attempt, listener.status().reconnects
+            # each channel is connected and deaf for longer than healthy_after: two echoes are missed on it
+            await until(lambda: listener.status().reconnects >= opened + 2)
+            assert listener._backoff.attempt > deaf
             relay.faults.end("withhold")
             await until(lambda: listener._backoff.attempt == 0)
             assert listener.state == ListenerState.HEARING
+
+
+@asynchronous
+async def test_a_channel_that_was_deaf_when_it_was_cut_counts_as_a_failure_however_long_it_was_connected() -> None:
+    async with emulator() as relay:
+        options = ListenerOptions(**{**OFTEN, "echo_timeout": 0.05, "healthy_after": 0.2, "dial_limits": ()})
+        async with running(Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)) as listener:
+            await until(lambda: listener.state == ListenerState.HEARING)
+            await relay.faults.begin("withhold")
+            await relay.faults.begin("reject", status=503)
+            await until(lambda: relay.log.count("listen", 503) >= 4)
+            await until(lambda: listener._channel is not None and listener._channel.age() > 0.3)
+            failures = listener._backoff.attempt
+            await relay.faults.begin("cut")
+            await until(lambda: listener.state == ListenerState.BACKING_OFF)
+            assert listener._backoff.attempt > failures
