@@ -494,9 +494,10 @@ class Listener:
     def _wait_after(self, error: RelayError) -> float:
         first_of_a_row = self._backoff.attempt == 0
         wait = self._backoff.next()
+        put_off = self._put_off_until - asyncio.get_running_loop().time()
         if error.close_code == 1008 and first_of_a_row:
-            return 0.0  # our token was refused: the next dial brings a new one
-        return max(wait, error.retry_after or 0.0)
+            return max(0.0, put_off)  # our token was refused: the next dial brings a new one
+        return max(wait, put_off, error.retry_after or 0.0)
 
     # tokens
 

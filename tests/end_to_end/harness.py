@@ -41,6 +41,7 @@ from relay import (
     SharedAccessKey,
 )
 from relay.emulator import Emulator, EmulatorOptions
+from relay.emulator.faults import Fault
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 AE_TITLE = "ORTHANC_MWL"
@@ -224,9 +225,10 @@ class LocalRelay(Relay):
         self._background.start(self.emulator.start()).result(10)
         return self
 
-    def begin(self, fault: str, **details: Any) -> None:
-        """Have a fault happen, or begin."""
-        self._background.start(self.emulator.faults.begin(fault, **details)).result(10)
+    def begin(self, fault: str, **details: Any) -> Fault | None:
+        """Have a fault happen, or begin; what is known of it."""
+        begun: Fault | None = self._background.start(self.emulator.faults.begin(fault, **details)).result(10)
+        return begun
 
     def end(self, fault: str | None = None) -> None:
         """End the faults of this name, or all."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, Final
+
+import pytest
 
 from relay import HybridConnection, Limit, Listener, ListenerOptions, ListenerState, Message
 from relay.emulator import Emulator, EmulatorOptions
 
 KEY_NAME = "gateway"
 KEY = "bm90LWEtcmVhbC1rZXk="
+
+HERE: Final = "127.0.0.1"
+DEAD: Final = "127.0.0.2"
+"""An address of this machine at which nobody listens, unless a test does."""
 
 
 def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -81,3 +88,15 @@ def scaled(limits: tuple[Limit, ...], factor: float) -> tuple[Limit, ...]:
 def most_in_any(times: list[float], seconds: float) -> int:
     """The largest number of these moments that fall into one window."""
     return max((sum(1 for other in times if 0 <= other - start < seconds) for start in times), default=0)
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, name: str, *addresses: str) -> None:
+    """Have the resolver answer with these IPv4 addresses, in this order, from now on."""
+    really = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *arguments: Any, **named: Any) -> Any:
+        if host != name:
+            return really(host, port, *arguments, **named)
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (each, port)) for each in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

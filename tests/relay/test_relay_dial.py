@@ -17,18 +17,20 @@ from relay import (
     DialError,
     DialOptions,
     HybridConnection,
+    ListenerState,
     Namespace,
     Phase,
     PhaseTimeouts,
     Sender,
     SenderOptions,
+    SharedAccessKey,
     Token,
 )
 from relay.dial import SOCKET_OPTIONS, dial
 from relay.emulator import Emulator, EmulatorOptions
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
 from tests.relay.certificates import Certificates, make_certificates
-from tests.relay.support import KEY, KEY_NAME, asynchronous, emulator, listening
+from tests.relay.support import DEAD, HERE, KEY, KEY_NAME, asynchronous, emulator, listening, resolve, until
 
 SHORT = PhaseTimeouts(dns=2, tcp=0.3, proxy=0.3, tls=0.3, upgrade=0.3)
 Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -55,6 +57,11 @@ async def failure(address: str, options: DialOptions | None = None) -> DialError
         await dial(address, options or DialOptions(SHORT, proxy=None))
     assert caught.value.connection_failed
     return caught.value
+
+
+def test_by_default_each_phase_has_its_few_seconds() -> None:
+    """Those that the reference demands (§3 no. 15); the issuer and the proxy talk to others before they answer."""
+    assert PhaseTimeouts() == PhaseTimeouts(token=20, dns=5, tcp=5, proxy=10, tls=5, upgrade=10)
 
 
 @asynchronous
@@ -96,11 +103,38 @@ async def test_a_black_hole_fails_in_tcp_after_its_own_time_out() -> None:
 
 
 @asynchronous
-async def test_all_addresses_of_a_name_are_tried() -> None:
-    """localhost is ::1 and 127.0.0.1; the emulator is on one of them only."""
+async def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "relay.example", DEAD, HERE)
     async with emulator() as relay:
-        error = await failure(f"ws://localhost:{relay.port}/")
-    assert error.status == 400
+        error = await failure(f"ws://relay.example:{relay.port}/")
+    assert (error.status, error.address) == (400, f"relay.example:{relay.port} [{HERE}]")
+
+
+@asynchronous
+async def test_a_name_is_looked_up_anew_on_every_dial_because_private_endpoints_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with emulator() as relay:
+        for address, status in [(HERE, 400), (DEAD, None), (HERE, 400)]:
+            resolve(monkeypatch, "relay.example", address)
+            error = await failure(f"ws://relay.example:{relay.port}/")
+            assert (error.status, error.address) == (status, f"relay.example:{relay.port} [{address}]")
+
+
+@asynchronous
+async def test_a_listener_and_its_senders_follow_a_relay_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with emulator() as relay:
+        resolve(monkeypatch, "relay.example", HERE)
+        key = SharedAccessKey(KEY_NAME, KEY)
+        connection = HybridConnection(Namespace("relay.example", relay.port, secure=False), "actions", key)
+        async with listening(connection) as listener:
+            assert await Sender(connection).send("here") == "here"
+            async with Emulator(DEAD, relay.port, hybrid_connections=["actions"], keys={KEY_NAME: KEY}) as elsewhere:
+                resolve(monkeypatch, "relay.example", DEAD)
+                await relay.stop()
+                await elsewhere.wait_for_listeners("actions", 1)
+                await until(lambda: listener.state == ListenerState.HEARING)
+                assert await Sender(connection).send("there") == "there"
 
 
 @asynchronous

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from relay import ConfigurationError, ConnectionString, Namespace, Sender
-from relay.emulator import Emulator, Entity, emulate
+from relay.emulator import Emulator, EmulatorOptions, Entity, emulate
 from tests.relay.raw import knock, raw_listener, token
 from tests.relay.support import KEY, KEY_NAME, asynchronous, emulator, listening, until
 
@@ -271,14 +271,19 @@ async def test_the_twenty_sixth_listener_is_refused() -> None:
         await relay.wait_for_listeners("actions", 0)
 
 
+def test_by_default_a_channel_outlives_its_token_by_five_minutes() -> None:
+    assert EmulatorOptions().token_grace == 300
+
+
 @pytest.mark.slow
 @asynchronous
-async def test_a_channel_is_closed_with_1008_when_its_token_and_the_grace_are_over() -> None:
-    async with emulator(token_grace=0.2) as relay:
-        headers = {"ServiceBusAuthorization": token(relay, lifetime=timedelta(seconds=2))}
-        websocket = await knock(relay, LISTEN, headers=headers)
-        await websocket.wait_closed()
-        assert websocket.close_code == 1008
+async def test_a_channel_is_closed_with_1008_when_its_token_and_the_grace_are_over_and_not_before() -> None:
+    async with emulator(token_grace=1) as relay:
+        short = relay.credential(KEY_NAME).token("http://127.0.0.1/actions", timedelta(seconds=2))
+        async with await knock(relay, LISTEN, headers={"ServiceBusAuthorization": short.value}) as websocket:
+            await websocket.wait_closed()
+    assert websocket.close_code == 1008
+    assert timedelta(seconds=1) <= datetime.now(UTC) - short.expires_at < timedelta(seconds=3)
 
 
 @asynchronous

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -42,6 +43,14 @@ from tests.relay.support import (
 )
 
 LIMITS = ListenerOptions().dial_limits
+
+
+def test_by_default_silence_is_noticed_within_45_seconds_and_no_sender_is_waited_for_beyond_ten() -> None:
+    """The numbers of the reference (§3 nos. 2 and 8)."""
+    options = ListenerOptions()
+    assert (options.ping_interval, options.ping_timeout) == (20, 10)
+    assert (options.accept_dial, options.first_message, options.max_rendezvous) == (10, 10, 64)
+    assert options.accept_window <= 30
 
 
 @asynchronous
@@ -147,6 +156,25 @@ async def test_senders_that_vanish_disturb_nobody() -> None:
             assert listener.state == ListenerState.HEARING
 
 
+@asynchronous
+async def test_a_sender_that_left_before_we_came_is_a_debug_line_and_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            await relay.faults.begin("gone-sender", times=1)
+            with pytest.raises(RelayError):
+                await Sender(connection).send("hello")
+            await until(lambda: listener.status().rendezvous_failed == 1)
+            assert await Sender(connection).send("hello") == "hello"
+        assert relay.log.count("accept", 403) == 1
+    [line] = [record for record in caplog.records if record.message == "rendezvous_failed"]
+    assert (line.levelname, line.phase, line.status) == ("DEBUG", "accept-dial", 403)
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
 @pytest.mark.parametrize("how", ["hangs", "refuses"])
 @asynchronous
 async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
@@ -161,7 +189,8 @@ async def test_a_dead_accept_address_blocks_nobody(how: str) -> None:
                 return address.replace(str(relay.port), str(dead))
 
             connection = relay.hybrid_connection("actions", KEY_NAME)
-            async with listening(connection, accept_dial=0.4) as listener:
+            patient = DialOptions(PhaseTimeouts(upgrade=60), proxy=None)
+            async with listening(connection, accept_dial=0.4, dial=patient) as listener:
                 relay.faults.accept_address = mislead
                 lost = asyncio.create_task(Sender(connection).send("lost"))
                 await told.wait()
@@ -285,6 +314,23 @@ async def test_accepts_that_waited_too_long_for_a_place_are_let_go(caplog: pytes
     assert "no_place" in [getattr(record, "code", "") for record in caplog.records]
 
 
+@asynchronous
+async def test_no_more_accepts_wait_for_a_place_than_may(caplog: pytest.LogCaptureFixture) -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection, max_open=1, max_queued=1) as listener:
+            silent = await Sender(connection).open()
+            patient = asyncio.create_task(Sender(connection).send("I can wait"))
+            await until(lambda: listener.status().rendezvous_queued == 1)
+            turned_away = asyncio.create_task(Sender(connection).send("one too many"))
+            await until(lambda: listener.status().rendezvous_failed == 1)
+            assert listener.status().rendezvous_queued == 1
+            await silent.close()
+            assert await patient == "I can wait"
+            turned_away.cancel()
+    assert [record.code for record in caplog.records if record.message == "rendezvous_failed"] == ["no_place"]
+
+
 @pytest.mark.slow
 @asynchronous
 async def test_a_thousand_accepts_in_a_burst_are_all_answered() -> None:
@@ -338,7 +384,11 @@ async def test_garbage_on_the_control_channel_is_logged_once_and_survived(caplog
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 4000])
 @asynchronous
-async def test_whatever_the_close_code_the_listener_is_back_at_once(code: int) -> None:
+async def test_whatever_the_close_code_the_listener_is_back_at_once(
+    code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What Azure does about once a day is one line for information, with the tracking id; the rest is a warning."""
+    caplog.set_level(logging.INFO)
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
@@ -351,6 +401,12 @@ async def test_whatever_the_close_code_the_listener_is_back_at_once(code: int) -
             assert "12345678-abcd_G7" in (status.last_error or "")
             assert "control:" in (status.last_error or "")
     assert max(relay.log.outages("actions")) < 1.5
+    [line] = [record for record in caplog.records if record.message == "control_channel_closed"]
+    assert (line.close_code, line.tracking_id) == (code, "12345678-abcd_G7")
+    louder = [record.message for record in caplog.records if record.levelno > logging.INFO]
+    assert (line.levelname, louder) == (
+        ("INFO", []) if code in {1000, 1001, 1011} else ("WARNING", ["control_channel_closed"])
+    )
 
 
 @asynchronous
@@ -456,6 +512,18 @@ async def test_retry_after_is_honoured() -> None:
 
 @pytest.mark.slow
 @asynchronous
+async def test_retry_after_is_honoured_for_the_channel_that_shall_take_a_deaf_ones_place() -> None:
+    eager = {"echo_interval": (0.01, 0.01), "echo_timeout": 0.05, "first_retry": 0.001, "longest_retry": 0.001}
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME), dial_limits=(), **eager):
+        await relay.faults.begin("reject", status=429, retry_after=1)
+        await relay.faults.begin("deaf")
+        await until(lambda: relay.log.count("listen", 429) == 2)
+        _, first, second = relay.log.times("listen")
+        assert second - first >= 1
+
+
+@pytest.mark.slow
+@asynchronous
 async def test_tokens_are_renewed_before_they_expire_and_no_sender_notices() -> None:
     async with emulator(token_grace=0) as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
@@ -467,6 +535,35 @@ async def test_tokens_are_renewed_before_they_expire_and_no_sender_notices() -> 
             assert first is not None
             assert (listener.status().token_expires_at or first) > first
     assert relay.log.outages("actions") == []
+
+
+class ShortLived:
+    """A credential whose tokens live so many seconds; remembers when it gave each."""
+
+    def __init__(self, seconds: float) -> None:
+        self.life = timedelta(seconds=seconds)
+        self.given: list[float] = []
+
+    async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+        self.given.append(asyncio.get_running_loop().time())
+        return Token(f"token-{len(self.given)}", datetime.now(UTC) + self.life)
+
+
+@asynchronous
+async def test_tokens_are_renewed_between_half_and_four_fifths_of_their_life_not_all_gateways_at_once() -> None:
+    life, credentials = 1.0, [ShortLived(1.0) for _ in range(20)]
+    async with emulator(accepts_bearer=lambda token: token.startswith("token-")) as relay, AsyncExitStack() as open_:
+        for credential in credentials:
+            connection = HybridConnection(relay.namespace, "actions", credential)
+            listener = Listener(connection, echo, options=ListenerOptions(echo_interval=None))
+            await open_.enter_async_context(running(listener))
+        await until(lambda: all(len(credential.given) >= 2 for credential in credentials))
+        await until(lambda: relay.log.count("renew", 200) >= len(credentials))
+        assert relay.log.count("listen") == len(credentials)
+    ages = [(credential.given[1] - credential.given[0]) / life for credential in credentials]
+    assert min(ages) >= 0.5
+    assert max(ages) < 0.9, "four fifths, and a little for a busy machine"
+    assert max(ages) - min(ages) > 0.1
 
 
 class ExpiresAtOnce:
@@ -482,10 +579,11 @@ class ExpiresAtOnce:
 
 @asynchronous
 async def test_a_channel_closed_for_an_expired_token_is_dialled_again_with_a_new_one() -> None:
+    """At once: any other close is followed by a wait, here of up to a quarter of an hour."""
     async with emulator(token_grace=0) as relay:
         good = relay.hybrid_connection("actions", KEY_NAME)
         connection = HybridConnection(good.namespace, good.path, ExpiresAtOnce(good.credential))
-        async with listening(connection) as listener:
+        async with listening(connection, first_retry=1000, longest_retry=1000) as listener:
             await until(lambda: relay.log.count("listen", 101) == 2)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert "1008" in (listener.status().last_error or "")

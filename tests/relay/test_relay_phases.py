@@ -97,7 +97,8 @@ async def accept_dial(log: Log) -> Facts:
         port = silent.getsockname()[1]
         async with emulator(accept_window=0.4) as relay:
             connection = relay.hybrid_connection("actions", KEY_NAME)
-            async with listening(connection, accept_dial=0.2):
+            patient = DialOptions(PhaseTimeouts(upgrade=60), proxy=None)  # so that it is the time for the whole
+            async with listening(connection, accept_dial=0.2, dial=patient):
                 relay.faults.accept_address = lambda address: address.replace(str(relay.port), str(port))
                 with pytest.raises(RelayError):
                     await Sender(connection).send("hello")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from relay import (
     ListenerState,
     ListenerStatus,
     Message,
+    Namespace,
     Phase,
     Sender,
     SharedAccessKey,
@@ -28,7 +30,7 @@ from relay import (
 )
 from relay.dial import CLOSE_TIMEOUT, DialOptions
 from relay.emulator import AccessKey, Emulator, Right
-from relay.proof import Echoes
+from relay.proof import INSISTENT, Echoes
 from tests.relay.raw import raw_listener
 from tests.relay.support import KEY, KEY_NAME, asynchronous, echo, emulator, listening, most_in_any, running, until
 
@@ -86,6 +88,16 @@ async def test_it_hears_when_its_own_echo_has_come_back_and_the_handler_never_se
             assert counts == (0, 0, 0)
         assert (witness.heard, relay.log.count("listen")) == ([], 1)
     assert witness.states == ["connecting", "hearing", "stopped"]
+
+
+@asynchronous
+async def test_echoes_come_at_random_between_the_two_bounds_so_that_many_gateways_do_not_come_together() -> None:
+    async with emulator() as relay, proving(relay, Witness(), echo_interval=(0.01, 0.09)):
+        await until(lambda: relay.log.count("connect", 101) >= 14)
+        times = relay.log.times("connect")
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert min(pauses) >= 0.01
+    assert max(pauses) - min(pauses) > 0.03
 
 
 @asynchronous
@@ -203,8 +215,7 @@ async def test_a_relay_that_knows_of_no_listener_while_we_are_connected_is_deafn
     async with emulator() as relay:
         witness = Witness()
         async with proving(relay, witness) as listener:
-            place = relay._places["actions"]
-            place.listeners.clear()
+            await relay.faults.begin("reject", on="connect", status=404, times=1 + INSISTENT)
             await until(lambda: listener.status().reconnects == 1)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert "status 404" in (listener.status().last_error or "")
@@ -342,17 +353,18 @@ async def test_a_credential_that_gives_no_token_for_a_while_is_not_deafness() ->
         good = relay.hybrid_connection("actions", KEY_NAME)
 
         class Moody:
-            away = False
+            away, in_vain = False, 0
 
             async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
                 if self.away:
+                    self.in_vain += 1
                     raise OSError("the issuer is away")
                 return await good.credential.issue(resource_uri, lifetime)
 
         moody = Moody()
         async with listening(replace(good, credential=moody), **OFTEN) as listener:
             moody.away = True
-            await asyncio.sleep(0.3)
+            await until(lambda: moody.in_vain >= 10)  # two that are missed are deafness
             assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
 
 
@@ -360,14 +372,26 @@ async def test_a_credential_that_gives_no_token_for_a_while_is_not_deafness() ->
 async def test_a_right_that_was_taken_away_is_told_once_and_asked_for_again_soon(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with emulator() as relay, proving(relay, Witness()) as listener:
-        policies = relay._gatekeeper._policies
-        policies[KEY_NAME] = AccessKey(KEY, frozenset({Right.LISTEN}))
-        await until(lambda: relay.log.count("connect", 403) >= 3)
-        assert (listener.state, listener.status().proven_by) == (ListenerState.HEARING, "pings")
-        policies[KEY_NAME] = AccessKey(KEY)
-        await until(lambda: listener.status().proven_by == "echo")
-        assert listener.status().reconnects == 0
+    """As with a policy or a role that is changed: the next token shows other rights."""
+    keys = {KEY_NAME: KEY, "demoted": AccessKey(KEY, frozenset({Right.LISTEN}))}
+    async with emulator(keys=keys) as relay:
+
+        class Role:
+            policy = KEY_NAME
+
+            async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
+                return await relay.credential(self.policy).issue(resource_uri, lifetime)
+
+        role = Role()
+        async with listening(
+            replace(relay.hybrid_connection("actions", KEY_NAME), credential=role), **OFTEN
+        ) as listener:
+            role.policy = "demoted"
+            await until(lambda: relay.log.count("connect", 403) >= 3)
+            assert (listener.state, listener.status().proven_by) == (ListenerState.HEARING, "pings")
+            role.policy = KEY_NAME
+            await until(lambda: listener.status().proven_by == "echo")
+            assert listener.status().reconnects == 0
     assert len(logged(caplog, "echo_not_allowed")) == 1
 
 
@@ -385,7 +409,7 @@ async def test_an_echo_that_reached_us_and_could_not_be_met_names_the_phase() ->
 
 
 def test_an_address_with_another_s_nonce_is_not_ours() -> None:
-    connection = HybridConnection.__new__(HybridConnection)
+    connection = HybridConnection(Namespace("host"), "a", SharedAccessKey(KEY_NAME, KEY))
     echoes = Echoes(connection, DialOptions(), 1)
     nonce = "0" * 32
     for address in (
@@ -505,9 +529,10 @@ async def test_waits_start_small_again_only_after_health_was_proven_for_a_while(
                 await until(lambda count=attempts: listener._backoff.attempt == count)
             await relay.faults.begin("withhold")
             await until(lambda: listener.state == ListenerState.DEAF)
-            deaf = listener._backoff.attempt
-            await asyncio.sleep(0.6)  # connected for longer than healthy_after, and deaf
-            assert listener._backoff.attempt >= deaf
+            deaf, opened = listener._backoff.attempt, listener.status().reconnects
+            # each channel is connected and deaf for longer than healthy_after: two echoes are missed on it
+            await until(lambda: listener.status().reconnects >= opened + 2)
+            assert listener._backoff.attempt > deaf
             relay.faults.end("withhold")
             await until(lambda: listener._backoff.attempt == 0)
             assert listener.state == ListenerState.HEARING
@@ -672,3 +697,19 @@ async def test_a_relay_that_has_no_time_for_our_echo_is_not_deafness_and_is_left
         await until(lambda: listener.status().last_proof != proven)
         assert relay.log.times("connect")[-1] - refused >= 0.9
         assert (listener.state, listener.status().reconnects) == (ListenerState.HEARING, 0)
+
+
+@asynchronous
+async def test_a_channel_that_was_deaf_when_it_was_cut_counts_as_a_failure_however_long_it_was_connected() -> None:
+    async with emulator() as relay:
+        options = ListenerOptions(**{**OFTEN, "echo_timeout": 0.05, "healthy_after": 0.2, "dial_limits": ()})
+        async with running(Listener(relay.hybrid_connection("actions", KEY_NAME), echo, options=options)) as listener:
+            await until(lambda: listener.state == ListenerState.HEARING)
+            await relay.faults.begin("withhold")
+            await relay.faults.begin("reject", status=503)
+            await until(lambda: relay.log.count("listen", 503) >= 4)
+            await until(lambda: listener._channel is not None and listener._channel.age() > 0.3)
+            failures = listener._backoff.attempt
+            await relay.faults.begin("cut")
+            await until(lambda: listener.state == ListenerState.BACKING_OFF)
+            assert listener._backoff.attempt > failures

@@ -33,7 +33,18 @@ from relay.dial import dial
 from relay.emulator import Emulator, EmulatorOptions
 from tests.relay.certificates import Certificates, make_certificates
 from tests.relay.proxy import ConnectProxy
-from tests.relay.support import KEY, KEY_NAME, asynchronous, emulator, listening, running, until
+from tests.relay.support import (
+    DEAD,
+    HERE,
+    KEY,
+    KEY_NAME,
+    asynchronous,
+    emulator,
+    listening,
+    resolve,
+    running,
+    until,
+)
 
 NAME = "relay.invalid"
 PASSWORD = "t0p/s3cret@#"
@@ -281,11 +292,24 @@ async def test_a_proxy_that_is_not_there_fails_in_tcp_and_names_the_address_that
 
 
 @asynchronous
-async def test_all_addresses_of_a_proxy_are_tried(certificates: Certificates) -> None:
-    """localhost is ::1 and 127.0.0.1; the proxy is on one of them only."""
+async def test_all_addresses_of_a_proxy_are_tried(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "proxy.example", DEAD, HERE)
     async with hospital(certificates) as place:
-        options = replace(place.options, proxy=place.proxy.address(WRITTEN, host="localhost"))
+        options = replace(place.options, proxy=place.proxy.address(WRITTEN, host="proxy.example"))
         async with listening(place.connection, dial=options):
+            assert len(place.proven()) == 3
+
+
+@asynchronous
+async def test_a_proxys_name_is_looked_up_anew_on_every_dial(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve(monkeypatch, "proxy.example", DEAD)
+    async with hospital(certificates) as place:
+        place.options = replace(place.options, proxy=place.proxy.address(WRITTEN, host="proxy.example"))
+        assert (await failure(place)).phase == "tcp"
+        resolve(monkeypatch, "proxy.example", HERE)
+        async with listening(place.connection, dial=place.options):
             assert len(place.proven()) == 3
 
 
