@@ -243,7 +243,12 @@ class Listener:
             self._ended.set()
 
     async def stop(self, deadline: float = 10.0) -> None:
-        """Close the control channel, let meetings in progress end for at most ``deadline`` seconds, then return."""
+        """Close the control channel, let meetings in progress end for at most ``deadline`` seconds, then return.
+
+        Before the first run it ends that run at once; on a listener that has ended it does nothing.
+        """
+        if self._ended.is_set():
+            return
         self._deadline = asyncio.get_running_loop().time() + deadline
         self._stop_asked.set()
         if self._running:

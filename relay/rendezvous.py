@@ -258,8 +258,7 @@ class RendezvousDesk:
 
     def _lost(self, error: RelayError) -> None:
         self.failed += 1
-        gone = error.phase == Phase.ACCEPT_DIAL and error.status in {403, 404, 410}  # the sender left before we came
-        LOG.log(logging.DEBUG if gone else logging.WARNING, "rendezvous_failed", extra=error.details)
+        LOG.log(logging.DEBUG if _sender_left(error) else logging.WARNING, "rendezvous_failed", extra=error.details)
 
     # websocket senders
 
@@ -409,6 +408,13 @@ def _not_met(error: DialError) -> RendezvousError:
         code=error.code,
         remedy=f"{_NODES} {error.remedy}".strip(),
     )
+
+
+def _sender_left(error: RelayError) -> bool:
+    """Before we came, or before our reply did: its own affair, and it asks again if it wants to know."""
+    if error.phase == Phase.ACCEPT_DIAL:
+        return error.status in {403, 404, 410}
+    return error.phase == Phase.REPLY and error.close_code in {1000, 1001, 1005, 1006}
 
 
 def _too_slow(seconds: float) -> RendezvousError:

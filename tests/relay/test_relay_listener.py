@@ -772,3 +772,69 @@ async def test_stopping_does_not_wait_for_senders_that_have_their_answer() -> No
             async with asyncio.timeout(5):
                 await listener.stop(deadline=30)
             await websocket.wait_closed()
+
+
+@asynchronous
+async def test_to_stop_a_listener_that_has_ended_does_not_end_its_next_run() -> None:
+    async with emulator() as relay:
+        connection = relay.hybrid_connection("actions", KEY_NAME)
+        async with listening(connection) as listener:
+            pass
+        await listener.stop()
+        async with running(listener):
+            await until(lambda: listener.state == ListenerState.HEARING)
+            assert await Sender(connection).send("hello") == "hello"
+            await listener.stop(1)
+            assert listener.state == ListenerState.STOPPED
+
+
+# --- how loud it is
+
+
+@pytest.mark.parametrize("code", [1001, 1011])
+@asynchronous
+async def test_the_daily_recycling_of_connections_is_one_line_at_level_info_with_the_tracking_id(
+    code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "relay")
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME)) as listener:
+        await relay.faults.begin("close", code=code)
+        await until(lambda: listener.status().reconnects == 1)
+        await until(lambda: listener.state == ListenerState.HEARING)
+    [closed] = [record for record in caplog.records if record.message == "control_channel_closed"]
+    assert (closed.levelno, closed.close_code) == (logging.INFO, code)
+    assert closed.tracking_id
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@asynchronous
+async def test_senders_that_go_away_before_their_reply_are_worth_a_debug_line_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "relay")
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def handle(message: Message) -> str:
+        asked.set()
+        await go.wait()
+        return await echo(message)
+
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME), handle) as listener:
+        for leave in ("close", "vanish"):
+            websocket = await Sender(listener.connection).open()
+            await websocket.send("x")
+            await asked.wait()
+            if leave == "close":
+                await websocket.close()
+            else:
+                websocket.transport.abort()
+            failed = listener.status().rendezvous_failed
+            await until(
+                lambda: relay._server is not None and len(relay._server.connections) == 1
+            )  # the control channel
+            go.set()
+            await until(lambda seen=failed: listener.status().rendezvous_failed > seen)
+            go.clear()
+            asked.clear()
+    told = [record for record in caplog.records if record.message == "rendezvous_failed"]
+    assert [(record.levelno, record.phase) for record in told] == [(logging.DEBUG, "reply")] * 2
