@@ -119,7 +119,7 @@ class Emulator:
         self._admin = Admin(self)
         self._port = port
         self._keys = dict(keys)
-        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self.options.now)
+        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self._clock)
         entities = (item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections)
         self._places = {entity.path.strip("/").lower(): _Place(entity) for entity in entities}
         self._meetings: dict[str, Meeting] = {}
@@ -228,7 +228,7 @@ class Emulator:
         Raises:
             Refusal: 401 without a valid token for the whole namespace, 403 without the right.
         """
-        self._gatekeeper.check(replace(call, path=""), right)
+        self._gatekeeper.check(replace(call, path=""), right, self.options.now())
 
     def listeners(self, path: str) -> int:
         """How many listen there now."""
@@ -250,7 +250,8 @@ class Emulator:
         call: Call | None = None
         asked_at = time.monotonic()
         try:
-            call = self._read(request.path, request, connection)
+            secure = self.options.tls is not None
+            call = Call.read(request.path, request.headers, secure=secure, peer=connection.remote_address)
             await self._show_faults(call, connection)
             await self._admit(connection, call)
         except Refusal as refusal:
@@ -259,14 +260,10 @@ class Emulator:
         self._note(call, 101, asked_at)
         return None
 
-    def _read(self, target: str, request: Request, connection: Door) -> Call:
-        secure = self.options.tls is not None
-        return self._stamped(Call.read(target, request.headers, secure=secure, peer=connection.remote_address))
-
-    def _stamped(self, call: Call) -> Call:
-        """The call with the relay's clock, which may be wrong."""
-        skew = self.faults.strike("skewed-clock", call.path)
-        return replace(call, at=self.options.now() + timedelta(seconds=skew.seconds() if skew else 0.0))
+    def _clock(self, path: str) -> datetime:
+        """The relay's clock, by which a token is judged; it may be wrong."""
+        skew = self.faults.strike("skewed-clock", path)
+        return self.options.now() + timedelta(seconds=skew.seconds() if skew else 0.0)
 
     async def _show_faults(self, call: Call, door: Door | None = None) -> None:
         """Leave a request unanswered or refuse it, if that fault is in force."""
@@ -303,8 +300,7 @@ class Emulator:
 
     def _cut_off(self, grant: Grant) -> float:
         """When, on the loop's clock, a control channel with this grant is closed."""
-        left = (grant.expires_at - self.options.now()).total_seconds() + self.options.token_grace
-        return asyncio.get_running_loop().time() + left
+        return asyncio.get_running_loop().time() + grant.left + self.options.token_grace
 
     def _renewed(self, end: ControlEnd, accepted: bool) -> None:
         self.log.note("renew", end.call.path, 200 if accepted else 401)
@@ -412,7 +408,6 @@ class Emulator:
     # HTTP senders
 
     async def _answer_http(self, call: Call, exchange: Exchange) -> None:
-        call = self._stamped(call)
         if call.path.startswith(PREFIX):
             await self._admin.answer(call, exchange)
             return

@@ -413,3 +413,47 @@ async def test_a_listener_is_hearing_again_after_every_fault_of_the_catalogue() 
                 await until(lambda before=proven: listener.status().last_proof != before)
                 await until(lambda: listener.state == ListenerState.HEARING)
                 assert await Sender(connection, SenderOptions(ack=5)).send(name) == name
+
+
+# --- whose clock is asked
+
+
+@asynchronous
+async def test_a_wrong_clock_strikes_where_a_token_is_judged_and_nowhere_else() -> None:
+    async with emulator() as relay, raw_listener(relay):
+        await relay.faults.begin("skewed-clock", seconds=7200, times=1)
+        await ask(relay, "GET", "/-/faults")
+        await ask(relay, "GET", "/-/", headers={"ServiceBusAuthorization": token(relay, "")})
+        await ask(relay, "GET", "/actions", headers={"ServiceBusAuthorization": ""})
+        await ask(relay, "GET", "/$hc/actions?sb-hc-action=accept&sb-hc-id=7")
+        assert [fault.left for fault in relay.faults.in_force] == [1]
+        assert (await refusal(relay)).status == 401
+        assert relay.faults.in_force == ()
+
+
+@asynchronous
+async def test_the_wrong_clock_is_that_of_renewals_too() -> None:
+    async with emulator() as relay, raw_listener(relay) as control:
+        await relay.faults.begin("skewed-clock", seconds=7200)
+        await control.websocket.send(json.dumps({"renewToken": {"token": token(relay)}}))
+        with pytest.raises(ConnectionClosed) as caught:
+            await control.websocket.recv()
+        assert (caught.value.rcvd.code, "ExpiredToken" in caught.value.rcvd.reason) == (1008, True)
+
+
+@asynchronous
+async def test_by_the_wrong_clock_a_control_channel_is_cut_off_sooner() -> None:
+    async with emulator(token_grace=0.2) as relay:
+        await relay.faults.begin("skewed-clock", seconds=3599)  # of an hour
+        async with raw_listener(relay) as control:
+            await asyncio.wait_for(control.websocket.wait_closed(), 5)
+            assert control.websocket.close_code == 1008
+
+
+@asynchronous
+async def test_somebody_on_another_machine_is_let_in_by_the_right_clock() -> None:
+    async with emulator() as relay:
+        relay._admin._is_from_here = lambda _call: False
+        await relay.faults.begin("skewed-clock", seconds=7200)
+        headers = {"ServiceBusAuthorization": token(relay, "")}
+        assert (await ask(relay, "GET", "/-/", headers=headers))[0] == 200
