@@ -114,7 +114,7 @@ class Emulator:
         self.host = host
         self.options = options or EmulatorOptions()
         self.log = RelayLog()
-        self.faults = Faults(self._control_ends)
+        self.faults = Faults(self._control_ends, lambda path: self._find(path) is not None)
         self._tampering = Tampering(self.faults, self._say_again)
         self._admin = Admin(self)
         self._port = port

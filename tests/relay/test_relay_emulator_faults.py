@@ -117,7 +117,7 @@ async def test_handshakes_that_hang_go_on_when_the_fault_is_over(on: str) -> Non
         async with listening(connection, **QUICK):
             fault = await relay.faults.begin("hang", on=on, times=1)
             asking = asyncio.create_task(_listen(relay) if on == "listen" else Sender(connection).send("hello"))
-            await until(lambda: fault is not None and fault.left == 0)
+            await until(lambda: fault.left == 0)
             done, _ = await asyncio.wait({asking}, timeout=0.1)
             assert not done
             relay.faults.end("hang")
@@ -259,12 +259,12 @@ async def test_a_relay_whose_clock_is_ahead_finds_tokens_expired_and_its_date_te
 async def test_a_fault_that_lasts_ends_by_count_by_time_or_by_hand() -> None:
     async with emulator() as relay:
         faults = relay.faults
-        await faults.begin("withhold", path="/Actions/", times=2)
+        twice = await faults.begin("withhold", path="/Actions/", times=2)
         struck = [faults.strike("withhold", path) for path in ("events", "actionsx", "actions/x", "ACTIONS")]
         assert [fault is not None for fault in struck] == [False, False, True, True]
+        assert (twice.left, twice.struck) == (0, 2)
         assert faults.in_force == ()
         brief = await faults.begin("withhold", lasting=0.01)
-        assert brief is not None
         await asyncio.wait_for(brief.over.wait(), 5)
         assert faults.in_force == ()
         await faults.begin("withhold")
@@ -290,6 +290,20 @@ WRONG = [
     ("withhold", {"path": 7}, "bad_fault"),
     ("delay", {"seconds": [1]}, "bad_fault"),
     ("lost-reply", {"cut": "perhaps"}, "bad_fault"),
+    ("reject", {"status": float("inf")}, "bad_fault"),
+    ("reject", {"status": 429.5}, "bad_fault"),
+    ("reject", {"retry_after": float("inf")}, "bad_fault"),
+    ("delay", {"seconds": "nan"}, "bad_fault"),
+    ("delay", {"seconds": 10**400}, "bad_fault"),
+    ("withhold", {"lasting": float("nan")}, "bad_fault"),
+    ("withhold", {"lasting": float("inf")}, "bad_fault"),
+    ("withhold", {"lasting": 1e9}, "bad_fault"),
+    ("withhold", {"times": 10**9}, "bad_fault"),
+    ("garbage", {"frame": "\ud800"}, "bad_fault"),
+    ("close", {"reason": "\udfff"}, "bad_fault"),
+    ("cut", {"path": "nowhere"}, "unknown_path"),
+    ("withhold", {"path": "action"}, "unknown_path"),
+    ("withhold", {"path": "\ud800"}, "unknown_path"),
 ]
 
 
@@ -324,9 +338,10 @@ async def test_a_fault_begins_and_ends_by_http() -> None:
     async with emulator() as relay:
         body = json.dumps({"path": "actions", "status": 429, "times": 3, "lasting": 60})
         expected = {
-            "name": "reject", "path": "actions", "times": 3, "on": "listen", "status": 429, "retry_after": 0,
+            "name": "reject", "path": "actions", "times": 3, "struck": 0, "on": "listen", "status": 429,
+            "retry_after": 0,
         }  # fmt: skip
-        assert await ask(relay, "POST", "/-/faults/reject", body) == (200, {"in_force": [expected]})
+        assert await ask(relay, "POST", "/-/faults/reject", body) == (200, {"begun": expected, "in_force": [expected]})
         _, listed = await ask(relay, "GET", "/-/faults")
         assert listed["in_force"] == [expected]
         assert [kind["name"] for kind in listed["catalogue"]] == list(CATALOGUE)
@@ -457,3 +472,28 @@ async def test_somebody_on_another_machine_is_let_in_by_the_right_clock() -> Non
         await relay.faults.begin("skewed-clock", seconds=7200)
         headers = {"ServiceBusAuthorization": token(relay, "")}
         assert (await ask(relay, "GET", "/-/", headers=headers))[0] == 200
+
+
+# --- what it has struck
+
+
+@asynchronous
+async def test_what_happens_once_tells_how_many_control_channels_it_struck() -> None:
+    async with emulator("actions", "events") as relay, raw_listener(relay), raw_listener(relay, "actions/deeper"):
+        assert (await relay.faults.begin("deaf", path="events")).struck == 0
+        assert (await relay.faults.begin("deaf", path="actions")).struck == 2
+        assert (await ask(relay, "POST", "/-/faults/cut"))[1]["begun"] == {
+            "name": "cut", "path": None, "times": 0, "struck": 2,
+        }  # fmt: skip
+        assert relay.faults.in_force == ()
+
+
+@asynchronous
+async def test_what_lasts_counts_what_it_has_struck_whether_limited_or_not() -> None:
+    async with emulator(accept_window=0.05) as relay, raw_listener(relay):
+        await relay.faults.begin("withhold")
+        for _ in range(3):
+            await refusal(relay)
+        assert (await ask(relay, "GET", "/-/faults"))[1]["in_force"] == [
+            {"name": "withhold", "path": None, "times": None, "struck": 3}
+        ]
