@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import ssl
 import time
@@ -100,6 +101,9 @@ class Emulator:
         hybrid_connections: Their names, or `Entity` to say more.
         keys: Key, or `AccessKey` with fewer rights, by policy name.
         options: Bounds and times.
+
+    Raises:
+        ConfigurationError: if a name or a key could never work.
     """
 
     def __init__(
@@ -120,7 +124,9 @@ class Emulator:
         self._port = port
         self._keys = dict(keys)
         self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self._clock)
-        entities = (item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections)
+        entities = [item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections]
+        _check_names(entities)
+        _check_keys(self._keys)
         self._places = {entity.path.strip("/").lower(): _Place(entity) for entity in entities}
         self._meetings: dict[str, Meeting] = {}
         self._exchanges: dict[str, Exchange] = {}
@@ -480,6 +486,35 @@ async def emulate(
         if started is not None:
             started(emulator)
         await asyncio.Event().wait()
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+"""What a hybrid connection may be called; the portal takes no other name."""
+
+
+def _check_names(entities: Iterable[Entity]) -> None:
+    for entity in entities:
+        if not _NAME.fullmatch(entity.path.strip("/")):
+            raise ConfigurationError(
+                "a hybrid connection cannot be called so",
+                code="bad_name",
+                remedy="Its name has letters, digits and . - _ /, and begins with a letter or a digit.",
+            )
+
+
+def _check_keys(keys: Mapping[str, str | AccessKey]) -> None:
+    for name, key in keys.items():
+        if not _is_sayable(name):
+            raise ConfigurationError("a key cannot be called so", code="bad_key_name", remedy=_SAYABLE)
+        if not _is_sayable(key.key if isinstance(key, AccessKey) else key):
+            raise ConfigurationError("a key cannot be used", code="bad_key", remedy=_SAYABLE)
+
+
+_SAYABLE: Final = "It is not empty and has neither ; nor blanks: it has to stand in a connection string."
+
+
+def _is_sayable(text: str) -> bool:
+    return bool(text) and text.isprintable() and not set(text) & {";", " "}
 
 
 async def _serve_door(connection: ServerConnection) -> None:
