@@ -39,6 +39,11 @@ class FaultKind:
 _KINDS: Final = (
     # what happens once, to the control channels that are open now
     FaultKind("deaf", "listeners stay connected, their pings are answered, and they are told of nobody again", False),
+    FaultKind(
+        "deregister",
+        "listeners stay connected, their pings are answered, and the relay counts them no more: senders get 404",
+        False,
+    ),
     FaultKind("silent", "listeners keep their TCP connection and nothing else: what they say is not heard", False),
     FaultKind("cut", "the control channels' TCP connections are reset, without a close frame", False),
     FaultKind("hang-up", "the control channels' TCP connections are closed, without a close frame", False),
@@ -77,6 +82,12 @@ _KINDS: Final = (
         {"cut": True},
     ),
     FaultKind("late-reply", "what the listener answers comes late", True, {"seconds": 2.0}),
+    FaultKind("late-message", "what senders say first comes late", True, {"seconds": 2.0}),
+    FaultKind(
+        "vain-renewal",
+        "renewed tokens are taken without an answer, and the control channel is closed when the old one ends: 1008",
+        True,
+    ),
     FaultKind("skewed-clock", "the relay's clock is ahead: tokens are expired for it, and its Date says so", True,
               {"seconds": 7200.0}),
 )  # fmt: skip

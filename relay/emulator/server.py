@@ -86,10 +86,15 @@ class EmulatorOptions:
 
 @dataclass(slots=True)
 class _Place:
-    """A hybrid connection with whoever listens on it now."""
+    """A hybrid connection with its open control channels."""
 
     entity: Entity
-    listeners: set[ControlEnd] = field(default_factory=set)
+    channels: set[ControlEnd] = field(default_factory=set)
+
+    @property
+    def listeners(self) -> list[ControlEnd]:
+        """Whoever listens on it now, as far as the relay knows."""
+        return [end for end in self.channels if end.registered]
 
 
 class Emulator:
@@ -247,7 +252,7 @@ class Emulator:
             await self._changed.wait()
 
     def _control_ends(self) -> list[ControlEnd]:
-        return [end for place in self._places.values() for end in place.listeners]
+        return [end for place in self._places.values() for end in place.channels]
 
     # handshakes
 
@@ -300,9 +305,15 @@ class Emulator:
         place = self._place(call)
         if len(place.listeners) >= self.options.max_listeners:
             raise Refusal(429, "QuotaExceeded: Maximum number of listeners reached", retry_after=1)
-        check = partial(self._gatekeeper.check_token, path=call.path, right=Right.LISTEN)
-        end = ControlEnd(door, call, self._cut_off(grant), lambda token: self._cut_off(check(token)), self._renewed)
+        renew = partial(self._renew, call.path)
+        end = ControlEnd(door, call, self._cut_off(grant), renew, self._renewed, self._listener_gone)
         door.serve = partial(self._serve_listener, place, end)
+
+    def _renew(self, path: str, token: str) -> float | None:
+        """The cut-off that a new token brings; ``None`` where it is in vain."""
+        if self.faults.strike("vain-renewal", path):
+            return None
+        return self._cut_off(self._gatekeeper.check_token(token, path, Right.LISTEN))
 
     def _cut_off(self, grant: Grant) -> float:
         """When, on the loop's clock, a control channel with this grant is closed."""
@@ -312,14 +323,18 @@ class Emulator:
         self.log.note("renew", end.call.path, 200 if accepted else 401)
 
     async def _serve_listener(self, place: _Place, end: ControlEnd) -> None:
-        place.listeners.add(end)
+        place.channels.add(end)
         self._changed.set()
         try:
             await end.serve()
         finally:
-            place.listeners.discard(end)
-            self._changed.set()
-            self.log.note("listener gone", end.call.path, end.close_code)
+            place.channels.discard(end)
+            if end.registered:
+                self._listener_gone(end)
+
+    def _listener_gone(self, end: ControlEnd) -> None:
+        self._changed.set()
+        self.log.note("listener gone", end.call.path, end.close_code if end.registered else 404)
 
     async def _admit_sender(self, door: Door, call: Call) -> None:
         place = self._place_for_sender(call)
@@ -351,7 +366,7 @@ class Emulator:
 
     async def _tell_a_listener(self, place: _Place, tell: Callable[[ControlEnd], Awaitable[None]]) -> None:
         """Tell one of the listeners, at random; another one if that one is just going."""
-        candidates = list(place.listeners)
+        candidates = place.listeners
         while candidates:
             end = candidates.pop(secrets.randbelow(len(candidates)))
             if end.deaf or self.faults.strike("withhold", end.path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any
 
@@ -497,3 +498,61 @@ async def test_what_lasts_counts_what_it_has_struck_whether_limited_or_not() -> 
         assert (await ask(relay, "GET", "/-/faults"))[1]["in_force"] == [
             {"name": "withhold", "path": None, "times": None, "struck": 3}
         ]
+
+
+# --- a relay that forgets
+
+
+@asynchronous
+async def test_a_deregistered_listener_stays_connected_and_senders_are_told_that_nobody_listens() -> None:
+    async with emulator(max_listeners=1) as relay, raw_listener(relay) as control:
+        assert (await relay.faults.begin("deregister")).struck == 1
+        assert relay.listeners("actions") == 0
+        assert (await refusal(relay)).status == 404
+        assert await asyncio.wait_for(await control.websocket.ping(), 5) >= 0
+        async with raw_listener(relay):
+            await relay.wait_for_listeners("actions", 1)
+        await relay.wait_for_listeners("actions", 0)
+        await relay.faults.begin("cut")
+        await asyncio.wait_for(control.websocket.wait_closed(), 5)
+    assert relay.log.count("listener gone") == 2, "each is gone once"
+    assert relay.log.count("listener gone", 404) == 1
+
+
+@asynchronous
+async def test_the_log_takes_the_time_without_a_registered_listener_for_an_outage() -> None:
+    async with emulator() as relay, raw_listener(relay):
+        await relay.faults.begin("deregister")
+        async with raw_listener(relay):
+            assert len(relay.log.outages("actions")) == 1
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_a_renewal_in_vain_is_not_answered_and_the_channel_ends_with_its_old_token() -> None:
+    async with emulator(token_grace=0.0) as relay:
+        headers = {"ServiceBusAuthorization": token(relay, lifetime=timedelta(seconds=2))}
+        fault = await relay.faults.begin("vain-renewal")
+        websocket = await knock(relay, "/$hc/actions?sb-hc-action=listen", headers=headers)
+        await websocket.send(json.dumps({"renewToken": {"token": token(relay)}}))
+        await asyncio.wait_for(websocket.wait_closed(), 5)
+        assert (websocket.close_code, fault.struck) == (1008, 1)
+        assert relay.log.count("renew", 200) == 1
+
+
+@asynchronous
+async def test_a_slow_opener_is_heard_late_and_only_its_first_words_are() -> None:
+    async with emulator() as relay, raw_listener(relay) as control:
+        fault = await relay.faults.begin("late-message", seconds=0.3)
+        loop = asyncio.get_running_loop()
+        connecting = asyncio.create_task(knock(relay, "/$hc/actions?sb-hc-action=connect"))
+        rendezvous = await control.meet()
+        sender = await connecting
+        began = loop.time()
+        await sender.send("first")
+        assert await rendezvous.recv() == "first"
+        assert loop.time() - began >= 0.29
+        await sender.send("second")
+        assert await rendezvous.recv() == "second"
+        assert fault.struck == 1
+        await sender.close()
