@@ -29,7 +29,7 @@ from relay.emulator.admin import PREFIX, Admin
 from relay.emulator.calls import Call, Refusal, phrase, tracked, utc_now
 from relay.emulator.control import ControlEnd
 from relay.emulator.door import Door
-from relay.emulator.faults import Faults
+from relay.emulator.faults import Fault, Faults
 from relay.emulator.http import Exchange, HttpFront
 from relay.emulator.log import RelayLog, What
 from relay.emulator.rendezvous import Meeting
@@ -280,13 +280,22 @@ class Emulator:
         """Leave a request unanswered or refuse it, if that fault is in force."""
         hang = self.faults.strike("hang", call.path, on=call.action or "connect")
         if hang is not None:
-            await _first(hang.over.wait(), *([door.wait_closed()] if door else []))
-            if door is not None and door.state is State.CLOSED:
-                raise Refusal(408, "RequestTimeout: Whoever asked has hung up")
+            await self._hang(hang, door)
         refusal = self.faults.strike("reject", call.path, on=call.action or "connect")
         if refusal is not None:
             status, retry_after = refusal.number("status"), refusal.number("retry_after")
             raise Refusal(status, f"{phrase(status)}: The emulator was told to refuse", retry_after=retry_after or None)
+
+    async def _hang(self, fault: Fault, door: Door | None) -> None:
+        """Leave it unanswered until the fault is over; an HTTP request, whose end nobody sees, for its own time."""
+        if door is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(fault.over.wait(), self.options.http_timeout)
+                return
+            raise Refusal(504, "GatewayTimeout: The request was left unanswered")
+        await _first(fault.over.wait(), door.wait_closed())
+        if door.state is State.CLOSED:
+            raise Refusal(408, "RequestTimeout: Whoever asked has hung up")
 
     async def _admit(self, door: Door, call: Call) -> None:
         actions: dict[str, Callable[[Door, Call], Awaitable[None]]] = {
@@ -437,13 +446,13 @@ class Emulator:
             place = self._place_for_http(call)
             self._exchanges[exchange.id] = exchange
             await self._tell_a_listener(place, lambda end: self._pass_on(end, call, exchange))
-            await exchange.wait(self.options.http_timeout)
+            status = await exchange.wait(self.options.http_timeout)
         except Refusal as refusal:
             self.log.note("http", call.path, refusal.status)
             raise
         finally:
             self._exchanges.pop(exchange.id, None)
-        self.log.note("http", call.path, 200)
+        self.log.note("http", call.path, status)
 
     async def _pass_on(self, end: ControlEnd, call: Call, exchange: Exchange) -> None:
         await end.request(exchange, self._address(end, call, "request", exchange.id))
