@@ -158,8 +158,8 @@ def _account(staff: Hospital, narrator: Narrator, replies: list[dict[str, Any]])
     narrator.hop(
         "demo",
         f"{len(replies)} appointments answered, {len(stored)} stored; {len(events)} statuses told, "
-        f"{staff.web_app.repeats} came again and changed nothing; control channel opened anew "
-        f"{_times(status.reconnects if status else 0)}",
+        f"{staff.web_app.repeats} came again and changed nothing; control channel "
+        f"{_became(status.reconnects if status else 0)}",
     )
     narrator.hop(
         "demo", "nothing was lost, nothing happened twice" if whole else "something was LOST or happened TWICE"
@@ -167,5 +167,8 @@ def _account(staff: Hospital, narrator: Narrator, replies: list[dict[str, Any]])
     return whole
 
 
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+def _became(reconnects: int) -> str:
+    """What became of the control channel."""
+    if reconnects == 0:
+        return "stayed open"
+    return "opened anew " + ("once" if reconnects == 1 else f"{reconnects} times")
