@@ -102,11 +102,11 @@ class Gatekeeper:
 
     def _check_bearer(self, token: str, now: datetime) -> Grant:
         """A JSON web token is judged by its audience and expiry too; any other text lives for an hour."""
+        if self._accepts_bearer is None:
+            raise Refusal(401, "InvalidToken: Bearer tokens are not taken here", at=now)
         said = claims(token)
-        expires_at = now + DEFAULT_LIFETIME
-        if said is not None and self._accepts_bearer is not None:
-            expires_at = check_claims(said, audience=AUDIENCE, now=now)
-        if self._accepts_bearer is None or not self._accepts_bearer(token):
+        expires_at = now + DEFAULT_LIFETIME if said is None else check_claims(said, audience=AUDIENCE, now=now)
+        if not self._accepts_bearer(token):
             raise Refusal(401, "InvalidToken: The bearer token is not valid here", at=now)
         return Grant(expires_at, now)
 
