@@ -12,12 +12,11 @@ from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
-    from relay import RelayError
+    from relay import RelayError, SharedAccessKey
     from relay.emulator import Emulator
 
 relay = typer.Typer(no_args_is_help=True, help="Azure Relay.")
 
-_DEFAULT_KEY_NAME = "RootManageSharedAccessKey"
 _PATIENCE = 10.0
 _DETAILS = (
     "since", "connected_at", "last_proof", "round_trip_ms", "proven_by", "reconnects", "token_expires_at", "error",
@@ -62,12 +61,25 @@ def emulate(
     import asyncio
     import secrets
 
+    from relay import SharedAccessKey
+    from relay.emulator.commands import DEFAULT_KEY_NAME
+
     settings = output.settings()
+    given = _key(settings)
+    key = given or SharedAccessKey(settings.azure_relay_key_name or DEFAULT_KEY_NAME, secrets.token_urlsafe(32))
+    shown = "***" if given else key.key
+    asyncio.run(_run(_emulator(host, port, hybrid_connection, {key.name: key.key}, tls, bearer=bearer), shown))
+
+
+def _key(settings: Settings) -> SharedAccessKey | None:
+    """The key of the settings, if they have one."""
+    from relay import SharedAccessKey
+    from relay.emulator.commands import DEFAULT_KEY_NAME
+
     given = settings.azure_relay_shared_access_key
-    key = given.get_secret_value() if given else secrets.token_urlsafe(32)
-    name = settings.azure_relay_key_name or _DEFAULT_KEY_NAME
-    shown = "***" if given else key
-    asyncio.run(_run(_emulator(host, port, hybrid_connection, {name: key}, tls, bearer=bearer), shown))
+    return (
+        SharedAccessKey(settings.azure_relay_key_name or DEFAULT_KEY_NAME, given.get_secret_value()) if given else None
+    )
 
 
 @relay.command(epilog="Example: gateway relay fault reject status=429 retry_after=5 --path actions --times 3")
@@ -85,29 +97,41 @@ def fault(
     ca: Annotated[Path | None, typer.Option(help="The emulator's ca.pem, for https.")] = None,
     json: output.Json = False,
 ) -> None:
-    """Have something go wrong in a running emulator, or list what can."""
+    """Have something go wrong in a running emulator, or list what can.
+
+    Where it runs on another machine, AZURE_RELAY_KEY_NAME and AZURE_RELAY_SHARED_ACCESS_KEY must be its key.
+    """
     from relay import RelayError
-    from relay.emulator.__main__ import parameters
+    from relay.emulator.commands import FaultCommand, told
     from relay.emulator.faults import in_words
     from relay.emulator.remote import RemoteEmulator
 
-    remote = RemoteEmulator(emulator, ca)
+    command = FaultCommand(name=name, words=parameter or (), path=path, times=times, lasting=lasting, end=end)
     try:
-        if end:
-            remote.end(name)
-        elif name:
-            remote.begin(name, **parameters(parameter or [], path, times, lasting))
-        faults = remote.faults()
+        answer = command.carry_out(RemoteEmulator(emulator, ca, _key(output.settings())))
     except RelayError as error:
         raise _told(error) from error
     if json:
-        output.put_json(faults)
+        output.put_json(answer)
         return
-    if not name:
-        rows = [(kind["name"], " ".join(in_words(kind["parameters"])), kind["summary"]) for kind in faults["catalogue"]]
+    if not name and not end:
+        rows = [(kind["name"], " ".join(in_words(kind["parameters"])), kind["summary"]) for kind in answer["catalogue"]]
         output.put_table(("fault", "parameters", "what happens"), rows)
-    in_force = [each["name"] + (f" on {each['path']}" if each["path"] else "") for each in faults["in_force"]]
-    output.say(f"in force: {', '.join(in_force) or 'none'}")
+    for line in told(answer):
+        output.say(line)
+
+
+_FIELDS = {
+    "bad_address": "emulator",
+    "bad_ca": "ca",
+    "unknown_path": "path",
+    "no_trustme": "tls",
+    "bad_folder": "tls",
+    "bad_name": "hybrid_connection",
+    "bad_key": "azure_relay_shared_access_key",
+    "bad_key_name": "azure_relay_key_name",
+}
+"""The option or setting that an error of configuration is about, by its code; the others are about a fault."""
 
 
 def _told(error: RelayError) -> GatewayError:
@@ -116,7 +140,7 @@ def _told(error: RelayError) -> GatewayError:
     from relay import ConfigurationError
 
     if isinstance(error, ConfigurationError):
-        return InvalidValue(f"{error.message}. {error.remedy}".rstrip(), field="fault")
+        return InvalidValue(error.message, field=_FIELDS.get(error.code, "fault"), remedy=error.remedy)
     return Unreachable(f"{error.message} at {error.address}", remedy=error.remedy)
 
 
@@ -164,12 +188,11 @@ def _asked(settings: Settings) -> dict[str, Any]:
 def _emulator(
     host: str, port: int, names: list[str], keys: dict[str, str], tls: Path | None, *, bearer: bool
 ) -> Emulator:
-    from gateway.errors import InvalidValue
     from relay import ConfigurationError
     from relay.emulator import Emulator as LocalRelay
     from relay.emulator import EmulatorOptions
-    from relay.emulator.__main__ import is_web_token
     from relay.emulator.certificates import self_made
+    from relay.emulator.commands import is_web_token
 
     try:
         options = EmulatorOptions(
@@ -177,13 +200,13 @@ def _emulator(
         )
         return LocalRelay(host, port, hybrid_connections=names, keys=keys, options=options)
     except ConfigurationError as error:
-        raise InvalidValue(f"{error.message}. {error.remedy}".rstrip(), field="tls") from error
+        raise _told(error) from error
 
 
 async def _run(emulator: Emulator, shown_key: str) -> None:
     from gateway.errors import PortUnusable
-    from relay import ConnectionString, SharedAccessKey
-    from relay.emulator.__main__ import serve_until_stopped
+    from relay import ConnectionString, RelayError, SharedAccessKey
+    from relay.emulator.commands import serve_until_stopped
 
     def started() -> None:
         namespace = emulator.namespace
@@ -194,7 +217,5 @@ async def _run(emulator: Emulator, shown_key: str) -> None:
 
     try:
         await serve_until_stopped(emulator, started)
-    except OSError as error:
-        raise PortUnusable(
-            f"port {emulator.port} can't be listened at: {error.strerror}", remedy="choose another --port"
-        ) from error
+    except RelayError as error:
+        raise PortUnusable(error.message, remedy=error.remedy) from error

@@ -24,7 +24,7 @@ SCALED: Final = {
 }
 """The demo looks for deafness every second instead of every minute, so that nobody has to wait for it."""
 
-_RELAY: Final = EmulatorOptions(accept_window=2.0)
+_RELAY: Final = EmulatorOptions(accept_window=2.0, token_grace=1.0)
 _WEB_APP_PATIENCE: Final = 2.0
 _PAUSE: Final = 0.3
 
@@ -33,6 +33,8 @@ _PAUSE: Final = 0.3
 class _Plot:
     """How a fault is shown: with which parameters on which hybrid connection, and whether the control channel is cut.
 
+    `scaled` are settings of the gateway's without which nobody would live to see it.
+
     One that strikes frames strikes the gateway's own echoes too: so it lasts, where a number of times might miss what
     the web app says.
     """
@@ -40,6 +42,7 @@ class _Plot:
     actions: dict[str, Any] = field(default_factory=dict)
     events: dict[str, Any] | None = None
     cut: bool = False
+    scaled: dict[str, float] = field(default_factory=dict)
 
 
 _PLOTS: Final[dict[str, _Plot]] = {
@@ -54,6 +57,8 @@ _PLOTS: Final[dict[str, _Plot]] = {
     "duplicate": _Plot({"lasting": 1.0}, {"times": 1}),
     "lost-reply": _Plot({"lasting": 0.5}, {"times": 1}),
     "late-reply": _Plot({"seconds": 2.5, "lasting": 0.5}, {"seconds": 2.5, "times": 1}),
+    "late-message": _Plot({"seconds": 0.5, "lasting": 1.0}),
+    "vain-renewal": _Plot({"lasting": 4.0}, scaled={"gateway_relay_token_seconds": 2.0}),
     "skewed-clock": _Plot({"lasting": 2.0}, cut=True),
 }
 """Of the faults that last. What happens once, happens to the actions' control channel."""
@@ -63,8 +68,8 @@ async def play_fault(settings: Settings, name: str, tell: Tell) -> bool:
     """Play one fault of `relay.emulator.CATALOGUE`; returns whether nothing was lost. Raises `InvalidValue`."""
     if name not in CATALOGUE:
         raise InvalidValue(f"--fault: there is {', '.join(CATALOGUE)}", field="fault")
-    narrator = Narrator(tell)
-    async with hospital(settings, narrator, any_port=True, relay=_RELAY, patience=_WEB_APP_PATIENCE, **SCALED) as staff:
+    narrator, scaled = Narrator(tell), SCALED | _plot(name).scaled
+    async with hospital(settings, narrator, any_port=True, relay=_RELAY, patience=_WEB_APP_PATIENCE, **scaled) as staff:
         hearing = _Hearing(staff, narrator)
         replies = [await _schedule(staff, narrator, SAMPLES[0])]
         await _begin(staff, narrator, name)
@@ -74,8 +79,12 @@ async def play_fault(settings: Settings, name: str, tell: Tell) -> bool:
         return _account(staff, narrator, replies) and told and well
 
 
+def _plot(name: str) -> _Plot:
+    return _PLOTS.get(name, _Plot())
+
+
 async def _begin(staff: Hospital, narrator: Narrator, name: str) -> None:
-    plot = _PLOTS.get(name, _Plot())
+    plot = _plot(name)
     narrator.hop("relay", f"{name}: {CATALOGUE[name].summary}")
     await staff.emulator.faults.begin(name, path="actions", **plot.actions)
     if plot.events is not None:
@@ -149,10 +158,17 @@ def _account(staff: Hospital, narrator: Narrator, replies: list[dict[str, Any]])
     narrator.hop(
         "demo",
         f"{len(replies)} appointments answered, {len(stored)} stored; {len(events)} statuses told, "
-        f"{staff.web_app.repeats} came again and changed nothing; control channel opened anew "
-        f"{status.reconnects if status else 0} times",
+        f"{staff.web_app.repeats} came again and changed nothing; control channel "
+        f"{_became(status.reconnects if status else 0)}",
     )
     narrator.hop(
         "demo", "nothing was lost, nothing happened twice" if whole else "something was LOST or happened TWICE"
     )
     return whole
+
+
+def _became(reconnects: int) -> str:
+    """What became of the control channel."""
+    if reconnects == 0:
+        return "stayed open"
+    return "opened anew " + ("once" if reconnects == 1 else f"{reconnects} times")

@@ -49,7 +49,7 @@ async def play(settings: Settings, *, once: bool, tell: Tell) -> bool:
     narrator = Narrator(tell)
     async with hospital(settings, narrator, any_port=once) as staff:
         await _schedule(staff, narrator)
-        told = await _examine(staff, narrator)
+        told = await examine(staff, narrator, SAMPLES[1].accession_number)
         if not once:
             await _keep_serving(staff, tell)
         return told
@@ -133,6 +133,8 @@ def _demo_settings(
             "azure_relay_events_connection_string": None,
             "azure_relay_hybrid_connection": "actions",
             "azure_relay_events_hybrid_connection": "events",
+            "gateway_relay_proxy": "none",  # the emulator is on this machine, where no proxy leads
+            "gateway_relay_ca_file": None,
             "worklist_db_path": folder / "gateway.db",
             "gateway_dicom_port": port(settings.gateway_dicom_port),
             "gateway_ops_port": port(settings.gateway_ops_port),
@@ -187,10 +189,6 @@ async def _schedule(hospital: Hospital, narrator: Narrator) -> None:
     for participant in SAMPLES:
         reply = await hospital.web_app.schedule(participant, hospital.date)
         narrator.scheduled(participant, reply)
-
-
-async def _examine(hospital: Hospital, narrator: Narrator) -> bool:
-    return await examine(hospital, narrator, "ACC001")
 
 
 async def examine(hospital: Hospital, narrator: Narrator, accession_number: str) -> bool:

@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import secrets
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from relay.emulator.certificates import AUTHORITY, self_made
+from relay.emulator.commands import DEFAULT_KEY_NAME, FaultCommand, is_web_token, serve_until_stopped, told
 from relay.emulator.faults import in_words
 from relay.emulator.remote import DEFAULT_ADDRESS, RemoteEmulator
 from relay.emulator.server import Emulator, EmulatorOptions
-from relay.errors import RelayError
-from relay.tokens import claims
+from relay.errors import ConfigurationError, DialError, RelayError
+from relay.tokens import SharedAccessKey
 
-DEFAULT_KEY_NAME: Final = "RootManageSharedAccessKey"
+WELL, UNWELL, MISUSED, UNREACHABLE = range(4)
+"""Exit codes."""
+
+_HIGHEST_PORT: Final = 65_535
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the arguments say; the exit code: 0 well, 1 unwell, 2 misused."""
+    """Do what the arguments say; the exit code: 0 well, 1 unwell, 2 misused, 3 nobody answers."""
     given = _parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], None] = given.run
         run(given)
     except RelayError as error:
         sys.stderr.write(f"relay.emulator: {error.code}: {error}\n")
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"relay.emulator: port {given.port} can't be listened at: {error.strerror}\n")
-        return 1
-    return 0
+        if isinstance(error, ConfigurationError):
+            return MISUSED
+        return UNREACHABLE if isinstance(error, DialError) else UNWELL
+    return WELL
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m relay.emulator", description="A local Azure Relay.")
+    parser = argparse.ArgumentParser(
+        prog="python -m relay.emulator",
+        description="A local Azure Relay.",
+        epilog="Exit codes: 0 well, 1 unwell, 2 misused, 3 nobody answers.",
+    )
     verbs = parser.add_subparsers(required=True)
     serve = verbs.add_parser(
         "serve",
@@ -47,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--hybrid-connection", action="append", required=True, metavar="NAME", help="may be repeated")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=9080, help="0 takes any free one")
+    serve.add_argument("--port", type=_port, default=9080, help="0 takes any free one")
     serve.add_argument("--key-name", default=DEFAULT_KEY_NAME)
     serve.add_argument("--key", help="its shared access key; without one it is made up and shown")
     serve.add_argument("--tls", type=Path, metavar="FOLDER", help=f"serve wss; {AUTHORITY} in there is to be trusted")
@@ -68,12 +73,20 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("--end", action="store_true", help="end it; without a name: all")
     fault.add_argument("--at", default=DEFAULT_ADDRESS, metavar="ADDRESS")
     fault.add_argument("--ca", type=Path, metavar="FILE", help=f"the emulator's {AUTHORITY}, for https")
+    fault.add_argument("--key-name", default=DEFAULT_KEY_NAME)
+    fault.add_argument("--key", help="a shared access key with the right Manage, where it runs on another machine")
     fault.set_defaults(run=_fault)
     return parser
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to {_HIGHEST_PORT}")
+    return int(text)
+
+
 def _serve(given: argparse.Namespace) -> None:
-    key = given.key or secrets.token_urlsafe(32)
+    key = secrets.token_urlsafe(32) if given.key is None else given.key
     tls = self_made(given.tls, given.host) if given.tls else None
     options = EmulatorOptions(tls=tls, accepts_bearer=is_web_token if given.bearer else None)
     emulator = Emulator(
@@ -86,51 +99,23 @@ def _serve(given: argparse.Namespace) -> None:
     asyncio.run(serve_until_stopped(emulator, started))
 
 
-def is_web_token(token: str) -> bool:
-    """Whether a bearer token is a JSON web token; the emulator does not look who signed it."""
-    return claims(token) is not None
-
-
-async def serve_until_stopped(emulator: Emulator, started: Callable[[], None]) -> None:
-    """Run an emulator until SIGTERM or Ctrl-C; ``started`` is called once it is bound.
-
-    Raises:
-        OSError: if the port cannot be bound.
-    """
-    async with emulator:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises there
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        started()
-        await stop.wait()
-
-
 def _fault(given: argparse.Namespace) -> None:
-    emulator = RemoteEmulator(given.at, given.ca)
-    if given.end:
-        emulator.end(given.name)
-    elif given.name:
-        emulator.begin(given.name, **parameters(given.parameters, given.path, given.times, given.lasting))
-    faults = emulator.faults()
-    lines = [] if given.name or given.end else [_line(kind) for kind in faults["catalogue"]]
-    lines += [f"in force: {_in_force(fault)}" for fault in faults["in_force"]] or ["in force: none"]
-    print("\n".join(lines))  # noqa: T201 - this is the command's output
+    key = SharedAccessKey(given.key_name, given.key) if given.key else None
+    command = FaultCommand(
+        name=given.name,
+        words=given.parameters,
+        path=given.path,
+        times=given.times,
+        lasting=given.lasting,
+        end=given.end,
+    )
+    answer = command.carry_out(RemoteEmulator(given.at, given.ca, key))
+    catalogue = [] if given.name or given.end else [_line(kind) for kind in answer["catalogue"]]
+    print("\n".join(catalogue + told(answer)))  # noqa: T201 - this is the command's output
 
 
 def _line(kind: dict[str, Any]) -> str:
     return "  ".join([f"{kind['name']:<13}", kind["summary"], *in_words(kind["parameters"])])
-
-
-def _in_force(fault: dict[str, Any]) -> str:
-    return " ".join([fault["name"], *in_words({key: value for key, value in fault.items() if key != "name" and value})])
-
-
-def parameters(words: list[str], path: str | None, times: int | None, lasting: float | None) -> dict[str, Any]:
-    """What is said of a fault on a command line, as `Faults.begin` takes it."""
-    given: dict[str, Any] = dict(word.partition("=")[::2] for word in words)
-    limits = {"path": path, "times": times, "lasting": lasting}
-    return given | {name: value for name, value in limits.items() if value is not None}
 
 
 if __name__ == "__main__":

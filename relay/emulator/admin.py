@@ -5,7 +5,8 @@ Plain HTTP below ``/-/``, where no hybrid connection can be (their names begin w
 ==============================  =====================================================================================
 ``GET /-/``                     hybrid connections with their listeners, the faults in force, counts of what happened
 ``GET /-/faults``               the catalogue, and the faults in force
-``POST /-/faults/NAME``         have a fault happen or begin; JSON: ``path``, ``times``, ``lasting``, its parameters
+``POST /-/faults/NAME``         have a fault happen or begin; JSON: ``path``, ``times``, ``lasting``, its parameters.
+                                Tells it (``begun``; ``struck``: how many control channels) and the faults in force
 ``DELETE /-/faults[/NAME]``     end the faults of that name, or all
 ``GET /-/log``                  the last things that happened, oldest first; ``?after=NUMBER``: the first ones after
                                 that, so that a long run can be followed without gaps
@@ -17,6 +18,7 @@ From this machine it needs no token, from another one a namespace-wide token wit
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import asdict
 from ipaddress import ip_address
@@ -71,7 +73,8 @@ class Admin:
             case "GET", "faults":
                 return {"in_force": self._in_force(), "catalogue": [as_json(kind) for kind in CATALOGUE.values()]}
             case "POST", "faults":
-                await faults.begin(name, **_parameters(body))
+                begun = await faults.begin(name, **_parameters(body))
+                return {"begun": begun.as_json(), "in_force": self._in_force()}
             case "DELETE", "faults":
                 faults.end(name or None)
             case _:
@@ -128,4 +131,6 @@ def _parameters(body: bytes) -> dict[str, Any]:
 
 def _is_usable(key: str, value: object) -> bool:
     kinds = {"path": str, "times": int, "lasting": int | float}
+    if isinstance(value, float) and not math.isfinite(value):
+        return False  # JSON has no such numbers; Python reads them
     return isinstance(value, kinds.get(key, str | int | float)) and not (key in kinds and isinstance(value, bool))

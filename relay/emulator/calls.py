@@ -58,7 +58,6 @@ class Call:
         secure: Whether it came over TLS.
         remote: Who asks.
         method: HTTP method.
-        at: What the relay's clock said when it came.
     """
 
     path: str
@@ -69,7 +68,6 @@ class Call:
     secure: bool
     remote: RemoteEndpoint
     method: str = "GET"
-    at: datetime = field(default_factory=utc_now)
 
     @classmethod
     def read(cls, target: str, headers: Headers, *, secure: bool, peer: object, method: str = "GET") -> Call:
@@ -124,10 +122,18 @@ def _remote(peer: object) -> RemoteEndpoint:
 
 
 class Refusal(Exception):
-    """The relay's no, as it goes out: a status, and a reason phrase that carries a tracking id."""
+    """The relay's no, as it goes out: a status, and a reason phrase that carries a tracking id.
 
-    def __init__(self, status: int, text: str, *, retry_after: int | None = None) -> None:
+    Attributes:
+        status: HTTP status.
+        text: A word for programs, a colon, and what is wrong.
+        retry_after: Seconds after which to ask again.
+        at: What the relay's clock said when a token was judged; it goes out as the ``Date``.
+    """
+
+    def __init__(self, status: int, text: str, *, retry_after: int | None = None, at: datetime | None = None) -> None:
         super().__init__(text)
+        self.at = at or utc_now()
         self.status = status
         self.text = text
         self.retry_after = retry_after
@@ -135,7 +141,7 @@ class Refusal(Exception):
     def reason(self, call: Call | None) -> str:
         """The reason phrase: Azure puts what happened and the tracking id there."""
         where = f"sb://{call.headers.get('Host', 'localhost')}/{quote(call.path)}" if call else "sb://localhost/"
-        stamp = (call.at if call else utc_now()).strftime("%Y-%m-%dT%H:%M:%S")
+        stamp = self.at.strftime("%Y-%m-%dT%H:%M:%S")
         plain = "".join(character if " " <= character <= "~" else "?" for character in f"{self.text}. ")
         return f"{plain}TrackingId:{new_id()}, SystemTracker:{where}, Timestamp:{stamp}"
 
@@ -145,7 +151,7 @@ class Refusal(Exception):
         body = reason.encode()
         headers = Headers(
             [
-                ("Date", format_datetime(call.at if call else utc_now(), usegmt=True)),
+                ("Date", format_datetime(self.at, usegmt=True)),
                 ("Connection", "close"),
                 ("Content-Type", "text/plain; charset=utf-8"),
                 ("Content-Length", str(len(body))),

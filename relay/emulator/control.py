@@ -28,8 +28,13 @@ class ControlEnd:
         door: Its websocket.
         call: The request that opened it.
         cut_off: When it is closed for want of a valid token, on the loop's clock.
-        renew: Checks a new token and tells the new cut-off; raises `Refusal`.
+        renew: Checks a new token and tells the new cut-off, ``None`` where it stays as it was; raises `Refusal`.
         renewed: Told of every attempt to renew.
+        deregistered: Told when it is counted as a listener no more.
+
+    Attributes:
+        registered: Whether it counts as a listener.
+        deaf: Whether it is told of nobody.
     """
 
     def __init__(
@@ -37,17 +42,20 @@ class ControlEnd:
         door: Door,
         call: Call,
         cut_off: float,
-        renew: Callable[[str], float],
+        renew: Callable[[str], float | None],
         renewed: Callable[[ControlEnd, bool], None],
+        deregistered: Callable[[ControlEnd], None],
     ) -> None:
         self.call = call
         self._door = door
         self._cut_off = asyncio.timeout_at(cut_off)
         self._renew = renew
         self._renewed = renewed
+        self._deregistered = deregistered
         self._sending = asyncio.Lock()
         self._exchanges: dict[str, Exchange] = {}
         self._awaiting_body: Response | None = None
+        self.registered = True
         self.deaf = False
 
     @property
@@ -86,6 +94,9 @@ class ControlEnd:
         match fault:
             case "deaf":
                 self.deaf = True
+            case "deregister" if self.registered:
+                self.registered = False
+                self._deregistered(self)
             case "silent":
                 self.deaf = self._door.silent = True
             case "cut":
@@ -133,11 +144,13 @@ class ControlEnd:
 
     async def _renew_token(self, token: str) -> None:
         try:
-            self._cut_off.reschedule(self._renew(token))
+            cut_off = self._renew(token)
         except Refusal as refusal:
             self._renewed(self, False)
             await self.close(1008, refusal.text)
         else:
+            if cut_off is not None:
+                self._cut_off.reschedule(cut_off)
             self._renewed(self, True)
 
     def _respond(self, response: Response, body: bytes) -> None:

@@ -23,6 +23,10 @@ HEAD_TIMEOUT: Final = 10.0
 _UPGRADE: Final = re.compile(rb"^upgrade:[ \t]*websocket[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
+_TLS_HANDSHAKE: Final = b"\x16"
+"""The first byte of a TLS handshake (RFC 8446 section 5.1): no request begins so."""
+
+
 class Door(ServerConnection):
     """A connection that has not said yet what it is."""
 
@@ -52,6 +56,9 @@ class Door(ServerConnection):
             super().data_received(data)
             return
         self._head += data
+        if self._head.startswith(_TLS_HANDSHAKE):
+            self._decline_tls()
+            return
         end = self._head.find(b"\r\n\r\n")
         if end >= 0:
             self._decide(bytes(self._head), bytes(self._head[:end]))
@@ -83,6 +90,12 @@ class Door(ServerConnection):
             transport.set_protocol(streams)
             streams.connection_made(transport)
             streams.data_received(received)
+
+    def _decline_tls(self) -> None:
+        """Somebody speaks TLS to a door without: an answer that is none tells them at once, silence after seconds."""
+        if self._pending is not None:
+            self._pending.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self._pending.close()
 
     def turn_away(self) -> None:
         """Cut a connection that has not said what it wants."""

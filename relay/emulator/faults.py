@@ -9,6 +9,7 @@ What a fault does is written where it strikes: `relay.emulator.server`, `control
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -38,6 +39,11 @@ class FaultKind:
 _KINDS: Final = (
     # what happens once, to the control channels that are open now
     FaultKind("deaf", "listeners stay connected, their pings are answered, and they are told of nobody again", False),
+    FaultKind(
+        "deregister",
+        "listeners stay connected, their pings are answered, and the relay counts them no more: senders get 404",
+        False,
+    ),
     FaultKind("silent", "listeners keep their TCP connection and nothing else: what they say is not heard", False),
     FaultKind("cut", "the control channels' TCP connections are reset, without a close frame", False),
     FaultKind("hang-up", "the control channels' TCP connections are closed, without a close frame", False),
@@ -76,6 +82,12 @@ _KINDS: Final = (
         {"cut": True},
     ),
     FaultKind("late-reply", "what the listener answers comes late", True, {"seconds": 2.0}),
+    FaultKind("late-message", "what senders say first comes late", True, {"seconds": 2.0}),
+    FaultKind(
+        "vain-renewal",
+        "renewed tokens are taken without an answer, and the control channel is closed when the old one ends: 1008",
+        True,
+    ),
     FaultKind("skewed-clock", "the relay's clock is ahead: tokens are expired for it, and its Date says so", True,
               {"seconds": 7200.0}),
 )  # fmt: skip
@@ -92,13 +104,14 @@ CATALOGUE: Final[Mapping[str, FaultKind]] = {kind.name: kind for kind in _KINDS}
 
 
 class Fault:
-    """A fault that lasts, and is in force.
+    """A fault that happened, or that lasts.
 
     Attributes:
         kind: What it is.
         path: The hybrid connection it is kept to; ``None`` for all.
         details: Its parameters.
-        left: How often it will still strike; ``None`` for always.
+        left: How often it will still strike; ``None`` for always, 0 for one that happened.
+        struck: How often it has struck so far; of one that happened, how many control channels.
         over: Set when its time has come or somebody has ended it.
     """
 
@@ -107,6 +120,7 @@ class Fault:
         self.path = path
         self.details = details
         self.left = left
+        self.struck = 0
         self.over = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -126,7 +140,8 @@ class Fault:
 
     def as_json(self) -> dict[str, Any]:
         """For people and programs."""
-        return {"name": self.kind.name, "path": self.path, "times": self.left, **self.details}
+        limits = {"path": self.path, "times": self.left, "struck": self.struck}
+        return {"name": self.kind.name, **limits, **self.details}
 
 
 class ControlChannelEnd(Protocol):
@@ -145,12 +160,19 @@ class ControlChannelEnd(Protocol):
 class Faults:
     """What goes wrong. Everything is off at first. To be used on the emulator's event loop.
 
+    Args:
+        channels: The control channels that are open now.
+        leads_somewhere: Whether a path leads to a hybrid connection.
+
     Attributes:
         accept_address: Rewrites the address of every accept; a hook for what the catalogue does not have.
     """
 
-    def __init__(self, channels: Callable[[], Iterable[ControlChannelEnd]]) -> None:
+    def __init__(
+        self, channels: Callable[[], Iterable[ControlChannelEnd]], leads_somewhere: Callable[[str], bool]
+    ) -> None:
         self._channels = channels
+        self._leads_somewhere = leads_somewhere
         self._in_force: list[Fault] = []
         self.accept_address: Callable[[str], str] | None = None
 
@@ -168,7 +190,7 @@ class Faults:
         times: int | None = None,
         lasting: float | None = None,
         **details: Value,
-    ) -> Fault | None:
+    ) -> Fault:
         """Have a fault happen, or begin to last.
 
         Args:
@@ -179,26 +201,34 @@ class Faults:
             details: Its parameters, as the catalogue names them.
 
         Returns:
-            The fault that is in force now; ``None`` for one that only happened.
+            The fault, which is in force now; of one that only happened it tells how many control channels it struck.
 
         Raises:
-            ConfigurationError: if there is no such fault, or no such parameter, or a value cannot be used.
+            ConfigurationError: if there is no such fault, hybrid connection or parameter, or a value cannot be used.
         """
         kind = _known(name)
         given = {**kind.details, **{key: _converted(kind, key, value) for key, value in details.items()}}
-        where = path.strip("/").lower() if path else None
+        fault = Fault(kind, self._where(path), given, times if kind.lasts else 0)
         if not kind.lasts:
             if times is not None or lasting is not None:
                 raise ConfigurationError(f"{name} happens once: it takes neither times nor lasting", code="bad_fault")
-            await self._happen(name, where, given)
-            return None
-        if (times is not None and times < 1) or (lasting is not None and lasting <= 0):
-            raise ConfigurationError("times and lasting are greater than 0", code="bad_fault")
-        fault = Fault(kind, where, given, times)
+            await self._happen(fault)
+            return fault
+        _check_limits(times, lasting)
         self._in_force.append(fault)
         if lasting is not None:
             fault.timer = asyncio.get_running_loop().call_later(lasting, self._end, fault)
         return fault
+
+    def _where(self, path: str | None) -> str | None:
+        where = (path or "").strip("/").lower()
+        if where and not self._leads_somewhere(where):
+            raise ConfigurationError(
+                "there is no such hybrid connection",
+                code="unknown_path",
+                remedy="The path is the name of one of the emulator's; without a path a fault is about all of them.",
+            )
+        return where or None
 
     def end(self, name: str | None = None) -> None:
         """End the faults of this name, or all of them.
@@ -215,8 +245,9 @@ class Faults:
     def strike(self, name: str, path: str, *, on: str | None = None) -> Fault | None:
         """The fault of this name that strikes here now, if one does; it has struck once more then."""
         fault = next((each for each in self.in_force if each.kind.name == name and each.concerns(path, on)), None)
-        if fault is not None and fault.left is not None:
-            fault.left -= 1
+        if fault is not None:
+            fault.struck += 1
+            fault.left = None if fault.left is None else fault.left - 1
         return fault
 
     def _end(self, fault: Fault) -> None:
@@ -226,9 +257,10 @@ class Faults:
             fault.timer.cancel()
         fault.over.set()
 
-    async def _happen(self, name: str, path: str | None, details: Mapping[str, Value]) -> None:
-        channels = [each for each in self._channels() if path is None or each.path.strip("/").lower() == path]
-        await asyncio.gather(*(channel.suffer(name, details) for channel in channels))
+    async def _happen(self, fault: Fault) -> None:
+        channels = [channel for channel in self._channels() if fault.concerns(channel.path, None)]
+        fault.struck = len(channels)
+        await asyncio.gather(*(channel.suffer(fault.kind.name, fault.details) for channel in channels))
 
 
 def _known(name: str) -> FaultKind:
@@ -241,6 +273,17 @@ def _known(name: str) -> FaultKind:
 
 _ACTIONS: Final = ("listen", "connect", "accept")
 
+_DAY: Final = 86_400
+_OFTEN: Final = 1_000_000
+
+
+def _check_limits(times: int | None, lasting: float | None) -> None:
+    """Whether a fault can be kept to that; no comparison holds for what is not a number."""
+    if times is not None and not 1 <= times <= _OFTEN:
+        raise ConfigurationError(f"times is a number from 1 to {_OFTEN}", code="bad_fault")
+    if lasting is not None and not 0 < lasting <= _DAY:
+        raise ConfigurationError(f"lasting is a number of seconds, more than 0 and at most {_DAY}", code="bad_fault")
+
 
 def _converted(kind: FaultKind, key: str, value: Value) -> Value:
     """A parameter's value in the type that the catalogue gives it; texts are read."""
@@ -251,7 +294,7 @@ def _converted(kind: FaultKind, key: str, value: Value) -> Value:
         )
     try:
         converted = _read(type(kind.details[key]), value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigurationError(f"the {key} of {kind.name} cannot be used", code="bad_fault") from None
     if not _is_possible(key, converted):
         raise ConfigurationError(f"the {key} of {kind.name} is out of range", code="bad_fault")
@@ -266,7 +309,29 @@ def _read(wanted: type, value: Value) -> Value:
         return words[str(value).lower()]
     if isinstance(value, bool):
         raise ValueError  # noqa: TRY004 - one answer for whatever cannot be used
-    return str(value) if wanted is str else int(value) if wanted is int else float(value)
+    if wanted is str:
+        return _sendable(str(value))
+    return _whole(value) if wanted is int else _finite(value)
+
+
+def _sendable(text: str) -> str:
+    """The text, if it can be written to the wire: half a surrogate pair, which JSON can carry, cannot."""
+    text.encode()
+    return text
+
+
+def _finite(value: Value) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _whole(value: Value) -> int:
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError
+    return number
 
 
 def _is_possible(key: str, value: Value) -> bool:
@@ -278,5 +343,5 @@ def _is_possible(key: str, value: Value) -> bool:
         case "code":
             return 1000 <= int(value) <= 4999 and value not in {1004, 1005, 1006, 1015}
         case "retry_after" | "seconds":
-            return 0 <= float(value) <= 86_400
+            return 0 <= float(value) <= _DAY
     return True

@@ -22,6 +22,9 @@ from relay.rendezvous import HOP_BY_HOP
 
 READ_TIMEOUT: Final = 30.0
 
+_BODILESS: Final = frozenset({204, 304})
+"""Statuses whose answer ends with its head (RFC 9112 section 6.3)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -56,15 +59,19 @@ class Exchange:
         if not self.done.done():
             self.done.set_result(Answer(response, body))
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for the answer.
+    async def wait(self, seconds: float) -> int:
+        """Wait for the answer; returns its status.
 
         Raises:
-            Refusal: 504 if none came.
+            Refusal: 504 if none came, 502 if its status is none that ends a request.
         """
         await asyncio.wait({self.done}, timeout=seconds)
         if not self.done.done():
             raise Refusal(504, "GatewayTimeout: The listener did not respond in time")
+        status = self.done.result().response.status
+        if not 200 <= status <= 599:
+            raise Refusal(502, "BadGateway: The listener responded with a status that is no answer")
+        return status
 
     async def serve_rendezvous(self, websocket: Connection) -> None:
         """The listener came to fetch the request, or only to answer on a websocket of its own."""
@@ -128,8 +135,8 @@ class HttpFront:
             exchange = Exchange(call, body)
             await self._answer(call, exchange)
             answer = exchange.done.result()
-            head = _head(answer.response, len(answer.body))
-            writer.write(head + (b"" if call.method == "HEAD" else answer.body))
+            bodiless = call.method == "HEAD" or answer.response.status in _BODILESS
+            writer.write(_head(answer.response, len(answer.body)) + (b"" if bodiless else answer.body))
         except Refusal as refusal:
             writer.write(refusal.response(call).serialize())
         await writer.drain()
@@ -173,7 +180,9 @@ class HttpFront:
 def _head(response: Response, length: int) -> bytes:
     headers = {name: value for name, value in response.headers.items() if name.lower() not in HOP_BY_HOP}
     headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-    headers |= {"Content-Length": str(length), "Connection": "close", "Via": "1.1 relay"}
+    if response.status not in _BODILESS:
+        headers["Content-Length"] = str(length)
+    headers |= {"Connection": "close", "Via": "1.1 relay"}
     description = _line(response.description) or phrase(response.status)
     lines = [f"HTTP/1.1 {response.status} {description}"]
     lines += [f"{_line(name)}: {_line(value)}" for name, value in headers.items()]

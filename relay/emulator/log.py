@@ -20,7 +20,8 @@ class Entry:
         at: ``time.monotonic()`` seconds; for a handshake, when it was answered.
         what: What was asked, or that a control channel ended.
         path: Hybrid connection, as asked for.
-        status: HTTP status of the answer (101 and 200 are good), or a close code when a listener is gone.
+        status: HTTP status of the answer (101 and 200 are good), or a close code when a listener is gone; 404 when its
+            control channel is open and counts no more.
         took: Seconds from asking to the answer, for a handshake: faults may hold it up.
     """
 

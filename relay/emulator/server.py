@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import ssl
 import time
@@ -28,7 +29,7 @@ from relay.emulator.admin import PREFIX, Admin
 from relay.emulator.calls import Call, Refusal, phrase, tracked, utc_now
 from relay.emulator.control import ControlEnd
 from relay.emulator.door import Door
-from relay.emulator.faults import Faults
+from relay.emulator.faults import Fault, Faults
 from relay.emulator.http import Exchange, HttpFront
 from relay.emulator.log import RelayLog, What
 from relay.emulator.rendezvous import Meeting
@@ -85,10 +86,15 @@ class EmulatorOptions:
 
 @dataclass(slots=True)
 class _Place:
-    """A hybrid connection with whoever listens on it now."""
+    """A hybrid connection with its open control channels."""
 
     entity: Entity
-    listeners: set[ControlEnd] = field(default_factory=set)
+    channels: set[ControlEnd] = field(default_factory=set)
+
+    @property
+    def listeners(self) -> list[ControlEnd]:
+        """Whoever listens on it now, as far as the relay knows."""
+        return [end for end in self.channels if end.registered]
 
 
 class Emulator:
@@ -100,6 +106,9 @@ class Emulator:
         hybrid_connections: Their names, or `Entity` to say more.
         keys: Key, or `AccessKey` with fewer rights, by policy name.
         options: Bounds and times.
+
+    Raises:
+        ConfigurationError: if a name or a key could never work.
     """
 
     def __init__(
@@ -114,13 +123,15 @@ class Emulator:
         self.host = host
         self.options = options or EmulatorOptions()
         self.log = RelayLog()
-        self.faults = Faults(self._control_ends)
+        self.faults = Faults(self._control_ends, lambda path: self._find(path) is not None)
         self._tampering = Tampering(self.faults, self._say_again)
         self._admin = Admin(self)
         self._port = port
         self._keys = dict(keys)
-        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self.options.now)
-        entities = (item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections)
+        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self._clock)
+        entities = [item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections]
+        _check_names(entities)
+        _check_keys(self._keys)
         self._places = {entity.path.strip("/").lower(): _Place(entity) for entity in entities}
         self._meetings: dict[str, Meeting] = {}
         self._exchanges: dict[str, Exchange] = {}
@@ -228,7 +239,7 @@ class Emulator:
         Raises:
             Refusal: 401 without a valid token for the whole namespace, 403 without the right.
         """
-        self._gatekeeper.check(replace(call, path=""), right)
+        self._gatekeeper.check(replace(call, path=""), right, self.options.now())
 
     def listeners(self, path: str) -> int:
         """How many listen there now."""
@@ -241,7 +252,7 @@ class Emulator:
             await self._changed.wait()
 
     def _control_ends(self) -> list[ControlEnd]:
-        return [end for place in self._places.values() for end in place.listeners]
+        return [end for place in self._places.values() for end in place.channels]
 
     # handshakes
 
@@ -250,7 +261,8 @@ class Emulator:
         call: Call | None = None
         asked_at = time.monotonic()
         try:
-            call = self._read(request.path, request, connection)
+            secure = self.options.tls is not None
+            call = Call.read(request.path, request.headers, secure=secure, peer=connection.remote_address)
             await self._show_faults(call, connection)
             await self._admit(connection, call)
         except Refusal as refusal:
@@ -259,26 +271,31 @@ class Emulator:
         self._note(call, 101, asked_at)
         return None
 
-    def _read(self, target: str, request: Request, connection: Door) -> Call:
-        secure = self.options.tls is not None
-        return self._stamped(Call.read(target, request.headers, secure=secure, peer=connection.remote_address))
-
-    def _stamped(self, call: Call) -> Call:
-        """The call with the relay's clock, which may be wrong."""
-        skew = self.faults.strike("skewed-clock", call.path)
-        return replace(call, at=self.options.now() + timedelta(seconds=skew.seconds() if skew else 0.0))
+    def _clock(self, path: str) -> datetime:
+        """The relay's clock, by which a token is judged; it may be wrong."""
+        skew = self.faults.strike("skewed-clock", path)
+        return self.options.now() + timedelta(seconds=skew.seconds() if skew else 0.0)
 
     async def _show_faults(self, call: Call, door: Door | None = None) -> None:
         """Leave a request unanswered or refuse it, if that fault is in force."""
         hang = self.faults.strike("hang", call.path, on=call.action or "connect")
         if hang is not None:
-            await _first(hang.over.wait(), *([door.wait_closed()] if door else []))
-            if door is not None and door.state is State.CLOSED:
-                raise Refusal(408, "RequestTimeout: Whoever asked has hung up")
+            await self._hang(hang, door)
         refusal = self.faults.strike("reject", call.path, on=call.action or "connect")
         if refusal is not None:
             status, retry_after = refusal.number("status"), refusal.number("retry_after")
             raise Refusal(status, f"{phrase(status)}: The emulator was told to refuse", retry_after=retry_after or None)
+
+    async def _hang(self, fault: Fault, door: Door | None) -> None:
+        """Leave it unanswered until the fault is over; an HTTP request, whose end nobody sees, for its own time."""
+        if door is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(fault.over.wait(), self.options.http_timeout)
+                return
+            raise Refusal(504, "GatewayTimeout: The request was left unanswered")
+        await _first(fault.over.wait(), door.wait_closed())
+        if door.state is State.CLOSED:
+            raise Refusal(408, "RequestTimeout: Whoever asked has hung up")
 
     async def _admit(self, door: Door, call: Call) -> None:
         actions: dict[str, Callable[[Door, Call], Awaitable[None]]] = {
@@ -297,27 +314,36 @@ class Emulator:
         place = self._place(call)
         if len(place.listeners) >= self.options.max_listeners:
             raise Refusal(429, "QuotaExceeded: Maximum number of listeners reached", retry_after=1)
-        check = partial(self._gatekeeper.check_token, path=call.path, right=Right.LISTEN)
-        end = ControlEnd(door, call, self._cut_off(grant), lambda token: self._cut_off(check(token)), self._renewed)
+        renew = partial(self._renew, call.path)
+        end = ControlEnd(door, call, self._cut_off(grant), renew, self._renewed, self._listener_gone)
         door.serve = partial(self._serve_listener, place, end)
+
+    def _renew(self, path: str, token: str) -> float | None:
+        """The cut-off that a new token brings; ``None`` where it is in vain."""
+        if self.faults.strike("vain-renewal", path):
+            return None
+        return self._cut_off(self._gatekeeper.check_token(token, path, Right.LISTEN))
 
     def _cut_off(self, grant: Grant) -> float:
         """When, on the loop's clock, a control channel with this grant is closed."""
-        left = (grant.expires_at - self.options.now()).total_seconds() + self.options.token_grace
-        return asyncio.get_running_loop().time() + left
+        return asyncio.get_running_loop().time() + grant.left + self.options.token_grace
 
     def _renewed(self, end: ControlEnd, accepted: bool) -> None:
         self.log.note("renew", end.call.path, 200 if accepted else 401)
 
     async def _serve_listener(self, place: _Place, end: ControlEnd) -> None:
-        place.listeners.add(end)
+        place.channels.add(end)
         self._changed.set()
         try:
             await end.serve()
         finally:
-            place.listeners.discard(end)
-            self._changed.set()
-            self.log.note("listener gone", end.call.path, end.close_code)
+            place.channels.discard(end)
+            if end.registered:
+                self._listener_gone(end)
+
+    def _listener_gone(self, end: ControlEnd) -> None:
+        self._changed.set()
+        self.log.note("listener gone", end.call.path, end.close_code if end.registered else 404)
 
     async def _admit_sender(self, door: Door, call: Call) -> None:
         place = self._place_for_sender(call)
@@ -349,7 +375,7 @@ class Emulator:
 
     async def _tell_a_listener(self, place: _Place, tell: Callable[[ControlEnd], Awaitable[None]]) -> None:
         """Tell one of the listeners, at random; another one if that one is just going."""
-        candidates = list(place.listeners)
+        candidates = place.listeners
         while candidates:
             end = candidates.pop(secrets.randbelow(len(candidates)))
             if end.deaf or self.faults.strike("withhold", end.path):
@@ -412,7 +438,6 @@ class Emulator:
     # HTTP senders
 
     async def _answer_http(self, call: Call, exchange: Exchange) -> None:
-        call = self._stamped(call)
         if call.path.startswith(PREFIX):
             await self._admin.answer(call, exchange)
             return
@@ -421,13 +446,13 @@ class Emulator:
             place = self._place_for_http(call)
             self._exchanges[exchange.id] = exchange
             await self._tell_a_listener(place, lambda end: self._pass_on(end, call, exchange))
-            await exchange.wait(self.options.http_timeout)
+            status = await exchange.wait(self.options.http_timeout)
         except Refusal as refusal:
             self.log.note("http", call.path, refusal.status)
             raise
         finally:
             self._exchanges.pop(exchange.id, None)
-        self.log.note("http", call.path, 200)
+        self.log.note("http", call.path, status)
 
     async def _pass_on(self, end: ControlEnd, call: Call, exchange: Exchange) -> None:
         await end.request(exchange, self._address(end, call, "request", exchange.id))
@@ -485,6 +510,35 @@ async def emulate(
         if started is not None:
             started(emulator)
         await asyncio.Event().wait()
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+"""What a hybrid connection may be called; the portal takes no other name."""
+
+
+def _check_names(entities: Iterable[Entity]) -> None:
+    for entity in entities:
+        if not _NAME.fullmatch(entity.path.strip("/")):
+            raise ConfigurationError(
+                "a hybrid connection cannot be called so",
+                code="bad_name",
+                remedy="Its name has letters, digits and . - _ /, and begins with a letter or a digit.",
+            )
+
+
+def _check_keys(keys: Mapping[str, str | AccessKey]) -> None:
+    for name, key in keys.items():
+        if not _is_sayable(name):
+            raise ConfigurationError("a key cannot be called so", code="bad_key_name", remedy=_SAYABLE)
+        if not _is_sayable(key.key if isinstance(key, AccessKey) else key):
+            raise ConfigurationError("a key cannot be used", code="bad_key", remedy=_SAYABLE)
+
+
+_SAYABLE: Final = "It is not empty and has neither ; nor blanks: it has to stand in a connection string."
+
+
+def _is_sayable(text: str) -> bool:
+    return bool(text) and text.isprintable() and not set(text) & {";", " "}
 
 
 async def _serve_door(connection: ServerConnection) -> None:

@@ -51,9 +51,12 @@ class _Frames:
         self._first = True
 
     async def ask(self, listener: Door, message: str | bytes) -> None:
-        """Pass it on; the first one twice, if that fault is in force."""
-        await listener.send(message)
+        """Pass it on; the first one late or twice, if one of those faults is in force."""
         first, self._first = self._first, False
+        late = self._faults.strike("late-message", self._call.path) if first else None
+        if late is not None:
+            await asyncio.sleep(late.seconds())
+        await listener.send(message)
         if first and self._faults.strike("duplicate", self._call.path):
             await self._repeat(self._call, message)
 

@@ -228,3 +228,16 @@ def test_without_once_it_keeps_serving_what_it_says_can_be_asked(tmp_path: Path,
         process.kill()
         process.communicate()
     assert list(temporary.iterdir()) == []
+
+
+def test_the_site_s_way_out_is_not_the_demo_s(tmp_path: Path) -> None:
+    way_out = {"GATEWAY_RELAY_PROXY": "http://127.0.0.1:1", "GATEWAY_RELAY_CA_FILE": str(tmp_path / "ca.pem")}
+    (tmp_path / "ca.pem").write_text("")
+    done, _ = demo(tmp_path, "--once", **way_out)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("fault", "says"), [("garbage", "stayed open"), ("cut", "opened anew once")])
+def test_the_account_says_what_became_of_the_control_channel(tmp_path: Path, fault: str, says: str) -> None:
+    done, _ = demo(tmp_path, "--fault", fault)
+    assert says in done.stdout.splitlines()[-2]

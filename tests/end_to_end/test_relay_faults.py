@@ -178,6 +178,7 @@ Show = tuple[str, dict[str, Any]]
 
 ON_ACTIONS: dict[str, list[Show]] = {
     "a deaf zombie": [("deaf", {})],
+    "a listener that the relay has forgotten": [("deregister", {})],
     "a silent zombie": [("silent", {})],
     "a reset connection": [("cut", {})],
     "a connection closed without a word": [("hang-up", {})],
@@ -203,6 +204,8 @@ ON_ACTIONS: dict[str, list[Show]] = {
     "replies that are lost": [("lost-reply", {"times": 3})],
     "replies that never come": [("lost-reply", {"cut": False, "times": 2})],
     "replies that come too late": [("late-reply", {"seconds": 1.5, "times": 2})],
+    "web apps that open slowly": [("late-message", {"seconds": 0.5, "times": 5})],
+    "renewals that are in vain": [("vain-renewal", {"lasting": 1.5})],
     "a clock that is wrong": [("skewed-clock", {"lasting": 1.5}), ("cut", {})],
 }
 
@@ -328,3 +331,22 @@ def test_an_event_whose_acknowledgement_was_lost_comes_again_with_its_id_and_a_h
     assert (first["event_id"], first["sequence"]) == (again["event_id"], again["sequence"])
     assert (first["attempt"], again["attempt"], completed["attempt"]) == (1, 2, 1)
     assert first["data"]["occurred_at"] == again["data"]["occurred_at"]
+
+
+def test_a_channel_whose_renewals_were_in_vain_is_opened_anew_and_nothing_is_lost(tmp_path: Path) -> None:
+    relay = LocalRelay(accept_window=1.0, token_grace=0.5).start()
+    gateway = GatewayProcess(tmp_path / "gateway", relay, **SCALED, gateway_relay_token_seconds=2)
+    try:
+        with running(gateway):
+            gateway.start()
+            relay.begin("vain-renewal", path="actions")
+            with Scheduling(relay) as web:
+                gateway.until_health(lambda report: report["checks"]["relay"]["reconnects"] >= 1, "it comes again")
+                relay.end("vain-renewal")
+                gateway.until_health(lambda report: report["healthy"], "it hears again")
+                web.until_more()
+            assert relay.emulator.log.count("renew", 200) >= 1
+            assert relay.emulator.log.count("listener gone", 1008) >= 1
+            assert_nothing_lost(gateway, web)
+    finally:
+        relay.close()

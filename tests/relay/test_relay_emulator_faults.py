@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any
 
@@ -118,7 +119,7 @@ async def test_handshakes_that_hang_go_on_when_the_fault_is_over(on: str) -> Non
         async with listening(connection, **QUICK):
             fault = await relay.faults.begin("hang", on=on, times=1)
             asking = asyncio.create_task(_listen(relay) if on == "listen" else Sender(connection).send("hello"))
-            await until(lambda: fault is not None and fault.left == 0)
+            await until(lambda: fault.left == 0)
             done, _ = await asyncio.wait({asking}, timeout=0.1)
             assert not done
             relay.faults.end("hang")
@@ -260,12 +261,12 @@ async def test_a_relay_whose_clock_is_ahead_finds_tokens_expired_and_its_date_te
 async def test_a_fault_that_lasts_ends_by_count_by_time_or_by_hand() -> None:
     async with emulator() as relay:
         faults = relay.faults
-        await faults.begin("withhold", path="/Actions/", times=2)
+        twice = await faults.begin("withhold", path="/Actions/", times=2)
         struck = [faults.strike("withhold", path) for path in ("events", "actionsx", "actions/x", "ACTIONS")]
         assert [fault is not None for fault in struck] == [False, False, True, True]
+        assert (twice.left, twice.struck) == (0, 2)
         assert faults.in_force == ()
         brief = await faults.begin("withhold", lasting=0.01)
-        assert brief is not None
         await asyncio.wait_for(brief.over.wait(), 5)
         assert faults.in_force == ()
         await faults.begin("withhold")
@@ -291,6 +292,20 @@ WRONG = [
     ("withhold", {"path": 7}, "bad_fault"),
     ("delay", {"seconds": [1]}, "bad_fault"),
     ("lost-reply", {"cut": "perhaps"}, "bad_fault"),
+    ("reject", {"status": float("inf")}, "bad_fault"),
+    ("reject", {"status": 429.5}, "bad_fault"),
+    ("reject", {"retry_after": float("inf")}, "bad_fault"),
+    ("delay", {"seconds": "nan"}, "bad_fault"),
+    ("delay", {"seconds": 10**400}, "bad_fault"),
+    ("withhold", {"lasting": float("nan")}, "bad_fault"),
+    ("withhold", {"lasting": float("inf")}, "bad_fault"),
+    ("withhold", {"lasting": 1e9}, "bad_fault"),
+    ("withhold", {"times": 10**9}, "bad_fault"),
+    ("garbage", {"frame": "\ud800"}, "bad_fault"),
+    ("close", {"reason": "\udfff"}, "bad_fault"),
+    ("cut", {"path": "nowhere"}, "unknown_path"),
+    ("withhold", {"path": "action"}, "unknown_path"),
+    ("withhold", {"path": "\ud800"}, "unknown_path"),
 ]
 
 
@@ -325,9 +340,10 @@ async def test_a_fault_begins_and_ends_by_http() -> None:
     async with emulator() as relay:
         body = json.dumps({"path": "actions", "status": 429, "times": 3, "lasting": 60})
         expected = {
-            "name": "reject", "path": "actions", "times": 3, "on": "listen", "status": 429, "retry_after": 0,
+            "name": "reject", "path": "actions", "times": 3, "struck": 0, "on": "listen", "status": 429,
+            "retry_after": 0,
         }  # fmt: skip
-        assert await ask(relay, "POST", "/-/faults/reject", body) == (200, {"in_force": [expected]})
+        assert await ask(relay, "POST", "/-/faults/reject", body) == (200, {"begun": expected, "in_force": [expected]})
         _, listed = await ask(relay, "GET", "/-/faults")
         assert listed["in_force"] == [expected]
         assert [kind["name"] for kind in listed["catalogue"]] == list(CATALOGUE)
@@ -421,3 +437,130 @@ async def test_a_listener_is_hearing_again_after_every_fault_of_the_catalogue() 
                 await until(lambda before=proven: listener.status().last_proof != before)
                 await until(lambda: listener.state == ListenerState.HEARING)
                 assert await answered(Sender(connection, SenderOptions(ack=5)), name) == name
+
+
+# --- whose clock is asked
+
+
+@asynchronous
+async def test_a_wrong_clock_strikes_where_a_token_is_judged_and_nowhere_else() -> None:
+    async with emulator() as relay, raw_listener(relay):
+        await relay.faults.begin("skewed-clock", seconds=7200, times=1)
+        await ask(relay, "GET", "/-/faults")
+        await ask(relay, "GET", "/-/", headers={"ServiceBusAuthorization": token(relay, "")})
+        await ask(relay, "GET", "/actions", headers={"ServiceBusAuthorization": ""})
+        await ask(relay, "GET", "/$hc/actions?sb-hc-action=accept&sb-hc-id=7")
+        assert [fault.left for fault in relay.faults.in_force] == [1]
+        assert (await refusal(relay)).status == 401
+        assert relay.faults.in_force == ()
+
+
+@asynchronous
+async def test_the_wrong_clock_is_that_of_renewals_too() -> None:
+    async with emulator() as relay, raw_listener(relay) as control:
+        await relay.faults.begin("skewed-clock", seconds=7200)
+        await control.websocket.send(json.dumps({"renewToken": {"token": token(relay)}}))
+        with pytest.raises(ConnectionClosed) as caught:
+            await control.websocket.recv()
+        assert (caught.value.rcvd.code, "ExpiredToken" in caught.value.rcvd.reason) == (1008, True)
+
+
+@asynchronous
+async def test_by_the_wrong_clock_a_control_channel_is_cut_off_sooner() -> None:
+    async with emulator(token_grace=0.2) as relay:
+        await relay.faults.begin("skewed-clock", seconds=3599)  # of an hour
+        async with raw_listener(relay) as control:
+            await asyncio.wait_for(control.websocket.wait_closed(), 5)
+            assert control.websocket.close_code == 1008
+
+
+@asynchronous
+async def test_somebody_on_another_machine_is_let_in_by_the_right_clock() -> None:
+    async with emulator() as relay:
+        relay._admin._is_from_here = lambda _call: False
+        await relay.faults.begin("skewed-clock", seconds=7200)
+        headers = {"ServiceBusAuthorization": token(relay, "")}
+        assert (await ask(relay, "GET", "/-/", headers=headers))[0] == 200
+
+
+# --- what it has struck
+
+
+@asynchronous
+async def test_what_happens_once_tells_how_many_control_channels_it_struck() -> None:
+    async with emulator("actions", "events") as relay, raw_listener(relay), raw_listener(relay, "actions/deeper"):
+        assert (await relay.faults.begin("deaf", path="events")).struck == 0
+        assert (await relay.faults.begin("deaf", path="actions")).struck == 2
+        assert (await ask(relay, "POST", "/-/faults/cut"))[1]["begun"] == {
+            "name": "cut", "path": None, "times": 0, "struck": 2,
+        }  # fmt: skip
+        assert relay.faults.in_force == ()
+
+
+@asynchronous
+async def test_what_lasts_counts_what_it_has_struck_whether_limited_or_not() -> None:
+    async with emulator(accept_window=0.05) as relay, raw_listener(relay):
+        await relay.faults.begin("withhold")
+        for _ in range(3):
+            await refusal(relay)
+        assert (await ask(relay, "GET", "/-/faults"))[1]["in_force"] == [
+            {"name": "withhold", "path": None, "times": None, "struck": 3}
+        ]
+
+
+# --- a relay that forgets
+
+
+@asynchronous
+async def test_a_deregistered_listener_stays_connected_and_senders_are_told_that_nobody_listens() -> None:
+    async with emulator(max_listeners=1) as relay, raw_listener(relay) as control:
+        assert (await relay.faults.begin("deregister")).struck == 1
+        assert relay.listeners("actions") == 0
+        assert (await refusal(relay)).status == 404
+        assert await asyncio.wait_for(await control.websocket.ping(), 5) >= 0
+        async with raw_listener(relay):
+            await relay.wait_for_listeners("actions", 1)
+        await relay.wait_for_listeners("actions", 0)
+        await relay.faults.begin("cut")
+        await asyncio.wait_for(control.websocket.wait_closed(), 5)
+    assert relay.log.count("listener gone") == 2, "each is gone once"
+    assert relay.log.count("listener gone", 404) == 1
+
+
+@asynchronous
+async def test_the_log_takes_the_time_without_a_registered_listener_for_an_outage() -> None:
+    async with emulator() as relay, raw_listener(relay):
+        await relay.faults.begin("deregister")
+        async with raw_listener(relay):
+            assert len(relay.log.outages("actions")) == 1
+
+
+@pytest.mark.slow
+@asynchronous
+async def test_a_renewal_in_vain_is_not_answered_and_the_channel_ends_with_its_old_token() -> None:
+    async with emulator(token_grace=0.0) as relay:
+        headers = {"ServiceBusAuthorization": token(relay, lifetime=timedelta(seconds=2))}
+        fault = await relay.faults.begin("vain-renewal")
+        websocket = await knock(relay, "/$hc/actions?sb-hc-action=listen", headers=headers)
+        await websocket.send(json.dumps({"renewToken": {"token": token(relay)}}))
+        await asyncio.wait_for(websocket.wait_closed(), 5)
+        assert (websocket.close_code, fault.struck) == (1008, 1)
+        assert relay.log.count("renew", 200) == 1
+
+
+@asynchronous
+async def test_a_slow_opener_is_heard_late_and_only_its_first_words_are() -> None:
+    async with emulator() as relay, raw_listener(relay) as control:
+        fault = await relay.faults.begin("late-message", seconds=0.3)
+        loop = asyncio.get_running_loop()
+        connecting = asyncio.create_task(knock(relay, "/$hc/actions?sb-hc-action=connect"))
+        rendezvous = await control.meet()
+        sender = await connecting
+        began = loop.time()
+        await sender.send("first")
+        assert await rendezvous.recv() == "first"
+        assert loop.time() - began >= 0.29
+        await sender.send("second")
+        assert await rendezvous.recv() == "second"
+        assert fault.struck == 1
+        await sender.close()

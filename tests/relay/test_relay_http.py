@@ -18,7 +18,7 @@ from relay import (
     SharedAccessKey,
 )
 from relay.emulator import Emulator
-from tests.relay.raw import token
+from tests.relay.raw import raw_listener, token
 from tests.relay.support import KEY, KEY_NAME, asynchronous, echo, emulator, listening, running, until
 
 
@@ -212,3 +212,52 @@ async def test_a_relay_that_takes_no_answers_on_the_control_channel_is_dialled_a
     stuck = [record for record in caplog.records if getattr(record, "code", "") == "stuck"]
     assert {(record.message, record.phase) for record in stuck} == {("rendezvous_failed", "reply")}
     assert stuck[0].address == f"127.0.0.1:{port} [127.0.0.1]"
+
+
+# --- what a listener answers becomes legal HTTP
+
+
+async def raw_answer(relay: Emulator, request: str, status: int, body: bytes) -> bytes:
+    """All bytes that a client gets when the listener answers with this status and this body."""
+    async with raw_listener(relay) as control:
+        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        writer.write(f"{request} HTTP/1.1\r\nServiceBusAuthorization: {token(relay)}\r\n\r\n".encode())
+        asked = (await control.hear())["request"]
+        response = {"requestId": asked["id"], "statusCode": status, "body": True}
+        await control.websocket.send(json.dumps({"response": response}))
+        await control.websocket.send(body)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@asynchronous
+async def test_a_status_without_body_goes_out_without_body_and_length(status: int) -> None:
+    async with emulator() as relay:
+        head, _, rest = (await raw_answer(relay, "GET /actions", status, b"surplus")).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (b"content-length" in head.lower(), rest) == (False, b"")
+
+
+@pytest.mark.parametrize("status", [100, 101, 199, 600, 999])
+@asynchronous
+async def test_a_status_that_ends_no_request_becomes_502(status: int) -> None:
+    async with emulator() as relay:
+        answer = await raw_answer(relay, "GET /actions", status, b"body")
+        assert relay.log.count("http", 502) == 1
+    assert answer.startswith(b"HTTP/1.1 502 BadGateway")
+
+
+@asynchronous
+async def test_the_log_tells_the_status_that_a_listener_answered() -> None:
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME)):
+        await ask(relay, "GET /actions")
+        assert relay.log.count("http", 501) == 1
+
+
+@asynchronous
+async def test_a_request_that_hangs_is_kept_no_longer_than_a_listener_may_take() -> None:
+    async with emulator(http_timeout=0.1) as relay, listening(relay.hybrid_connection("actions", KEY_NAME)):
+        await relay.faults.begin("hang", on="connect")
+        assert (await ask(relay, "GET /actions"))[0] == 504

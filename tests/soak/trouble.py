@@ -27,6 +27,7 @@ DETAILS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "hang": lambda dice: {"on": dice.choice(_ON)},
     "delay": lambda dice: {"seconds": round(dice.uniform(0.1, 1.5), 2)},
     "late-reply": lambda dice: {"seconds": round(dice.uniform(0.1, 1.5), 2)},
+    "late-message": lambda dice: {"seconds": round(dice.uniform(0.1, 1.5), 2)},
     "lost-reply": lambda dice: {"cut": dice.random() < 0.7},
 }
 """How the parameters of a fault are drawn; the others are taken as the catalogue has them."""
