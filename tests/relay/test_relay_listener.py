@@ -508,12 +508,11 @@ async def test_retry_after_is_honoured() -> None:
 @asynchronous
 async def test_retry_after_is_honoured_for_the_channel_that_shall_take_a_deaf_ones_place() -> None:
     eager = {"echo_interval": (0.01, 0.01), "echo_timeout": 0.05, "first_retry": 0.001, "longest_retry": 0.001}
-    async with emulator() as relay:
-        async with listening(relay.hybrid_connection("actions", KEY_NAME), dial_limits=(), **eager):
-            await relay.faults.begin("reject", status=429, retry_after=1)
-            await relay.faults.begin("deaf")
-            await until(lambda: relay.log.count("listen", 429) == 2)
-    _, first, second = relay.log.times("listen")
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME), dial_limits=(), **eager):
+        await relay.faults.begin("reject", status=429, retry_after=1)
+        await relay.faults.begin("deaf")
+        await until(lambda: relay.log.count("listen", 429) == 2)
+        _, first, second = relay.log.times("listen")
     assert second - first >= 1
 
 
