@@ -383,9 +383,8 @@ async def test_a_right_that_was_taken_away_is_told_once_and_asked_for_again_soon
                 return await relay.credential(self.policy).issue(resource_uri, lifetime)
 
         role = Role()
-        async with listening(
-            replace(relay.hybrid_connection("actions", KEY_NAME), credential=role), **OFTEN
-        ) as listener:
+        connection = replace(relay.hybrid_connection("actions", KEY_NAME), credential=role)
+        async with listening(connection, **OFTEN) as listener:
             role.policy = "demoted"
             await until(lambda: relay.log.count("connect", 403) >= 3)
             assert (listener.state, listener.status().proven_by) == (ListenerState.HEARING, "pings")
