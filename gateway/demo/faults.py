@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from projections.outbox import OutboxRow
 from projections.worklist import WorklistFilter
 from relay import ListenerState, ListenerStatus, RelayError
-from relay.emulator import CATALOGUE, EmulatorOptions
+from relay.emulator import CATALOGUE, EmulatorOptions, Fault
 
 SCALED: Final = {
     "gateway_relay_echo_seconds": 1.0,
@@ -72,10 +72,12 @@ async def play_fault(settings: Settings, name: str, tell: Tell) -> bool:
     async with hospital(settings, narrator, any_port=True, relay=_RELAY, patience=_WEB_APP_PATIENCE, **scaled) as staff:
         hearing = _Hearing(staff, narrator)
         replies = [await _schedule(staff, narrator, SAMPLES[0])]
-        await _begin(staff, narrator, name)
+        faults = await _begin(staff, narrator, name)
         replies += [await _schedule(staff, narrator, participant) for participant in SAMPLES[1:]]
         told = await examine(staff, narrator, SAMPLES[1].accession_number)
         well = await hearing.until_well()
+        struck = sum(fault.struck for fault in faults)
+        narrator.hop("demo", f"{name} struck {struck} time{'' if struck == 1 else 's'}")
         return _account(staff, narrator, replies) and told and well
 
 
@@ -83,15 +85,16 @@ def _plot(name: str) -> _Plot:
     return _PLOTS.get(name, _Plot())
 
 
-async def _begin(staff: Hospital, narrator: Narrator, name: str) -> None:
+async def _begin(staff: Hospital, narrator: Narrator, name: str) -> list[Fault]:
     plot = _plot(name)
     narrator.hop("relay", f"{name}: {CATALOGUE[name].summary}")
-    await staff.emulator.faults.begin(name, path="actions", **plot.actions)
+    faults = [await staff.emulator.faults.begin(name, path="actions", **plot.actions)]
     if plot.events is not None:
-        await staff.emulator.faults.begin(name, path="events", **plot.events)
+        faults.append(await staff.emulator.faults.begin(name, path="events", **plot.events))
     if plot.cut:
         narrator.hop("relay", "cuts the gateway's control channel, so that it has to come again")
         await staff.emulator.faults.begin("cut", path="actions")
+    return faults
 
 
 async def _schedule(staff: Hospital, narrator: Narrator, participant: Participant) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import re
 import signal
@@ -14,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo.faults import play_fault
-from gateway.settings import Settings
 from relay.emulator import CATALOGUE
 
 pytestmark = pytest.mark.slow
@@ -73,74 +69,15 @@ def test_it_says_what_it_was_told_to_be(tmp_path: Path) -> None:
     assert "serves CLINIC on port" in done.stdout
 
 
-DEAF = r"gateway +is deaf: control: no echo came back"
-CUT = r"gateway +is backing off: control: the connection was cut without a closing handshake"
-UNMET = r"web app +has no answer for ACC001 \(upgrade: the listener did not come to the rendezvous in time\)"
-
-SIGNS = {
-    "deaf": DEAF,
-    "silent": DEAF,
-    "cut": CUT,
-    "hang-up": CUT,
-    "close": r"gateway +is backing off: .*close code 1011",
-    "expire": r"gateway +is backing off: .*close code 1008",
-    "reject": r"gateway +is backing off: upgrade: .*status 503",
-    "withhold": UNMET,
-    "dead-address": UNMET,
-    "stray-address": UNMET,
-    "gone-sender": r"web app +has no answer for ACC001 \(upgrade: the connection was cut\)",
-    "duplicate": r"demo +.* [1-9] came again and changed nothing",
-    "lost-reply": r"web app +schedules ACC001 .* created, as it had before",
-    "late-reply": r"web app +schedules ACC001 .* created, as it had before",
-    "skewed-clock": r"gateway +is backing off: upgrade: .*status 401",
-}
-"""What shows that the fault has struck."""
-
-HELD_UP = {
-    "hang": (r"gateway +is connecting", r"gateway +is hearing"),
-    "delay": (r"relay +delay:", r"web app +schedules ACC001"),
-}
-"""From where to where a fault takes its second at least."""
-
-UNSEEN = {
-    "garbage": ("control_message_unreadable", {}),
-    "repeat-accept": ("rendezvous_failed", {"phase": "accept-dial", "status": 403}),
-}
-"""What does not concern the user, and is in the log only."""
-
-
-def moment(told: list[str], sign: str) -> float:
-    """Seconds since the start at which this was first told."""
-    [first, *_] = [line for line in told if re.search(sign, line)] or pytest.fail(f"nothing tells {sign}: {told}")
-    return float(first.split()[0])
-
-
 @pytest.mark.parametrize("fault", CATALOGUE)
 def test_a_fault_is_played_and_nothing_is_lost(tmp_path: Path, fault: str) -> None:
     done, left = demo(tmp_path, "--fault", fault)
     assert (done.returncode, done.stderr, left) == (0, "", []), done.stdout
     told = done.stdout.splitlines()
     assert any(f"  relay     {fault}: {CATALOGUE[fault].summary}" in line for line in told)
+    assert re.search(rf"  demo      {fault} struck [1-9]\d* times?$", told[-3])
     assert "3 appointments answered, 3 stored; 2 statuses told" in told[-2]
     assert told[-1].endswith("  demo      nothing was lost, nothing happened twice")
-    if fault in SIGNS:
-        moment(told, SIGNS[fault])
-    if fault in HELD_UP:
-        began, ended = (moment(told, sign) for sign in HELD_UP[fault])
-        assert ended - began >= 0.95
-
-
-@pytest.mark.parametrize("fault", UNSEEN)
-def test_a_fault_that_only_the_log_tells_of_has_struck_too(caplog: pytest.LogCaptureFixture, fault: str) -> None:
-    caplog.set_level(logging.DEBUG)
-    settings = Settings(_env_file=None)
-    assert asyncio.run(play_fault(settings, fault, lambda _: None))
-    event, keys = UNSEEN[fault]
-    assert any(keys.items() <= vars(record).items() for record in caplog.records if record.message == event)
-
-
-def test_of_every_fault_it_is_known_how_it_shows() -> None:
-    assert SIGNS.keys() | HELD_UP.keys() | UNSEEN.keys() == CATALOGUE.keys()
 
 
 def test_the_faults_are_listed_and_another_one_is_misuse(tmp_path: Path) -> None:

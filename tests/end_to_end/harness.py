@@ -225,9 +225,9 @@ class LocalRelay(Relay):
         self._background.start(self.emulator.start()).result(10)
         return self
 
-    def begin(self, fault: str, **details: Any) -> Fault | None:
+    def begin(self, fault: str, **details: Any) -> Fault:
         """Have a fault happen, or begin; what is known of it."""
-        begun: Fault | None = self._background.start(self.emulator.faults.begin(fault, **details)).result(10)
+        begun: Fault = self._background.start(self.emulator.faults.begin(fault, **details)).result(10)
         return begun
 
     def end(self, fault: str | None = None) -> None:
