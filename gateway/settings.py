@@ -114,7 +114,9 @@ class Settings(BaseSettings):
         "to say it again",
     )
     gateway_relay_reply_seconds: Seconds = Field(
-        10.0, description="phase `reply`: time for a reply, or a status event, to be taken"
+        10.0,
+        description="phase `reply`: time for a reply to be taken; the same for a status event, in phase "
+        "`first-message`",
     )
     gateway_relay_next_message_seconds: Seconds = Field(
         10.0, description="time for the web app to say more after a reply, or to close"

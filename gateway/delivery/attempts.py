@@ -14,7 +14,8 @@ _SCHEMA = """
         attempts INTEGER NOT NULL,
         first_sent_at TEXT,
         last_sent_at TEXT NOT NULL,
-        last_error TEXT
+        last_error TEXT,
+        sent_before_at TEXT
     ) WITHOUT ROWID
 """
 
@@ -29,11 +30,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """What is known of the tries so far."""
+    """What is known of the tries so far; nothing was sent, and so at no time, while `attempts` is 0."""
 
     attempts: int
     first_sent_at: str | None
-    last_sent_at: str
+    last_sent_at: str | None
     last_error: str | None
 
 
@@ -47,14 +48,18 @@ class AttemptBook:
         self._store = gateway.datastore
         with self._store.writer.transaction() as cursor:
             cursor.execute(_SCHEMA)
+            columns = {row[1] for row in cursor.execute("PRAGMA table_info(delivery_attempts)")}
+            if "sent_before_at" not in columns:  # a database from before there was one
+                cursor.execute("ALTER TABLE delivery_attempts ADD COLUMN sent_before_at TEXT")
 
     def begin(self, event_id: str) -> Attempt:
         """Count one more attempt."""
         now = datetime.now(UTC).isoformat()
         with self._store.writer.transaction() as cursor:
             cursor.execute(
-                "INSERT INTO delivery_attempts VALUES (?, 1, ?, ?, NULL) ON CONFLICT (event_id) DO UPDATE"
-                " SET attempts = attempts + 1, last_sent_at = excluded.last_sent_at,"
+                "INSERT INTO delivery_attempts (event_id, attempts, first_sent_at, last_sent_at) VALUES (?, 1, ?, ?)"
+                " ON CONFLICT (event_id) DO UPDATE"
+                " SET attempts = attempts + 1, sent_before_at = last_sent_at, last_sent_at = excluded.last_sent_at,"
                 " first_sent_at = COALESCE(first_sent_at, excluded.first_sent_at)",
                 (event_id, now, now),
             )
@@ -68,7 +73,7 @@ class AttemptBook:
         with self._store.writer.transaction() as cursor:
             cursor.execute(
                 "UPDATE delivery_attempts SET first_sent_at = CASE attempts WHEN 1 THEN NULL ELSE first_sent_at END,"
-                " attempts = attempts - 1 WHERE event_id = ?",
+                " last_sent_at = COALESCE(sent_before_at, last_sent_at), attempts = attempts - 1 WHERE event_id = ?",
                 (event_id,),
             )
 
@@ -83,6 +88,7 @@ def attempts_of(connection: sqlite3.Connection) -> dict[str, Attempts]:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery_attempts'").fetchone():
         return {}
     rows = connection.execute(
-        "SELECT event_id, attempts, first_sent_at, last_sent_at, last_error FROM delivery_attempts"
+        "SELECT event_id, attempts, first_sent_at, CASE attempts WHEN 0 THEN NULL ELSE last_sent_at END, last_error"
+        " FROM delivery_attempts"
     )
     return {row[0]: Attempts(*row[1:]) for row in rows}

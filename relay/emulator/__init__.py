@@ -1,7 +1,7 @@
 """A local Azure Relay for Hybrid Connections, for tests and demonstrations.
 
-It speaks the protocol guide's language well enough that Microsoft's own clients work against it unmodified, over plain
-``ws://`` and ``http://``. It keeps nothing, and it is not meant to face a network.
+It speaks the protocol guide's language well enough that Microsoft's own clients for node work against it unmodified,
+over plain ``ws://`` and ``http://`` or over TLS. It keeps nothing, and it is not meant to face a network.
 
 ::
 

@@ -37,7 +37,7 @@ def self_made(folder: Path, *names: str) -> ssl.SSLContext:
         raise ConfigurationError(
             "the emulator cannot make a certificate without the package trustme",
             code="no_trustme",
-            remedy="pip install 'worklist-gateway[emulator]'",
+            remedy="pip install trustme",
         ) from None
     try:
         authority = _authority(folder)

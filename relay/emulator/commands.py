@@ -59,7 +59,7 @@ def _unbound(error: OSError | UnicodeError, host: str, port: int) -> RelayError:
         message, remedy = f"{host} is no address of this machine", "Choose another --host; 0.0.0.0 is all of them."
     else:  # asyncio's own text repeats the address in words of its own
         why = os.strerror(error.errno) if error.errno else type(error).__name__
-        message, remedy = f"port {port} of {host} can't be listened at: {why}", "Choose another --port."
+        message, remedy = f"port {port} can't be listened at on {host}: {why}", "Choose another --port."
     return RelayError(message, code="port_unusable", remedy=remedy)
 
 

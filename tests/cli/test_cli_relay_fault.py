@@ -323,7 +323,7 @@ def serve(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("nowhere.invalid", "there is no host nowhere.invalid", "another --host"),
         ("a..b", "there is no host a..b", "another --host"),
         ("203.0.113.7", "203.0.113.7 is no address of this machine", "another --host"),
-        ("127.0.0.1", "of 127.0.0.1 can't be listened at: Address already in use", "another --port"),
+        ("127.0.0.1", "can't be listened at on 127.0.0.1: Address already in use", "another --port"),
     ],
 )
 def test_what_cannot_be_listened_at_is_told_in_its_own_words(

@@ -61,7 +61,7 @@ def test_only_the_gateway_runs_unless_the_demo_is_asked_for() -> None:
 
 
 def test_the_site_s_database_is_on_a_named_volume_and_the_demo_never_touches_it() -> None:
-    assert SERVICES["gateway"]["volumes"] == ["gateway-data:/data"]
+    assert SERVICES["gateway"]["volumes"][0] == "gateway-data:/data"
     assert "gateway-data" in COMPOSE["volumes"]
     assert not any("volumes" in service or "env_file" in service for service in DEMO.values())
 
@@ -100,3 +100,16 @@ def test_the_defaults_that_env_example_shows_are_the_defaults() -> None:
     values = {name: value for name, value in shown if not name.startswith("AZURE_RELAY_")}
     told = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()}).model_dump()
     assert told == Settings(_env_file=None).model_dump()
+
+
+def test_the_host_s_certificate_authorities_can_be_read_and_not_written_in_the_container() -> None:
+    gateway = SERVICES["gateway"]
+    [mount] = [each for each in gateway["volumes"] if isinstance(each, dict)]
+    assert mount["read_only"]
+    assert mount["source"] == "${GATEWAY_RELAY_CA_FILE:-/dev/null}"
+    assert gateway["environment"]["GATEWAY_RELAY_CA_FILE"] == "${GATEWAY_RELAY_CA_FILE:+" + mount["target"] + "}"
+
+
+def test_a_file_of_authorities_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_RELAY_CA_FILE", "")
+    assert Settings(_env_file=None).gateway_relay_ca_file is None

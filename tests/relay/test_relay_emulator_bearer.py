@@ -78,3 +78,11 @@ async def test_a_control_channel_outlives_its_bearer_token_by_the_grace_and_no_l
         await renewed.send(RenewToken(jwt(expires=1)).to_text())
         await renewed.wait_closed()
         assert (renewed.close_code, "ExpiredToken" in (renewed.close_reason or "")) == (1008, True)
+
+
+@pytest.mark.parametrize("bearer", [jwt(expires=1), jwt(expires=2e9, audience="https://vault.azure.net"), "no-jwt"])
+@asynchronous
+async def test_where_no_bearer_token_is_taken_none_is_read(bearer: str) -> None:
+    async with emulator() as relay:
+        status, reason = await refused(relay, LISTEN, headers={"Authorization": f"Bearer {bearer}"})
+    assert (status, "Bearer tokens are not taken here" in reason) == (401, True)

@@ -34,3 +34,10 @@ def test_its_programs_run_as_they_stand(number: int, tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAMS[number]], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_its_samples_import_nothing_that_they_do_not_use() -> None:
+    for program in PROGRAMS:
+        for names in re.findall(r"^from .* import ([^#\n]*)", program, re.MULTILINE):
+            for name in names.split(","):
+                assert len(re.findall(rf"\b{name.strip()}\b", program)) > 1, name

@@ -1,4 +1,4 @@
-"""Microsoft's clients, unmodified, against our emulator, listener and sender over plain ws://."""
+"""Microsoft's clients for node, unmodified, against our emulator, listener and sender, over plain ws:// and TLS."""
 
 from __future__ import annotations
 
