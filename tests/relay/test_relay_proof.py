@@ -191,8 +191,7 @@ async def test_a_relay_that_knows_of_no_listener_while_we_are_connected_is_deafn
     async with emulator() as relay:
         witness = Witness()
         async with proving(relay, witness) as listener:
-            place = relay._places["actions"]
-            place.listeners.clear()
+            await relay.faults.begin("deregister")
             await until(lambda: listener.status().reconnects == 1)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert "status 404" in (listener.status().last_error or "")
