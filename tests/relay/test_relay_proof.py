@@ -30,7 +30,7 @@ from relay import (
 )
 from relay.dial import CLOSE_TIMEOUT, DialOptions
 from relay.emulator import AccessKey, Emulator, Right
-from relay.proof import INSISTENT, Echoes
+from relay.proof import Echoes
 from tests.relay.raw import raw_listener
 from tests.relay.support import KEY, KEY_NAME, asynchronous, echo, emulator, listening, most_in_any, running, until
 
@@ -215,7 +215,7 @@ async def test_a_relay_that_knows_of_no_listener_while_we_are_connected_is_deafn
     async with emulator() as relay:
         witness = Witness()
         async with proving(relay, witness) as listener:
-            await relay.faults.begin("reject", on="connect", status=404, times=1 + INSISTENT)
+            await relay.faults.begin("deregister")
             await until(lambda: listener.status().reconnects == 1)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert "status 404" in (listener.status().last_error or "")
