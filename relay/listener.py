@@ -427,7 +427,9 @@ class Listener:
 
     def _seems_not_to_send(self, finding: Finding) -> bool:
         """Refused with 401 again and again while it listens, and never heard: most likely the right is missing."""
-        return finding.reason is not None and finding.reason.status == 401 and self._last_proof is None
+        refusal = finding.reason
+        refused = refusal is not None and (refusal.phase, refusal.status) == (Phase.UPGRADE, 401)
+        return refused and self._last_proof is None
 
     def _say_unproven(self, reason: RelayError | None) -> None:
         """Tell once in a row why there is no proof; a neighbour's answers need no word while we are known to hear."""
