@@ -366,7 +366,10 @@ class Listener:
 
     async def _keep_proving(self, channel: Channel) -> Channel:
         """Prove that a channel hears, again and again; returns another one when it is deaf."""
-        while self.options.echo_interval is not None:
+        if self.options.echo_interval is None:
+            self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
+            return await _never()
+        while True:
             if await self._is_heard(channel):
                 await channel.until_doubted(self._pause(channel))
                 continue
@@ -374,8 +377,6 @@ class Listener:
             successor = await self._opened_beside()
             if successor is not None:
                 return successor
-        self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
-        return await _never()
 
     async def _is_heard(self, channel: Channel) -> bool:
         """Whether an echo comes back, or nothing can be said; false when one too many was missed."""
