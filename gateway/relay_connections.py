@@ -44,7 +44,8 @@ def relay_connections(settings: Settings) -> RelayConnections | None:
     if not settings.relay_configured:
         return None
     string, own, dialling = _connection_string(settings), _own_events_string(settings), dial_options(settings)
-    identity = _identity(settings, IssuerAccess(dialling.proxy, dialling.tls), string, own)
+    access = IssuerAccess(dialling.proxy, dialling.tls, dialling.timeouts.token)
+    identity = _identity(settings, access, string, own)
     actions = _named(string, settings.azure_relay_hybrid_connection, "AZURE_RELAY_HYBRID_CONNECTION", identity)
     events = _events_connection(settings, string, own, identity)
     if events and (events.namespace, events.path.lower()) == (actions.namespace, actions.path.lower()):

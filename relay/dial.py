@@ -233,17 +233,18 @@ def _route(address: str, options: DialOptions) -> tuple[WebSocketURI, Proxy | No
     found = get_proxy(target) if target.secure else None
     if not found:
         return target, None
-    return target, _usable(found if "://" in found else f"http://{found}")
+    return target, _usable(
+        found if "://" in found else f"http://{found}",
+        "the proxy's address in the environment (wss_proxy, https_proxy)",
+    )
 
 
-def _usable(address: str) -> Proxy:
+def _usable(address: str, what: str = "the proxy's address") -> Proxy:
     proxy: Proxy | None = None
     with suppress(InvalidProxy, ValueError):  # what they say repeats the password, so they are not even the cause
         proxy = parse_proxy(address)
     if proxy is None or proxy.scheme not in {"http", "https"}:
-        raise ConfigurationError(
-            "the proxy's address cannot be used", phase=Phase.PROXY, code="bad_proxy", remedy=_PROXY_FORM
-        )
+        raise ConfigurationError(f"{what} cannot be used", phase=Phase.PROXY, code="bad_proxy", remedy=_PROXY_FORM)
     return proxy
 
 

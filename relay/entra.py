@@ -30,11 +30,10 @@ SCOPE: Final = "https://relay.azure.net/.default"
 AUDIENCE: Final = "https://relay.azure.net/"
 """What a token is for: no hybrid connection, nor a namespace; which of them is a matter of role assignments."""
 
-PATIENCE: Final = 15.0
-"""Seconds to wait for a token; what was asked goes on meanwhile, and answers whoever asks next."""
-
-_CONNECT_SECONDS: Final = 5.0
-_READ_SECONDS: Final = 8.0
+_PATIENCE: Final = 0.75
+"""Part of the phase's time that is waited for a token, so that the error that knows more comes first."""
+_CONNECT: Final = 0.25
+_READ: Final = 0.4
 
 _ENTRA_CODE: Final = re.compile(r"\bAADSTS\d{4,8}\b")
 _ASKED: Final = re.compile(r"^\t(\w+Credential):", re.MULTILINE)
@@ -75,10 +74,12 @@ class IssuerAccess:
             ``http://user:password@host:port``, or ``None`` for none. Plain ``http`` is always direct: that is the
             metadata endpoint of the machine itself.
         tls: TLS settings, for a certificate authority of one's own; the system's when not given, as for the relay.
+        seconds: Time of the phase ``token`` (`relay.PhaseTimeouts`); connecting and reading get their parts of it.
     """
 
     proxy: str | Literal["environment"] | None = field(default="environment", repr=False)
     tls: ssl.SSLContext | None = None
+    seconds: float = 20.0
 
     def arguments(self) -> dict[str, Any]:
         """The same as keyword arguments of any azure-identity credential.
@@ -91,13 +92,13 @@ class IssuerAccess:
         return {
             "proxies": proxies,
             "transport": _transport(
-                self.tls or ssl.create_default_context(), from_environment=self.proxy == "environment"
+                self.tls or ssl.create_default_context(), self.seconds, from_environment=self.proxy == "environment"
             ),
             "retry_total": 0,
         }
 
 
-def _transport(tls: ssl.SSLContext, *, from_environment: bool) -> RequestsTransport:
+def _transport(tls: ssl.SSLContext, seconds: float, *, from_environment: bool) -> RequestsTransport:
     """azure-core's own transport, but it trusts whom the relay's connections trust, and not certifi's list."""
     import requests
     from azure.core.pipeline.transport import RequestsTransport
@@ -113,7 +114,7 @@ def _transport(tls: ssl.SSLContext, *, from_environment: bool) -> RequestsTransp
     session = requests.Session()
     session.trust_env = from_environment
     session.mount("https://", Trusting())
-    times = {"connection_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS}
+    times = {"connection_timeout": seconds * _CONNECT, "read_timeout": seconds * _READ}
     return RequestsTransport(session=session, session_owner=False, **times)
 
 
@@ -127,13 +128,14 @@ def managed_identity(client_id: str | None = None, access: IssuerAccess | None =
     Raises:
         ConfigurationError: azure-identity is not installed, or the surroundings contradict themselves.
     """
+    access = access or IssuerAccess()
 
     def make(arguments: dict[str, Any]) -> AzureCredential:
         from azure.identity import ManagedIdentityCredential
 
         return ManagedIdentityCredential(client_id=client_id, **arguments)
 
-    return EntraCredential(_made(make, access), "the managed identity", _NO_IDENTITY)
+    return EntraCredential(_made(make, access), "the managed identity", _NO_IDENTITY, access.seconds * _PATIENCE)
 
 
 def default_chain(client_id: str | None = None, access: IssuerAccess | None = None) -> EntraCredential:
@@ -149,6 +151,7 @@ def default_chain(client_id: str | None = None, access: IssuerAccess | None = No
     Raises:
         ConfigurationError: azure-identity is not installed, or the surroundings contradict themselves.
     """
+    access = access or IssuerAccess()
 
     def make(arguments: dict[str, Any]) -> AzureCredential:
         from azure.identity import DefaultAzureCredential
@@ -156,12 +159,18 @@ def default_chain(client_id: str | None = None, access: IssuerAccess | None = No
         chosen = {"managed_identity_client_id": client_id} if client_id else {}
         return DefaultAzureCredential(**chosen, **arguments)
 
-    return EntraCredential(_made(make, access), "the default chain of credentials", _CHAIN_EMPTY)
+    return EntraCredential(
+        _made(make, access), "the default chain of credentials", _CHAIN_EMPTY, access.seconds * _PATIENCE
+    )
 
 
-def _made(make: Callable[[dict[str, Any]], AzureCredential], access: IssuerAccess | None) -> AzureCredential:
+def _made(make: Callable[[dict[str, Any]], AzureCredential], access: IssuerAccess) -> AzureCredential:
+    for name in _TALKATIVE:  # before: they talk while a credential is made, too
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:  # else somebody wants to read them
+            logger.setLevel(logging.CRITICAL)
     try:
-        credential = make((access or IssuerAccess()).arguments())
+        return make(access.arguments())
     except ImportError as error:
         raise ConfigurationError(
             "Microsoft Entra needs azure-identity, which is not installed",
@@ -174,11 +183,6 @@ def _made(make: Callable[[dict[str, Any]], AzureCredential], access: IssuerAcces
             code="entra_settings",
             remedy="Check AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_AUTHORITY_HOST.",
         ) from error
-    for name in _TALKATIVE:
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:  # else somebody wants to read them
-            logger.setLevel(logging.CRITICAL)
-    return credential
 
 
 class EntraCredential:
@@ -191,9 +195,14 @@ class EntraCredential:
         credential: The azure-identity credential; a synchronous one.
         name: What it is called in errors.
         remedy: What to do when it has no token to give.
+        patience: Seconds to wait for a token, fewer than the phase has; what was asked goes on meanwhile, and answers
+            whoever asks next.
     """
 
-    def __init__(self, credential: AzureCredential, name: str = "Microsoft Entra", remedy: str = "") -> None:
+    def __init__(
+        self, credential: AzureCredential, name: str = "Microsoft Entra", remedy: str = "", patience: float = 15.0
+    ) -> None:
+        self.patience = patience
         self._credential = credential
         self._name = name
         self._remedy = remedy
@@ -208,9 +217,9 @@ class EntraCredential:
         asking = self._asking
         if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
             asking = self._asking = self._ask()
-        done, _ = await asyncio.wait({asking}, timeout=PATIENCE)
+        done, _ = await asyncio.wait({asking}, timeout=self.patience)
         if not done:
-            raise self._no_token(f"{self._name} gave no token within {PATIENCE:g} s", _UNREACHED)
+            raise self._no_token(f"{self._name} gave no token within {self.patience:g} s", _UNREACHED)
         return asking.result()
 
     def _ask(self) -> asyncio.Future[Token]:
@@ -247,23 +256,23 @@ class EntraCredential:
     def _failed(self, error: Exception) -> DialError:
         kinds = {kind.__name__ for kind in type(error).__mro__}  # by name: azure-core is not imported for this
         entra_code = _ENTRA_CODE.search(str(error))
-        status = getattr(error, "status_code", None)
+        said = getattr(error, "status_code", None)
+        status = said if isinstance(said, int) else None
         asked = ", ".join(_ASKED.findall(str(error)))
         facts = [
             type(error).__name__,
             entra_code and entra_code[0],
-            status and f"status {status}",
             asked and f"asked {asked}",
         ]
         told = f"({', '.join(fact for fact in facts if fact)})"
         if kinds & {"ServiceRequestError", "ServiceResponseError"}:
             return self._no_token(f"the issuer of tokens for {self._name} cannot be reached {told}", _UNREACHED)
         if "CredentialUnavailableError" not in kinds and (entra_code or status):
-            return self._no_token(f"Microsoft Entra refuses {self._name} {told}", _REFUSED)
-        return self._no_token(f"{self._name} has no token to give {told}", self._remedy)
+            return self._no_token(f"Microsoft Entra refuses {self._name} {told}", _REFUSED, status)
+        return self._no_token(f"{self._name} has no token to give {told}", self._remedy, status)
 
-    def _no_token(self, message: str, remedy: str) -> DialError:
-        return DialError(message, phase=Phase.TOKEN, code="no_token", remedy=remedy)
+    def _no_token(self, message: str, remedy: str, status: int | None = None) -> DialError:
+        return DialError(message, phase=Phase.TOKEN, code="no_token", status=status, remedy=remedy)
 
 
 _NO_IDENTITY: Final = (

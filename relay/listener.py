@@ -378,7 +378,10 @@ class Listener:
 
     async def _keep_proving(self, channel: Channel) -> Channel:
         """Prove that a channel hears, again and again; returns another one when it is deaf."""
-        while self.options.echo_interval is not None:
+        if self.options.echo_interval is None:
+            self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
+            return await _never()
+        while True:
             if await self._is_heard(channel):
                 await channel.until_doubted(self._pause(channel))
                 continue
@@ -392,8 +395,6 @@ class Listener:
                 LOG.warning("deaf_channel_dropped_first", extra=self._named({"status": _NO_ROOM}))
                 await channel.websocket.close()  # it takes the very place that another one needs
                 return await _never()
-        self._enter(ListenerState.HEARING)  # by pings alone: their failure ends the channel
-        return await _never()
 
     async def _is_heard_within(self, channel: Channel, seconds: float) -> bool:
         """Whether a deaf channel is heard again while we wait to dial another; it may be the relay that had a cold."""
@@ -458,7 +459,9 @@ class Listener:
 
     def _seems_not_to_send(self, finding: Finding) -> bool:
         """Refused with 401 again and again while it listens, and never heard: most likely the right is missing."""
-        return finding.reason is not None and finding.reason.status == 401 and self._last_proof is None
+        refusal = finding.reason
+        refused = refusal is not None and (refusal.phase, refusal.status) == (Phase.UPGRADE, 401)
+        return refused and self._last_proof is None
 
     def _say_unproven(self, reason: RelayError | None) -> None:
         """Tell once in a row why there is no proof; a neighbour's answers need no word while we are known to hear."""

@@ -14,10 +14,10 @@ JITTER = random.SystemRandom()
 
 
 class Backoff:
-    """Waits between attempts: uniform between 0 and a ceiling that doubles from ``first`` to ``longest`` seconds."""
+    """Waits between attempts: uniform from ``least`` to a ceiling that doubles from ``first`` to ``longest`` s."""
 
-    def __init__(self, first: float = 0.5, longest: float = 30.0) -> None:
-        self._wait = wait_random_exponential(multiplier=first, max=longest)
+    def __init__(self, first: float = 0.5, longest: float = 30.0, least: float = 0.0) -> None:
+        self._wait = wait_random_exponential(multiplier=first, max=longest, min=least)
         self._state = RetryCallState(Retrying(), None, (), {})
         self._state.attempt_number = 0
 

@@ -184,7 +184,7 @@ class Echoes:
             raise RendezvousError(
                 f"no echo came back within {self._seconds:g} s",
                 phase=_reached(echo),
-                address=websocket.where if websocket else None,
+                address=self._where(websocket),
                 code="no_echo",
                 remedy=_HELP,
             ) from None
@@ -193,7 +193,7 @@ class Echoes:
             raise RendezvousError(
                 f"no echo came back: {explain_close(code).meaning}",
                 phase=_reached(echo),
-                address=websocket.where if websocket else None,
+                address=self._where(websocket),
                 close_code=code,
                 code="no_echo",
                 remedy=_HELP,
@@ -201,6 +201,11 @@ class Echoes:
         finally:
             if websocket is not None:
                 await websocket.close()
+
+    def _where(self, websocket: Connection | None) -> str:
+        """Where an echo was sent to; without the resolved address when nobody came, for then no dial has ended."""
+        namespace = self._connection.namespace
+        return websocket.where if websocket else f"{namespace.host}:{namespace.port}"
 
     async def _open(self, echo: _Echo, token: Token) -> Connection:
         websocket = await dial(

@@ -384,11 +384,6 @@ HANDSHAKE: Final[Mapping[int, Meaning]] = {
         "there is no such hybrid connection, or nobody listens on it",
         "Check the connection's name, and that the other side is listening.",
     ),
-    407: Meaning(
-        "proxy_authentication",
-        "the proxy asks for credentials",
-        "Put user and password into the proxy's address; NTLM needs a local helper such as cntlm.",
-    ),
     410: Meaning("gone", "the rendezvous was refused by the listener", "Look at the listening side."),
     429: Meaning(
         "throttled",

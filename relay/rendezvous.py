@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
@@ -263,7 +264,7 @@ class RendezvousDesk:
     # websocket senders
 
     async def _converse(self, accept: Accept, channel: Responder, *, own: bool = False) -> None:
-        hands = asyncio.Semaphore() if own else self._hands  # an echo of our own waits for nobody
+        hands = nullcontext() if own else self._hands  # an echo of our own waits for nobody
         async with await self._meet(accept.address, accept.subprotocol, MAX_FRAME if own else 0) as websocket:
             suffix, query = sender_target(accept.address, self._connection.path)
             frame = await _receive(websocket, self._options.first_message, Phase.FIRST_MESSAGE)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
@@ -21,6 +20,7 @@ from gateway.delivery.messages import Acknowledgement, Meaning, event_text, read
 from gateway.errors import GatewayError
 from projections.outbox import OutboxRow
 from relay import RelayError
+from relay.pace import Backoff
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class CourierOptions:
 class _Trial:
     """One event's failures in this process, and when it is tried again (monotonic)."""
 
-    failures: int = 0
+    backoff: Backoff
     not_before: float = 0.0
 
 
@@ -73,13 +73,10 @@ class Courier:
         self.status = CourierStatus()
         self._book = AttemptBook(self.gateway)
         self._trials: dict[str, _Trial] = {}
-        self._line = _Trial()
+        self._line = self._fresh_trial()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._repeats: set[str] = set()
         self._wake = asyncio.Event()
-        self._backoff = wait_random_exponential(
-            multiplier=self.options.first_wait, max=self.options.longest_wait, min=self.options.first_wait / 2
-        )
 
     def wake(self) -> None:
         """Something may be due. Call it from the event loop."""
@@ -107,7 +104,7 @@ class Courier:
         for row in self._in_turn(due, busy, now):
             if len(self._under_way) >= self._room(now):
                 break
-            if self._trial(row).failures and len(self._repeats) >= max(1, self.options.parallel // 2):
+            if self._trial(row).backoff.attempt and len(self._repeats) >= max(1, self.options.parallel // 2):
                 break
             self._start(row)
         self.status.sending = len(self._under_way)
@@ -124,7 +121,7 @@ class Courier:
     def _start(self, row: OutboxRow) -> None:
         task = asyncio.create_task(self._deliver(row))
         self._under_way[row.accession_number] = task
-        if self._trial(row).failures:
+        if self._trial(row).backoff.attempt:
             self._repeats.add(row.accession_number)
         task.add_done_callback(self._ended(row.accession_number))
 
@@ -179,7 +176,7 @@ class Courier:
     def _connection_works(self, *, works: bool) -> None:
         self.status.connected = works
         if works:
-            self._line = _Trial()
+            self._line = self._fresh_trial()
 
     async def _settle(self, row: OutboxRow, acknowledgement: Acknowledgement, attempts: int) -> None:
         told = {
@@ -211,8 +208,7 @@ class Courier:
         """Note it and wait: the trial is the event's own, or the line's when no connection came about."""
         now = time.monotonic()
         if trial.not_before <= now:  # else others have lost the line in the same moment: that is one failure of it
-            trial.failures += 1
-            trial.not_before = now + max(self._wait(trial.failures), at_least)
+            trial.not_before = now + max(trial.backoff.next(), at_least)
         self.status.last_error = error
         log.warning(
             "status_update_not_delivered",
@@ -220,7 +216,7 @@ class Courier:
             accession_number=row.accession_number,
             phase=phase,
             error=error,
-            failures=trial.failures,
+            failures=trial.backoff.attempt,
             retry_in_seconds=round(trial.not_before - now, 1),
         )
         try:
@@ -230,13 +226,14 @@ class Courier:
         except GatewayError as failure:
             log.error("attempt_not_noted", code=failure.code, error=str(failure))
 
-    def _wait(self, failures: int) -> float:
-        state = RetryCallState(Retrying(), None, (), {})
-        state.attempt_number = failures
-        return self._backoff(state)
+    def _fresh_trial(self) -> _Trial:
+        first = self.options.first_wait
+        return _Trial(Backoff(first, self.options.longest_wait, least=first / 2))
 
     def _trial(self, row: OutboxRow) -> _Trial:
-        return self._trials.setdefault(row.event_id, _Trial())
+        if row.event_id not in self._trials:
+            self._trials[row.event_id] = self._fresh_trial()
+        return self._trials[row.event_id]
 
     def _forget_settled(self, due: set[str]) -> None:
         for event_id in self._trials.keys() - due:

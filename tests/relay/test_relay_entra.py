@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trustme
+from azure.identity import ManagedIdentityCredential
 
 from relay import ConfigurationError, ConnectionString, DialError, HybridConnection, Namespace, Sender
-from relay import entra as entra_module
 from relay.entra import EntraCredential, IssuerAccess, default_chain, managed_identity
 from relay.tokens import Token, claims
 from tests.relay.entra_support import Endpoint, identity_endpoint, jwt
@@ -145,10 +145,10 @@ def test_an_endpoint_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "way to the issuer" in error.remedy
 
 
-def test_an_endpoint_that_never_answers_is_left(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entra_module, "_READ_SECONDS", 0.1)
+def test_an_endpoint_that_never_answers_is_left_within_the_time_of_the_phase(endpoint: Endpoint) -> None:
     endpoint.hold.clear()
-    assert "cannot be reached (ServiceResponseTimeoutError)" in refusal(managed_identity()).message
+    hasty = managed_identity(access=IssuerAccess(seconds=1))
+    assert "cannot be reached (ServiceResponseTimeoutError)" in refusal(hasty).message
     assert len(endpoint.asked) == 1, "one try: whoever needs the token tries again at its own pace"
 
 
@@ -178,7 +178,7 @@ SECRET = "AADSTS7000215: Invalid client secret 'topsecret-eyJhbGciOi' provided. 
     ("error", "told"),
     [
         (("ClientAuthenticationError", SECRET), "refuses it (ClientAuthenticationError, AADSTS7000215)"),
-        (("ClientAuthenticationError", "no", 400), "refuses it (ClientAuthenticationError, status 400)"),
+        (("ClientAuthenticationError", "no", 400), "refuses it (ClientAuthenticationError)"),
         (("ClientAuthenticationError", "tried them all"), "it has no token to give (ClientAuthenticationError)"),
         (("CredentialUnavailableError", SECRET), "it has no token to give (CredentialUnavailableError, AADSTS7000215)"),
         (("ServiceResponseError", SECRET), "cannot be reached (ServiceResponseError, AADSTS7000215)"),
@@ -189,6 +189,7 @@ def test_what_azure_raises_is_told_by_kind_code_and_status_and_never_by_its_text
 ) -> None:
     failure = refusal(EntraCredential(Refusing(azure_error(*error)), "it", "Do this."))
     assert told in failure.message
+    assert failure.status == (400 if 400 in error else None)
     assert "topsecret" not in str(failure)
 
 
@@ -231,11 +232,10 @@ def test_surroundings_that_contradict_themselves_are_ours_to_mend(monkeypatch: p
 
 @asynchronous
 async def test_an_issuer_that_hangs_holds_up_nobody_and_is_asked_once_for_all(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    endpoint: Endpoint,
 ) -> None:
-    monkeypatch.setattr(entra_module, "PATIENCE", 0.3)
     endpoint.hold.clear()
-    credential = managed_identity()
+    credential = EntraCredential(ManagedIdentityCredential(), "the managed identity", patience=0.3)
     asking = [asyncio.create_task(credential.issue("http://host/actions")) for _ in range(5)]
     turns = 0
     while not all(task.done() for task in asking):
@@ -386,3 +386,29 @@ def entra_says(head: str) -> dict[str, object]:
 
 def test_the_proxys_password_is_not_printed() -> None:
     assert "topsecret" not in repr(IssuerAccess(proxy="http://user:topsecret@proxy:3128"))
+
+
+def test_azure_identity_is_silenced_before_it_says_anything() -> None:
+    script = """
+import logging, os
+logging.basicConfig(level=logging.DEBUG)
+from relay.entra import default_chain, managed_identity
+managed_identity()
+default_chain()
+"""
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True, env=surroundings
+    )
+    assert [line for line in done.stderr.splitlines() if ":azure" in line or ":msal" in line] == []
+
+
+@pytest.mark.parametrize("seconds", [20.0, 60.0])
+def test_the_time_of_the_phase_is_shared_out_and_the_error_that_knows_more_comes_first(
+    seconds: float, endpoint: Endpoint
+) -> None:
+    transport = IssuerAccess(seconds=seconds).arguments()["transport"].connection_config
+    credential = managed_identity(access=IssuerAccess(seconds=seconds))
+    assert transport.timeout + transport.read_timeout < credential.patience < seconds
+    assert (transport.timeout, transport.read_timeout) == pytest.approx((seconds / 4, seconds * 0.4))
+    assert asked_of(credential)

@@ -15,6 +15,12 @@ def test_waits_grow_from_half_a_second_to_thirty_with_full_jitter() -> None:
         assert all(0 <= backoff.next() <= ceiling for ceiling in ceilings)
 
 
+def test_waits_may_have_a_least_length() -> None:
+    for _ in range(50):
+        backoff = Backoff(first=2.0, longest=8.0, least=1.0)
+        assert all(1.0 <= backoff.next() <= ceiling for ceiling in (2.0, 4.0, 8.0, 8.0))
+
+
 def test_after_a_reset_the_wait_is_short_again() -> None:
     backoff = Backoff()
     for _ in range(20):

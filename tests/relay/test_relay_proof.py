@@ -113,6 +113,7 @@ async def test_a_deaf_channel_is_noticed_and_replaced_and_no_moment_is_without_a
             await until(lambda: listener.state == ListenerState.HEARING and relay.listeners("actions") == 1)
             assert await Sender(listener.connection).send("hello") == "hello"
             assert "no echo came back within 0.3 s" in (listener.status().last_error or "")
+            assert f"(address 127.0.0.1:{relay.port})" in (listener.status().last_error or "")
             assert relay.log.count("listen") == 2
         assert relay.log.outages("actions") == []
     assert witness.states == ["connecting", "hearing", "deaf", "hearing", "stopped"]

@@ -153,6 +153,20 @@ async def test_a_proxys_address_in_the_environment_may_lack_its_scheme(
 
 
 @asynchronous
+async def test_an_address_in_the_environment_that_cannot_be_used_is_told_to_be_there_and_not_repeated(
+    certificates: Certificates, environment: pytest.MonkeyPatch
+) -> None:
+    async with hospital(certificates) as place:
+        environment.setenv("HTTPS_PROXY", "socks5://u:s3cret@127.0.0.1:1")
+        options = ListenerOptions(dial=replace(place.options, proxy="environment"), **QUICK)
+        async with running(Listener(place.connection, _echo, options=options)) as listener:
+            await until(lambda: listener.status().last_error)
+            told = listener.status().last_error or ""
+    assert "the proxy's address in the environment (wss_proxy, https_proxy) cannot be used" in told
+    assert "s3cret" not in told
+
+
+@asynchronous
 async def test_hosts_that_no_proxy_names_are_dialled_directly(
     certificates: Certificates, environment: pytest.MonkeyPatch
 ) -> None:

@@ -314,11 +314,12 @@ def test_an_identity_asks_its_issuer_by_the_way_that_the_relay_is_dialled(
             azure_relay_authentication="managed-identity",
             azure_relay_hybrid_connection="actions",
             gateway_relay_proxy="http://u:w@proxy:3128",
+            gateway_relay_issuer_seconds=40,
             gateway_relay_ca_file=str(make_certificates(tmp_path).authority),
         )
     )
     assert connections is not None
-    assert ways == [IssuerAccess("http://u:w@proxy:3128", connections.dialling.tls)]
+    assert ways == [IssuerAccess("http://u:w@proxy:3128", connections.dialling.tls, 40)]
     assert isinstance(connections.actions.credential, EntraCredential)
 
 
