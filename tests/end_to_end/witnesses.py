@@ -41,7 +41,7 @@ class Habits:
 
     senders: int = 6
     units: int = 4
-    backlog: int = 1_000_000
+    backlog: int = 100
     listening: ListenerOptions = field(default_factory=ListenerOptions)
     delays: tuple[float, ...] = (0, 0, 0.01, 0.05, 0.3)
 
