@@ -33,6 +33,7 @@ from gateway.domain.performed_procedure_step import (
     Reference,
     StepChange,
     StepExists,
+    StepRecord,
     StepReport,
     StepUnknown,
 )
@@ -394,6 +395,20 @@ class Gateway(Application[UUID]):
         """How many items are in each status; test items are counted apart."""
         with self.reading() as connection:
             return projections.worklist.count_by_status(connection, is_test=is_test)
+
+    def performed_step(self, sop_instance_uid: str) -> StepRecord | None:
+        """All that was reported about a performed step, or None when there is no such step."""
+        stream_id = PerformedProcedureStep.create_id(sop_instance_uid)
+        step = self._load(PerformedProcedureStep, stream_id)
+        if step is None:
+            return None
+        events = (event for event in self.events.get(stream_id) if hasattr(event, "attribute_list"))
+        return StepRecord(
+            sop_instance_uid=sop_instance_uid,
+            status=step.status,
+            accession_numbers=tuple(step.accession_numbers),
+            data_sets=tuple((event.attribute_list, event.transfer_syntax) for event in events),
+        )
 
     def timeline(self, accession_number: str) -> list[TimelineRow]:
         """All that happened to an accession number."""

@@ -21,6 +21,7 @@ from gateway.dicom.keys import (
     PATIENT_ID,
     REQUESTED_PROCEDURE_ID,
     SCHEDULED_PROCEDURE_STEP_ID,
+    SCHEDULED_STATION_AE_TITLE,
     START_DATE,
     START_TIME,
     STATUS,
@@ -29,6 +30,7 @@ from gateway.dicom.keys import (
     Matching,
     Values,
 )
+from gateway.dicom.profiles import DEFAULT, Profile
 from gateway.dicom.status import IDENTIFIER_DOES_NOT_MATCH, RequestRefused
 from projections.worklist import WorklistFilter, WorklistRow
 
@@ -43,16 +45,22 @@ _STARTED = "STARTED"
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """What one key demands. `clause` is where the standard says so."""
+    """What one key, or a rule of this site, demands. `clause` is where the standard, or which setting, says so."""
 
     tags: tuple[int, ...]
     clause: str
     matches: Callable[[WorklistRow], bool]
+    asked: str = ""
+    """The value of the key, or what the rule wants; may identify a patient."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatchingPlan:
-    """What to read from the store, and what each row read must fulfil."""
+    """What to read from the store, and what each row read must fulfil.
+
+    `wanted` only spares reading: it never leaves out a row that fulfils all criteria, so the criteria alone explain why
+    an item is listed or is not.
+    """
 
     wanted: WorklistFilter
     criteria: tuple[Criterion, ...]
@@ -62,17 +70,34 @@ class MatchingPlan:
         return all(criterion.matches(row) for criterion in self.criteria)
 
 
-def plan(identifier: Identifier, *, listed_statuses: Sequence[str], test_items: bool) -> MatchingPlan:
+def plan(
+    identifier: Identifier,
+    *,
+    listed_statuses: Sequence[str],
+    test_items: bool,
+    profile: Profile = DEFAULT,
+) -> MatchingPlan:
     """The plan for a query. `listed_statuses` holds unless the query asks by Scheduled Procedure Step Status.
 
     Raises `RequestRefused` when the value of a key can't be read, such as a date that does not exist.
     """
     keys = {key.tag: key for key in identifier.matched() if not _universal(key)}
-    criteria = tuple(_criteria(keys))
-    wanted = _coarse(keys)
-    if not wanted.statuses and STATUS not in keys:
+    wanted, rules = _coarse(keys), []
+    if STATUS not in keys:
         wanted = replace(wanted, statuses=tuple(listed_statuses))
-    return MatchingPlan(replace(wanted, is_test=None if test_items else False), criteria)
+        rules.append(_listed(tuple(listed_statuses)))
+    if not test_items:
+        wanted = replace(wanted, is_test=False)
+        rules.append(Criterion((), "GATEWAY_TEST_AE_TITLES", lambda row: not row.is_test, "no test items"))
+    if not profile.items_without_station:
+        station = (SCHEDULED_STATION_AE_TITLE,)
+        rules.append(Criterion(station, "profile: items_without_station", lambda row: bool(row.station_ae_titles)))
+    return MatchingPlan(wanted, (*_criteria(keys), *rules))
+
+
+def _listed(statuses: tuple[str, ...]) -> Criterion:
+    """What is listed when a query does not ask by status (design §3.17)."""
+    return Criterion((STATUS,), "GATEWAY_LISTED_STATUSES", lambda row: row.status in statuses, "\\".join(statuses))
 
 
 def _universal(key: Key) -> bool:
@@ -95,7 +120,7 @@ def _criteria(keys: dict[int, Key]) -> Iterator[Criterion]:
 def _criterion(key: Key, attribute: Attribute) -> Criterion:
     clause, test_of = _TESTS[attribute.matching]
     test, values_of = test_of(key), attribute.values or (lambda _: ())
-    return Criterion((key.tag,), clause, lambda row: test(values_of(row)))
+    return Criterion((key.tag,), clause, lambda row: test(values_of(row)), key.text)
 
 
 # --- text
@@ -271,7 +296,7 @@ def _period(dates: Key | None, times: Key | None) -> Criterion | None:
         day, time = _moment(row.scheduled_date, _date), _moment(row.scheduled_time, _time)
         return day is not None and time is not None and _within(day + time, (first, last))
 
-    return Criterion((dates.tag, times.tag), _PERIOD, matches)
+    return Criterion((dates.tag, times.tag), _PERIOD, matches, f"{dates.text} {times.text}")
 
 
 # --- UIDs

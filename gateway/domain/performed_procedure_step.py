@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -63,6 +63,8 @@ class StepReport:
     attribute_list: bytes = b""
     transfer_syntax: str = ""
     warnings: tuple[str, ...] = ()
+    performed: dict[str, Any] = field(default_factory=dict)
+    """What this data set says about counts and dose, as the web app is told; only what it holds. Names nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,21 @@ class StepChange:
     attribute_list: bytes = b""
     transfer_syntax: str = ""
     warnings: tuple[str, ...] = ()
+    performed: dict[str, Any] = field(default_factory=dict)
+    """As in `StepReport`; replaces what earlier data sets said, key by key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """All that is kept of one performed step: the data sets of its N-CREATE and N-SETs, in order, as received.
+
+    `data_sets` are pairs of encoded bytes and transfer syntax UID.
+    """
+
+    sop_instance_uid: str
+    status: StepStatus
+    accession_numbers: tuple[str, ...]
+    data_sets: tuple[tuple[bytes, str], ...]
 
 
 class PerformedProcedureStep(Stream):
