@@ -402,7 +402,8 @@ class Gateway(Application[UUID]):
         step = self._load(PerformedProcedureStep, stream_id)
         if step is None:
             return None
-        events = (event for event in self.events.get(stream_id) if hasattr(event, "attribute_list"))
+        reports = PerformedProcedureStep.Started | PerformedProcedureStep.Changed
+        events = (event for event in self.events.get(stream_id) if isinstance(event, reports))
         return StepRecord(
             sop_instance_uid=sop_instance_uid,
             status=step.status,
