@@ -6,6 +6,7 @@
     │   ├── NotFound             nothing by that key (`not_found`)
     │   ├── AccessionConflict    the accession number is taken by something else (`accession_conflict`)
     │   ├── ActionIdConflict     the action_id was used for other content (`action_id_conflict`)
+    │   ├── OtherPatient         a performed step and an item are of different patients (`other_patient`)
     │   └── IllegalTransition    the life of the procedure step does not allow it (`illegal_transition`)
     ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
@@ -70,6 +71,12 @@ class ActionIdConflict(Refusal):
     """The action_id was used before for other content."""
 
     code = "action_id_conflict"
+
+
+class OtherPatient(Refusal):
+    """A performed step is to be linked to an item of another patient."""
+
+    code = "other_patient"
 
 
 class IllegalTransition(Refusal):
