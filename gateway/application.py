@@ -29,7 +29,6 @@ from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import new_study_instance_uid, status_event_id
 from gateway.domain.lifecycle import Status, StepStatus
 from gateway.domain.performed_procedure_step import (
-    WRONG_WORKLIST_ENTRY,
     PerformedProcedureStep,
     Reference,
     StepChange,
@@ -57,7 +56,7 @@ from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
 from projections.outbox import OutboxCounts, OutboxRow
-from projections.performed_steps import PerformedStepRow, StepCounts
+from projections.performed_steps import PerformedStepRow
 from projections.timeline import TimelineRow
 from projections.worklist import WorklistFilter, WorklistRow
 
@@ -338,9 +337,7 @@ class Gateway(Application[UUID]):
         with circumstances(source="mpps", correlation_id=change.sop_instance_uid, ae_title=calling_ae_title):
             return self._retry(decide)
 
-    def _finished(
-        self, item: WorklistItem, step: PerformedProcedureStep, *, cause: str | None = None
-    ) -> list[Stream]:
+    def _finished(self, item: WorklistItem, step: PerformedProcedureStep, *, cause: str | None = None) -> list[Stream]:
         """Tell the item what became of its step."""
         sequence, uid = item.update_sequence, step.sop_instance_uid
         if step.status is StepStatus.COMPLETED:
@@ -475,14 +472,14 @@ class Gateway(Application[UUID]):
             return projections.performed_steps.unmatched(connection)
 
     def unfinished_steps(self, before: datetime) -> list[PerformedStepRow]:
-        """Performed steps begun before a moment that are still in progress."""
+        """Performed steps begun before a moment that keep an item in progress, or belong to none."""
         with self.reading() as connection:
-            return projections.performed_steps.unfinished(connection, before.astimezone(UTC).isoformat())
+            rows = projections.performed_steps.unfinished(connection, before.astimezone(UTC).isoformat())
+        return [row for row in rows if not row.accession_numbers or any(map(self._in_progress, row.accession_numbers))]
 
-    def count_steps(self, before: datetime) -> StepCounts:
-        """How many there are of both."""
-        with self.reading() as connection:
-            return projections.performed_steps.count(connection, before.astimezone(UTC).isoformat())
+    def _in_progress(self, accession_number: str) -> bool:
+        rows = self.find_items(WorklistFilter(accession_number=accession_number))
+        return any(row.status == Status.IN_PROGRESS for row in rows)
 
     def timeline(self, accession_number: str) -> list[TimelineRow]:
         """All that happened to an accession number."""

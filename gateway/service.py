@@ -29,10 +29,11 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
-from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
+from gateway.ops.health import Check, Health, disk_check, outbox_check, steps_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
+from projections.performed_steps import PerformedStepRow
 from relay import (
     DialOptions,
     Listener,
@@ -56,6 +57,7 @@ _OTHER_FILES = 1000
 _ACTION_THREADS = 8
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
+_STEP_WATCH_SECONDS = 60.0
 
 _SCHEDULED_TIMES_UNSET = (
     "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
@@ -125,6 +127,7 @@ class Service:
         parts = [
             asyncio.create_task(ops.run_until_stopped(), name="ops"),
             asyncio.create_task(self._expire_daily(), name="expiry"),
+            asyncio.create_task(self._watch_steps(), name="steps"),
         ]
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
@@ -173,7 +176,7 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self.dicom.stop, _STOP_SECONDS)),
-            *(part for part in parts if part.get_name() in ("expiry", "delivery")),
+            *(part for part in parts if part.get_name() in ("expiry", "steps", "delivery")),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -279,6 +282,26 @@ class Service:
                 log.info("items_expired", accession_numbers=expired)
             await self._sleep_until(due if now < due else due + timedelta(days=1))
 
+    @property
+    def _unfinished_after(self) -> timedelta:
+        return timedelta(hours=self.settings.gateway_unfinished_step_hours)
+
+    async def _watch_steps(self) -> None:
+        """Tell of each step that a modality has begun and not finished; nothing changes by itself."""
+        told: set[str] = set()
+        while True:
+            try:
+                before = datetime.now(UTC) - self._unfinished_after
+                rows = await asyncio.to_thread(self.gateway.unfinished_steps, before)
+            except GatewayError as error:
+                log.error("steps_unwatched", code=error.code, error=str(error), retry_in_seconds=_STEP_WATCH_SECONDS)
+            else:
+                for row in rows:
+                    if row.sop_instance_uid not in told:
+                        log.warning("step_unfinished", **_unfinished(row))
+                told = {row.sop_instance_uid for row in rows}
+            await asyncio.sleep(_STEP_WATCH_SECONDS)
+
     async def _sleep_until(self, moment: datetime) -> None:
         """In short naps: clocks are set, and machines sleep."""
         while (remaining := (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110  no event tells the time
@@ -302,6 +325,7 @@ class Service:
             "dicom": self._dicom_check,
             "relay": self._relay_check,
             "outbox": self._outbox_check,
+            "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
         }
 
@@ -343,6 +367,16 @@ class Service:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
             return []
         return [_SCHEDULED_TIMES_UNSET]
+
+
+def _unfinished(row: PerformedStepRow) -> dict[str, object]:
+    return {
+        "sop_instance_uid": row.sop_instance_uid,
+        "accession_numbers": row.accession_numbers,
+        "ae_title": row.ae_title,
+        "received_at": row.received_at,
+        "remedy": "ask at the unit; gateway steps complete or cancel sets the item by hand",
+    }
 
 
 def _safely(loop: asyncio.AbstractEventLoop, courier: Courier | None) -> None:

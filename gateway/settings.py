@@ -196,6 +196,9 @@ class Settings(BaseSettings):
     gateway_report_wrong_entry: bool = Field(
         False, description="tell the web app when a modality gives an item back as *wrong worklist entry*"
     )
+    gateway_unfinished_step_hours: float = Field(
+        4.0, gt=0, le=8760, description="a step that a modality began so long ago and has not finished is told of"
+    )
     gateway_log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json` lines, `console` for people, or by whether a terminal is watching"
     )

@@ -37,6 +37,7 @@ SCHEMA = (
         named TEXT NOT NULL,
         unmatched TEXT NOT NULL,
         waits_for_person INTEGER NOT NULL,
+        dismissed INTEGER NOT NULL,
         performed TEXT NOT NULL,
         received_at TEXT NOT NULL,
         updated_at TEXT NOT NULL
@@ -70,17 +71,10 @@ class PerformedStepRow:
     named: tuple[str, ...]
     unmatched: tuple[str, ...]
     waits_for_person: bool
+    dismissed: bool
     performed: dict[str, Any]
     received_at: str
     updated_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepCounts:
-    """How many steps wait for a person, and how many were begun before some moment and are not finished."""
-
-    unmatched: int
-    unfinished: int
 
 
 def get(connection: sqlite3.Connection, sop_instance_uid: str) -> PerformedStepRow | None:
@@ -95,17 +89,8 @@ def unmatched(connection: sqlite3.Connection) -> list[PerformedStepRow]:
 
 
 def unfinished(connection: sqlite3.Connection, before: str) -> list[PerformedStepRow]:
-    """Steps begun (`received_at`) before a moment and still in progress, the oldest first."""
-    return _rows(connection, "status = 'IN PROGRESS' AND received_at < ?", before)
-
-
-def count(connection: sqlite3.Connection, before: str) -> StepCounts:
-    """The lengths of both lists."""
-    waiting = connection.execute("SELECT COUNT(*) FROM performed_steps WHERE waits_for_person = 1").fetchone()[0]
-    unfinished = connection.execute(
-        "SELECT COUNT(*) FROM performed_steps WHERE status = 'IN PROGRESS' AND received_at < ?", (before,)
-    ).fetchone()[0]
-    return StepCounts(waiting, unfinished)
+    """Steps begun (`received_at`) before a moment, still in progress and not dismissed, the oldest first."""
+    return _rows(connection, "status = 'IN PROGRESS' AND dismissed = 0 AND received_at < ?", before)
 
 
 _LISTS = ("accession_numbers", "named", "unmatched")
@@ -122,7 +107,8 @@ def _row(values: dict[str, Any]) -> PerformedStepRow:
     for name in _LISTS:
         values[name] = tuple(json.loads(values[name]))
     values["performed"] = json.loads(values["performed"])
-    values["waits_for_person"] = bool(values["waits_for_person"])
+    for name in ("waits_for_person", "dismissed"):
+        values[name] = bool(values[name])
     return PerformedStepRow(**values)
 
 
@@ -150,6 +136,7 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, started: PerformedProc
         "named": json.dumps(named),
         "unmatched": json.dumps(started.unmatched),
         "waits_for_person": int(bool(started.unmatched)),
+        "dismissed": 0,
         "performed": json.dumps(started.performed),
         "received_at": started.received_at,
         "updated_at": event.committed_at,
@@ -188,7 +175,7 @@ def _link(cursor: sqlite3.Cursor, event: RecordedEvent, linked: PerformedProcedu
 
 def _dismiss(cursor: sqlite3.Cursor, event: RecordedEvent, dismissed: PerformedProcedureStep.Dismissed) -> None:
     cursor.execute(
-        "UPDATE performed_steps SET waits_for_person = 0, updated_at = ? WHERE sop_instance_uid = ?",
+        "UPDATE performed_steps SET waits_for_person = 0, dismissed = 1, updated_at = ? WHERE sop_instance_uid = ?",
         (event.committed_at, dismissed.sop_instance_uid),
     )
 

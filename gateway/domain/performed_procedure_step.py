@@ -312,8 +312,8 @@ class PerformedProcedureStep(Stream):
         )
 
     def dismiss(self, reason: str) -> None:
-        """Say that it belongs to no item. Raises `IllegalTransition` when nobody asks."""
-        if self.dismissed or not self.unmatched:
+        """Say that it belongs to no item. Raises `IllegalTransition` when no person is asked about it."""
+        if self.dismissed or self.accession_numbers or not self.unmatched:
             raise IllegalTransition("no person is asked about this step", field="sop_instance_uid")
         self.trigger_event(
             self.Dismissed, sop_instance_uid=self.sop_instance_uid, concerned=self.concerned, reason=reason

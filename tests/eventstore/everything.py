@@ -55,9 +55,7 @@ def everything_happened(gateway: Gateway) -> None:
         change(gateway, end(step_uid(number)))
     for number in (3, 4):
         start(gateway, step_uid(number), naming("ACC001"), patient_id="9990000026")
-    gateway.link_step(
-        step_uid(3), "ACC006", reason="another hall", operator="night shift", despite_other_patient=True
-    )
+    gateway.link_step(step_uid(3), "ACC006", reason="another hall", operator="night shift", despite_other_patient=True)
     gateway.dismiss_step(step_uid(4), reason="a phantom", operator="night shift")
     gateway.correct_status("ACC004", Status.COMPLETED, reason="examined on paper", operator="night shift")
     gateway.expire(date(2026, 12, 1), after_days=1)

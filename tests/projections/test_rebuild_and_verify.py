@@ -79,7 +79,7 @@ EXTRA = {
     "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting', NULL, NULL)",
     "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
     "performed_steps": "INSERT INTO performed_steps VALUES ('0', 'COMPLETED', NULL, '', 'MG', '', '', '', '', NULL,"
-    " '[]', '[]', '[]', 0, '{}', '', '')",
+    " '[]', '[]', '[]', 0, 0, '{}', '', '')",
 }
 
 
