@@ -76,7 +76,8 @@ EXTRA = {
     "worklist_items": "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date,"
     " scheduled_date, scheduled_time, modality)"
     " VALUES ('ACC000', '9990000018', 'SMITH^JANE', '19800101', '20261123', '143000', 'MG')",
-    "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting', NULL, NULL)",
+    "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting',"
+    " NULL, NULL)",
     "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
     "performed_steps": "INSERT INTO performed_steps VALUES ('0', 'COMPLETED', NULL, '', 'MG', '', '', '', '', NULL,"
     " '[]', '[]', '[]', 0, 0, '{}', '', '')",
