@@ -107,16 +107,16 @@ class PerformedProcedureStep(Stream):
     TOPIC = "PerformedProcedureStep"
 
     class Event(Stream.Event):
-        """Base of the step's events."""
+        """Base of the step's events. `concerned`: all accession numbers it is about, named ones without an item too."""
 
         TOPIC = "PerformedProcedureStep.Event"
         sop_instance_uid: str
+        concerned: list[str]
 
     class Started(Event, Stream.Created):
         """N-CREATE. `accession_numbers` are the items it was linked to, `unmatched` why others were not.
 
-        `concerned` holds also the accession numbers it named without being linked to them; `performed` is what the web
-        app is told of counts and dose.
+        `performed` is what the web app is told of counts and dose.
         """
 
         TOPIC = "PerformedProcedureStep.Started"
@@ -129,7 +129,6 @@ class PerformedProcedureStep(Stream):
         details: dict[str, str]
         references: list[dict[str, str]]
         accession_numbers: list[str]
-        concerned: list[str]
         unmatched: list[str]
         warnings: list[str]
         received_at: str
@@ -145,7 +144,6 @@ class PerformedProcedureStep(Stream):
         attribute_list: bytes
         transfer_syntax: str
         accession_numbers: list[str]
-        concerned: list[str]
         warnings: list[str]
         received_at: str
         performed: dict[str, Any]
@@ -185,16 +183,12 @@ class PerformedProcedureStep(Stream):
             aggregate.discontinuation_reason = self.reason
 
     class Linked(Event):
-        """An operator said for which item it was performed.
-
-        `accession_numbers` and `concerned` are those after it, `accession_number` the one that came in.
-        """
+        """An operator said for which item it was performed: `accession_number`; `accession_numbers` are all of them."""
 
         TOPIC = "PerformedProcedureStep.Linked"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)  # what people write may name somebody
         accession_number: str
         accession_numbers: list[str]
-        concerned: list[str]
         reason: str
 
         def apply(self, aggregate: PerformedProcedureStep) -> None:
@@ -207,7 +201,6 @@ class PerformedProcedureStep(Stream):
 
         TOPIC = "PerformedProcedureStep.Dismissed"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)
-        concerned: list[str]
         reason: str
 
         def apply(self, aggregate: PerformedProcedureStep) -> None:
