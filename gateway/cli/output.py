@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,11 @@ def masked_name(name: str) -> str:
 def masked_id(patient_id: str) -> str:
     """An id by its last three characters."""
     return _BULLET * max(0, len(patient_id) - 3) + patient_id[-3:] if len(patient_id) > 3 else _BULLET * len(patient_id)
+
+
+def masked_key(value: str) -> str:
+    """A key's value with the first letter of each word and the signs that matter in a key: `sm*^jane` as `s•*^j•••`."""
+    return re.sub(r"[^\s^=\\*?-]+", lambda word: word[0][0] + _BULLET * (len(word[0]) - 1), value)
 
 
 def day(text: str, *, zone: Any = None) -> str:  # noqa: ANN401  a time zone or None
