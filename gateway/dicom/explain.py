@@ -157,7 +157,7 @@ class Explanation:
     """A recorded query and what it means for each item that was looked at.
 
     `days` is the range of dates that was looked at, either end "". `refusal` is why the query can't be answered at all,
-    naming the offending element; then there are no keys and no items. `refused_since` are associations that the same
+    naming the offending element; then there are no items. `refused_since` are associations that the same
     AE title was refused after this query.
     """
 
@@ -233,11 +233,18 @@ def explain_query(
     Raises `NotFound` when there is no item with `accession_number`.
     """
     today = today or site.today()
+    explained = Explanation(query=query, days=(day or today, day or today))
     try:
-        replay = _Replay(query, site)
+        asked = _read(query, site)
+        explained = replace(
+            explained,
+            keys=tuple(AskedKey(key.tag, key.text) for key in asked.matched()),
+            character_set="\\".join(asked.character_set.values),
+        )
+        replay = _Replay(query, asked, site)
     except RequestRefused as refused:
         offending = "".join(f" {tag_name(tag)}" for tag in refused.tags if tag_name(tag) not in refused.comment)
-        return Explanation(query=query, days=(day or today,) * 2, refusal=refused.comment + offending)
+        return replace(explained, refusal=refused.comment + offending)
     days = (day, day) if day else replay.days(today)
     if accession_number:
         rows = items.find_items(WorklistFilter(accession_number=accession_number))
@@ -247,27 +254,24 @@ def explain_query(
         rows = items.find_items(WorklistFilter(dates=days))
         if not day:
             rows += replay.named_or_answered(items)
-    return Explanation(
-        query=query,
-        days=days,
-        keys=tuple(AskedKey(key.tag, key.text) for key in replay.asked.matched()),
-        character_set="\\".join(replay.asked.character_set.values),
-        items=tuple(replay.items(rows, items)),
-    )
+    return replace(explained, days=days, items=tuple(replay.items(rows, items)))
+
+
+def _read(query: Query, site: Site) -> Identifier:
+    """The identifier as it was read then. Raises `RequestRefused` as the query did, or when it was not kept."""
+    if query.identifier is None:
+        too_long = f"its identifier has more than {record.LONGEST_IDENTIFIER} bytes and was not kept"
+        raise RequestRefused(query.status, too_long)
+    profile = site.profile_of(query.calling_ae_title, query.address)
+    return identifier.read(query.identifier, query.transfer_syntax, CharacterSet.of(profile.character_set))
 
 
 class _Replay:
-    """A recorded query, read again. Raises `RequestRefused` as the query itself did."""
+    """A recorded query, matched again. Raises `RequestRefused` as the query itself did."""
 
-    def __init__(self, query: Query, site: Site) -> None:
-        self.query, self.site = query, site
+    def __init__(self, query: Query, asked: Identifier, site: Site) -> None:
+        self.query, self.asked, self.site = query, asked, site
         self.profile = site.profile_of(query.calling_ae_title, query.address)
-        default = CharacterSet.of(self.profile.character_set)
-        if query.identifier is None:
-            raise RequestRefused(
-                query.status, f"its identifier has more than {record.LONGEST_IDENTIFIER} bytes: not kept"
-            )
-        self.asked: Identifier = identifier.read(query.identifier, query.transfer_syntax, default)
         self.test_items = query.calling_ae_title in site.test_ae_titles
         self.plan = self._plan(self.asked, site.listed_statuses)
 
