@@ -77,7 +77,11 @@ def put_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 def _cell(value: object) -> str:
     """As one line: what others wrote, a reason say, can't steer the terminal."""
-    text = "–" if value is None or value == "" else str(value)
+    return printable("–" if value is None or value == "" else str(value))
+
+
+def printable(text: str) -> str:
+    """A text that others wrote, without what steers a terminal."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else _NOT_PRINTABLE for sign in text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,22 +119,10 @@ def _site() -> Site:
 
 
 def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool) -> None:
-    from gateway.dicom.data_set import tag_name
-    from gateway.dicom.explain import identifies, outcome, refusals
+    from gateway.dicom.explain import identifies
 
-    asked = explanation.query
-    output.put(f"{asked.calling_ae_title} asked {asked.called_ae_title} from {asked.address} at {_span(asked, site)}")
-    for number, key in enumerate(explanation.keys):
-        head = "keys" if number == 0 else ""
-        output.put(f"  {head:<9} {key.keyword} {tag_name(key.tag)} = {_shown(key.tag, key.value, reveal=reveal)}")
-    if not explanation.keys and not explanation.refusal:
-        output.put("  keys      none with a value: it asked for everything that is listed")
-    output.put(f"  charset   {explanation.character_set or 'none declared: ASCII'}")
-    if explanation.refusal:
-        output.put(f"  refused   {explanation.refusal}: such a query lists nothing")
-    output.put(f"  answer    {_items(asked.answers)}, {outcome(asked)}")
-    if explanation.refused_since:
-        output.put(f"  since     {refusals(explanation.refused_since, site)}")
+    for line in _head(explanation, site, reveal=reveal):
+        output.put(output.printable(line))
     if explanation.items:
         output.put()
         _put_items(explanation.items, reveal=reveal)
@@ -141,6 +130,26 @@ def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool) -> N
     output.say(f"{_items(len(explanation.items))} looked at, of {first if first == last else f'{first} to {last}'}")
     if not reveal and any(identifies(key.tag) for key in explanation.keys):
         output.say("names and ids are masked: --reveal shows what differs")
+
+
+def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str]:
+    """Who asked what and when, and what the answer was."""
+    from gateway.dicom.data_set import tag_name
+    from gateway.dicom.explain import outcome, refusals
+
+    asked = explanation.query
+    yield f"{asked.calling_ae_title} asked {asked.called_ae_title} from {asked.address} at {_span(asked, site)}"
+    for number, key in enumerate(explanation.keys):
+        label = "keys" if number == 0 else ""
+        yield f"  {label:<9} {key.keyword} {tag_name(key.tag)} = {_shown(key.tag, key.value, reveal=reveal)}"
+    if not explanation.keys and not explanation.refusal:
+        yield "  keys      none with a value: it asked for everything that is listed"
+    yield f"  charset   {explanation.character_set or 'none declared: ASCII'}"
+    if explanation.refusal:
+        yield f"  refused   {explanation.refusal}: such a query lists nothing"
+    yield f"  answer    {_items(asked.answers)}, {outcome(asked)}"
+    if explanation.refused_since:
+        yield f"  since     {refusals(explanation.refused_since, site)}"
 
 
 def _span(asked: Query, site: Site) -> str:

@@ -213,7 +213,8 @@ def _nobody_asked(connection: sqlite3.Connection, ae_title: str, site: Site) -> 
     asked, turned_away = (", ".join(titles) for titles in record.callers(connection))
     others = [f"these have: {asked}"] if asked else []
     others += [f"these were refused: {turned_away}"] if turned_away else []
-    return f"nobody has asked as {ae_title}{told}; {'; '.join(others) or 'nor as anybody else'}"
+    text = f"nobody has asked as {ae_title}{told}; {'; '.join(others) or 'nor as anybody else'}"
+    return "".join(sign if sign.isprintable() else "?" for sign in text)  # titles come from the network
 
 
 def refusals(refused: Sequence[RefusedAssociation], site: Site) -> str:

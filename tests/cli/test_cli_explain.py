@@ -163,3 +163,12 @@ def test_a_database_without_a_record_is_told(clinic: Gateway, run: Command) -> N
 def test_explaining_nobody_s_query_is_misuse(gateway: Gateway, run: Command, database: Path) -> None:
     outcome = run("worklist", "explain")
     assert (outcome.code, outcome.err.startswith("gateway: validation: --from")) == (2, True)
+
+
+def test_what_a_unit_sent_can_not_steer_the_terminal(provider: tuple[PynetdicomServer, Recorded], run: Command) -> None:
+    server, recorded = provider
+    ask(server.port, date=DAY, patient_name="X\x1b[2J")
+    recorded()
+    outcome = run("worklist", "explain", "--from", "MAMMO1", "--date", DAY, "--reveal")
+    assert "PatientName (0010,0010) = X\ufffd[2J" in outcome.out
+    assert "\x1b" not in outcome.out + outcome.err
