@@ -294,6 +294,20 @@ def test_more_rows_than_the_bound_go_whatever_their_age(gateway: Gateway, monkey
     assert [row.id for row in kept(gateway)] == [8, 7, 6, 5, 4]
 
 
+@pytest.mark.parametrize("table", record._TABLES)
+def test_looking_for_old_rows_reads_no_others(gateway: Gateway, table: str) -> None:
+    """It is done under the write lock, so it must not take longer the more there is."""
+    QueryRecord(gateway)
+    statements: list[str] = []
+    with gateway.datastore.writer.transaction() as cursor:
+        cursor.connection.set_trace_callback(statements.append)
+        record._delete(cursor, table, at(0))
+        cursor.connection.set_trace_callback(None)
+        plans = [row[3] for one in statements for row in cursor.execute(f"EXPLAIN QUERY PLAN {one}")]
+    assert len(statements) == 2
+    assert [step for step in plans if step.startswith("SCAN")] == []
+
+
 # --- troubles
 
 
