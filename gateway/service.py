@@ -25,6 +25,7 @@ from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
 from gateway.delivery.courier import Courier, CourierOptions
+from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
@@ -87,10 +88,12 @@ class Service:
         self._stop = asyncio.Event()
         self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
         self._look_threads = ThreadPoolExecutor(_LOOK_THREADS, thread_name_prefix="look")
+        self.record = QueryRecord(self.gateway, kept_days=settings.gateway_queries_kept_days)
         self.responder = Responder(
             self.gateway,
             listed_statuses=settings.gateway_listed_statuses,
             test_ae_titles=settings.gateway_test_ae_titles,
+            record=self.record,
         )
         self.dicom = PynetdicomServer(
             self.responder,
@@ -159,6 +162,7 @@ class Service:
         except OSError as error:
             ops.close()
             raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
+        self.record.start()
         return ops
 
     async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
@@ -175,7 +179,7 @@ class Service:
         began = time.monotonic()
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
-            asyncio.create_task(asyncio.to_thread(self.dicom.stop, _STOP_SECONDS)),
+            asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
             *(part for part in parts if part.get_name() in ("expiry", "steps", "delivery")),
         ]
         for part in stopping[1:]:
@@ -192,6 +196,11 @@ class Service:
         await asyncio.to_thread(self.gateway.close)
         self._ownership.release()
         log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
+
+    def _stop_dicom(self) -> None:
+        """The modalities leave; then what they asked is on disk."""
+        self.dicom.stop(_STOP_SECONDS)
+        self.record.close()
 
     def _end_threads(self) -> None:
         for threads in (self._threads, self._look_threads):

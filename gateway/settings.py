@@ -193,6 +193,9 @@ class Settings(BaseSettings):
         ("SCHEDULED",), description="statuses shown to modalities that do not ask for one, with commas"
     )
     gateway_test_ae_titles: Words = Field(("REHEARSAL",), description="callers that are shown test items, with commas")
+    gateway_queries_kept_days: int = Field(
+        90, ge=1, le=36500, description="days that the record of queries and refused associations is kept"
+    )
     gateway_report_wrong_entry: bool = Field(
         False, description="tell the web app when a modality gives an item back as *wrong worklist entry*"
     )

@@ -23,12 +23,16 @@ _WHOLE_STEP = tuple(Key(tag, attribute.vr, attribute) for tag, attribute in keys
 
 @dataclass(frozen=True, slots=True)
 class FindResponse:
-    """One C-FIND response. `identifier` is encoded in the transfer syntax of the request; only pending ones have it."""
+    """One C-FIND response. `identifier` is encoded in the transfer syntax of the request; only pending ones have it.
+
+    `accession_number` is the answered item's, for the record of queries.
+    """
 
     status: int
     identifier: bytes | None = None
     error_comment: str = ""
     offending_elements: tuple[int, ...] = ()
+    accession_number: str = ""
 
 
 def answerable(row: WorklistRow) -> bool:
@@ -55,7 +59,8 @@ def responses(
         if is_cancelled():
             yield FindResponse(CANCELLED)
             return
-        yield FindResponse(PENDING, answer(row, identifier, transfer_syntax, station=station))
+        encoded = answer(row, identifier, transfer_syntax, station=station)
+        yield FindResponse(PENDING, encoded, accession_number=row.accession_number)
     yield FindResponse(SUCCESS)
 
 

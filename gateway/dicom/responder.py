@@ -22,6 +22,7 @@ from pydicom.datadict import keyword_for_tag
 from gateway.dicom import find, identifier, matching, mpps
 from gateway.dicom.find import FindResponse
 from gateway.dicom.identifier import Identifier
+from gateway.dicom.record import LONGEST_IDENTIFIER, MOST_NUMBERS, Query, QueryRecord, RefusedAssociation, now
 from gateway.dicom.status import (
     DUPLICATE_SOP_INSTANCE,
     MAY_NO_LONGER_BE_UPDATED,
@@ -111,7 +112,7 @@ class Responder:
     """Verification, Modality Worklist and MPPS over the application.
 
     `listed_statuses` are what a query sees unless it asks by status; `test_ae_titles` the callers that see test items,
-    beside the real ones.
+    beside the real ones. `record` is told of each query and each refused association.
     """
 
     def __init__(
@@ -120,10 +121,12 @@ class Responder:
         *,
         listed_statuses: Sequence[str] = ("SCHEDULED",),
         test_ae_titles: Iterable[str] = ("REHEARSAL",),
+        record: QueryRecord | None = None,
     ) -> None:
         self.application = application
         self.listed_statuses = tuple(listed_statuses)
         self.test_ae_titles = frozenset(test_ae_titles)
+        self.record = record
 
     # --- associations
 
@@ -131,16 +134,33 @@ class Responder:
         """An association was accepted; `refused_contexts` are the abstract syntaxes that were not."""
         _log.info("association_accepted", **caller.logged())
         if refused_contexts:
-            remedy = {"remedy": _ASK_THE_WORKLIST} if any("FIND" in name for name in refused_contexts) else {}
+            finds = [name for name in refused_contexts if "FIND" in name]
+            remedy = {"remedy": _ASK_THE_WORKLIST} if finds else {}
             _log.warning("contexts_refused", **caller.logged(), abstract_syntaxes=list(refused_contexts), **remedy)
+            if finds:
+                self._record_refusal(caller, f"{', '.join(finds)} is not supported: {_ASK_THE_WORKLIST}")
 
     def association_refused(self, caller: Caller, *, reason: str) -> None:
         """An association was rejected (PS3.8 9.3.4)."""
         _log.warning("association_refused", **caller.logged(), reason=reason)
+        self._record_refusal(caller, reason)
 
     def connection_broken(self, address: str, *, reason: str) -> None:
         """A peer sent what is no DICOM, or stopped halfway."""
         _log.warning("connection_broken", address=address, reason=reason)
+        self._record_refusal(Caller("", "", address, 0), reason)
+
+    def _record_refusal(self, caller: Caller, reason: str) -> None:
+        if self.record:
+            self.record.add(
+                RefusedAssociation(
+                    at=now(),
+                    calling_ae_title=caller.ae_title,
+                    called_ae_title=caller.called_ae_title,
+                    address=caller.address,
+                    reason=reason,
+                )
+            )
 
     # --- Verification (PS3.4 Annex A)
 
@@ -157,11 +177,14 @@ class Responder:
         """The responses to a C-FIND, the last one final. `data` is the identifier as received."""
         began = time.perf_counter()
         asked: Identifier | None = None
-        pending, last = 0, FindResponse(SUCCESS)
+        answered: list[str] = []
+        last = FindResponse(SUCCESS)
         try:
             asked = identifier.read(data, transfer_syntax)
             for response in self._find(caller, asked, transfer_syntax, is_cancelled):
-                pending, last = pending + (response.status == PENDING), response
+                if response.status == PENDING:
+                    answered.append(response.accession_number)
+                last = response
                 yield response
         except RequestRefused as refused:
             last = FindResponse(refused.status, None, _comment(refused.comment), refused.tags)
@@ -171,14 +194,46 @@ class Responder:
             last = FindResponse(UNABLE_TO_PROCESS, None, "the worklist can't be read now")
             yield last
         finally:
-            _log.info(
-                "query_answered",
-                **caller.logged(),
-                status=f"0x{last.status:04X}",
-                answers=pending,
-                keys=[keyword_for_tag(key.tag) for key in asked.matched()] if asked else [],
-                **_reason(last.error_comment),
-                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+            self._answered(caller, data, transfer_syntax, asked, answered, last, began)
+
+    def _answered(
+        self,
+        caller: Caller,
+        data: bytes | None,
+        transfer_syntax: str,
+        asked: Identifier | None,
+        accession_numbers: Sequence[str],
+        last: FindResponse,
+        began: float,
+    ) -> None:
+        """Log and record a query that is over."""
+        keys = tuple(keyword_for_tag(key.tag) for key in asked.matched()) if asked else ()
+        milliseconds = round((time.perf_counter() - began) * 1000, 1)
+        _log.info(
+            "query_answered",
+            **caller.logged(),
+            status=f"0x{last.status:04X}",
+            answers=len(accession_numbers),
+            keys=list(keys),
+            **_reason(last.error_comment),
+            milliseconds=milliseconds,
+        )
+        if self.record:
+            self.record.add(
+                Query(
+                    at=now(),
+                    calling_ae_title=caller.ae_title,
+                    called_ae_title=caller.called_ae_title,
+                    address=caller.address,
+                    keys=keys,
+                    identifier=data or b"" if len(data or b"") <= LONGEST_IDENTIFIER else None,
+                    transfer_syntax=transfer_syntax,
+                    status=last.status,
+                    error_comment=last.error_comment,
+                    answers=len(accession_numbers),
+                    accession_numbers=tuple(accession_numbers[:MOST_NUMBERS]),
+                    milliseconds=milliseconds,
+                )
             )
 
     def _find(

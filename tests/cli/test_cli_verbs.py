@@ -105,6 +105,8 @@ def test_an_invalid_setting_is_misuse_too(run: Command, monkeypatch: pytest.Monk
 LOOKS = [
     ("worklist", "list"),
     ("worklist", "statistics"),
+    ("worklist", "queries"),
+    ("worklist", "explain", "--from", "MAMMO1"),
     ("timeline", "ACC001"),
     ("outbox", "list"),
     ("events", "verify"),
