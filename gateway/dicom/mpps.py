@@ -132,7 +132,7 @@ def _decoded(data: bytes, transfer_syntax: str) -> AttributeList:
 
 def _require_type_1(attributes: AttributeList) -> None:
     """Type 1 of the create, that of the scheduled steps included (PS3.4 Table F.7.2-1)."""
-    type_1 = [*of_type(TABLE, "1")]
+    type_1 = sorted(of_type(TABLE, "1"))
     missing = [tag for tag in type_1 if tag not in attributes.data_set]
     empty = [tag for tag in type_1 if tag in attributes.data_set and not attributes.filled(tag)]
     if empty == [SCHEDULED_STEP_ATTRIBUTES_SEQUENCE] and not missing and attributes.filled(PATIENT_ID):

@@ -39,6 +39,7 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+_config.VALIDATORS["UI"] = lambda _: (True, "")  # a UID that is none gets 0x0117 from us, not an abort
 config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
 config.settings.writing_validation_mode = config.IGNORE
 
