@@ -16,8 +16,8 @@ from gateway.dicom import data_set, mpps
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.status import RequestRefused
-from gateway.domain.lifecycle import StepStatus
 from gateway.dicom.step_attributes import SET_NOT_ALLOWED, TABLE, of_type
+from gateway.domain.lifecycle import StepStatus
 from gateway.domain.performed_procedure_step import StepChange, StepReport
 
 UID = "1.2.3.4.5"
