@@ -26,7 +26,7 @@ _LIMITS = {
 }  # fmt: skip
 """Most characters of one value, for PN of one group (PS3.5 Table 6.2-1)."""
 
-_ONE_VALUE = frozenset({"LT", "ST", "UT"})
+ONE_VALUE = frozenset({"LT", "ST", "UT"})
 """VRs in which a backslash is text."""
 
 _BINARY = {"US": "<H", "SS": "<h", "UL": "<I", "SL": "<i", "FL": "<f", "FD": "<d", "UV": "<Q", "SV": "<q"}
@@ -162,7 +162,7 @@ def _oddities(element: Element, character_set: CharacterSet) -> Iterator[str]:
     text, inside = text_of(element, character_set, element.vr)
     if not inside:
         yield OUTSIDE_ITS_SET
-    parts = [text] if element.vr in _ONE_VALUE else [part.strip(" \0") for part in text.split("\\")]
+    parts = [text] if element.vr in ONE_VALUE else [part.strip(" \0") for part in text.split("\\")]
     groups = [group for part in parts for group in (part.split("=") if element.vr == "PN" else [part])]
     if any(len(group) > _LIMITS[element.vr] for group in groups):
         yield TOO_LONG

@@ -115,7 +115,7 @@ def in_one_set(held: Iterable[Held]) -> tuple[list[Element], CharacterSet]:
         return [one.element for one in held], ASCII
     if len(used) == 1 and (common := next(iter(used))) is not None:
         return [one.element for one in held], common
-    return [_in_utf_8(one.element, one.character_set) for one in held], UTF_8
+    return [in_utf_8(one.element, one.character_set) for one in held], UTF_8
 
 
 def _sets_used(element: Element, character_set: CharacterSet) -> Iterator[CharacterSet | None]:
@@ -128,7 +128,8 @@ def _sets_used(element: Element, character_set: CharacterSet) -> Iterator[Charac
         yield character_set if text_of(element, character_set, element.vr)[1] else None
 
 
-def _in_utf_8(element: Element, character_set: CharacterSet) -> Element:
+def in_utf_8(element: Element, character_set: CharacterSet) -> Element:
+    """The element with its text in UTF-8, that of its items too."""
     if element.items:
         items = tuple(_item_in_utf_8(item, character_sets.declared(item, character_set)) for item in element.items)
         return replace(element, items=items)
@@ -138,7 +139,7 @@ def _in_utf_8(element: Element, character_set: CharacterSet) -> Element:
 
 
 def _item_in_utf_8(item: DataSet, character_set: CharacterSet) -> DataSet:
-    return {tag: _in_utf_8(e, character_set) for tag, e in item.items() if tag != SPECIFIC_CHARACTER_SET}
+    return {tag: in_utf_8(e, character_set) for tag, e in item.items() if tag != SPECIFIC_CHARACTER_SET}
 
 
 # --- retrieval (PS3.4 F.8.2)
