@@ -11,6 +11,7 @@
     ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
+    │   └── DiskFull             the host's: there is no room for it; ask again when there is
     ├── Contention               too many writers on one item at once; ask again
     ├── PortUnusable             the operator's: another program holds the port
     └── SettingsInvalid          the operator's: a setting can't be used
@@ -102,6 +103,10 @@ class OutcomeUnknown(GatewayError):
 
     code = "internal"
     retryable = True
+
+
+class DiskFull(OutcomeUnknown):
+    """A save found no room on the disk, and did not happen."""
 
 
 class Contention(GatewayError):

@@ -66,6 +66,11 @@ def declared(data_set: DataSet, inherited: CharacterSet = ASCII) -> CharacterSet
     return CharacterSet.of(element.value.decode("ascii", "ignore"))
 
 
+def governs(vr: str) -> bool:
+    """Whether the Specific Character Set governs values of this VR; the others are ASCII (PS3.5 6.1.2.3)."""
+    return vr in _TEXT_VRS
+
+
 def answers(asked: CharacterSet) -> Iterator[tuple[str, str]]:
     """The sets to answer in, best first, as the value of (0008,0005) ("" for none) and Python's codec."""
     yield "", "ascii"
