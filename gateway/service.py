@@ -25,6 +25,7 @@ from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
 from gateway.delivery.courier import Courier, CourierOptions
+from gateway.dicom import profiles
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
@@ -80,6 +81,7 @@ class Service:
         """Open the database and take the ports. Raises `StoreUnusable`, `SettingsInvalid`, `PortUnusable`."""
         self.settings = settings
         self.relay = relay_connections(settings)
+        self.profiles = profiles.load(settings.gateway_modalities_file)
         is_new = is_missing(settings.worklist_db_path)
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
@@ -94,6 +96,8 @@ class Service:
             listed_statuses=settings.gateway_listed_statuses,
             test_ae_titles=settings.gateway_test_ae_titles,
             record=self.record,
+            profiles=self.profiles,
+            zone=settings.zone,
         )
         self.dicom = PynetdicomServer(
             self.responder,
@@ -325,6 +329,13 @@ class Service:
         log.info(
             "database_created" if is_new else "database_opened", path=path, worklist=self.gateway.count_by_status()
         )
+        if self.settings.gateway_modalities_file:
+            log.info(
+                "modalities_loaded",
+                path=str(self.settings.gateway_modalities_file),
+                modalities=len(self.profiles.modalities),
+                strangers="admitted" if self.profiles.strangers_admitted else "refused",
+            )
         for name in unknown_variables():
             log.warning("setting_unknown", variable=name, remedy="gateway config show lists the ones there are")
 

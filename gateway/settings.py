@@ -185,6 +185,11 @@ class Settings(BaseSettings):
     gateway_accept_any_called_ae: bool = Field(
         False, description="take associations that call another AE title than ours"
     )
+    gateway_modalities_file: Path | None = Field(
+        None,
+        description="which modalities may call and how each is served (TOML, see `docs/modalities.sample.toml`); "
+        "unset: all may, and are served alike",
+    )
     gateway_expire_at: time = Field(time(4, 0), description="site time at which old scheduled items expire")
     gateway_expire_after_days: int = Field(
         1, ge=0, le=36500, description="items dated more than this many days ago expire; today's never do"

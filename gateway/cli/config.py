@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
 from gateway.cli import output
+
+if TYPE_CHECKING:
+    from gateway.dicom.profiles import Profile
 
 config = typer.Typer(no_args_is_help=True, help="The settings in force.")
 
@@ -26,3 +32,62 @@ def show(json: output.Json = False) -> None:
         output.put_table(("variable", "value"), [(name, value) for name, value, _ in rows])
     for name in unknown_variables():
         output.say(f"{name} is set, but there is no such setting")
+
+
+@config.command(epilog="Example: gateway config modalities modalities.toml")
+def modalities(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file to check before it is used; else the one that is set.")
+    ] = None,
+    json: output.Json = False,
+) -> None:
+    """Check the file of modalities and show how each is served; of one that can't be used tell all problems.
+
+    A running service has read the file when it started: restart it after a change.
+    """
+    from gateway.dicom import profiles
+    from gateway.settings import load
+
+    path = file or load().gateway_modalities_file
+    try:
+        found = profiles.load(path)
+    except profiles.ModalitiesInvalid as invalid:
+        output.say(f"{path} can't be used:")
+        for problem in invalid.problems:
+            output.say(f"  {problem}")
+        raise typer.Exit(2) from None
+    rows = [_served(profile) for profile in found.modalities]
+    others = _served(found.default) | {"admitted": found.strangers_admitted}
+    if json:
+        output.put_json({"file": str(path) if path else None, "modalities": rows, "strangers": others})
+        return
+    if path is None:
+        output.say("GATEWAY_MODALITIES_FILE is not set: all are admitted and served alike")
+    headings = [name.replace("_", " ") for name in others]
+    output.put_table(headings, [_cells(row) for row in (*rows, others | {"ae_title": "all others"})])
+
+
+def _served(profile: Profile) -> dict[str, Any]:
+    from gateway.dicom.data_set import tag_name
+
+    return {
+        "ae_title": profile.ae_title or None,
+        "admitted": profile.admitted,
+        "addresses": [str(network) for network in profile.addresses],
+        "stations": list(profile.stations),
+        "only_own_stations": profile.only_own_stations,
+        "items_without_station": profile.items_without_station,
+        "character_set": profile.character_set or None,
+        "reads_utf8": profile.reads_utf8,
+        "answer_limit": profile.answer_limit,
+        "limit_status": profile.limit_status,
+        "omit_keys": [tag_name(tag) for tag in profile.omit_keys],
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    words = {True: "yes", False: "no", None: ""}
+    return [
+        " ".join(value) if isinstance(value, list) else words[value] if value in (True, False, None) else str(value)
+        for value in row.values()
+    ]

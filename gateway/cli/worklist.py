@@ -108,6 +108,7 @@ def explain(
 
 def _site() -> Site:
     """What the service answers by: the same settings."""
+    from gateway.dicom import profiles
     from gateway.dicom.explain import Site
 
     settings = output.settings()
@@ -115,6 +116,7 @@ def _site() -> Site:
         zone=settings.zone,
         listed_statuses=settings.gateway_listed_statuses,
         test_ae_titles=settings.gateway_test_ae_titles,
+        profiles=profiles.load(settings.gateway_modalities_file),
     )
 
 

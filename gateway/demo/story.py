@@ -135,6 +135,7 @@ def _demo_settings(
             "azure_relay_events_hybrid_connection": "events",
             "gateway_relay_proxy": "none",  # the emulator is on this machine, where no proxy leads
             "gateway_relay_ca_file": None,
+            "gateway_modalities_file": None,  # the site's list does not know the demo's unit
             "worklist_db_path": folder / "gateway.db",
             "gateway_dicom_port": port(settings.gateway_dicom_port),
             "gateway_ops_port": port(settings.gateway_ops_port),

@@ -24,6 +24,8 @@ from gateway.dicom.status import IDENTIFIER_DOES_NOT_MATCH, RequestRefused
 _FIRST_GROUP = 0x0008
 """Groups below are command set and file meta information, never part of an identifier."""
 
+_TRAILING_PADDING = 0xFFFCFFFC
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -75,7 +77,7 @@ def read(data: bytes | None, transfer_syntax: str, default: CharacterSet = ASCII
 def _keys(elements: DataSet, table: dict[int, Attribute], character_set: CharacterSet) -> Iterator[Key]:
     for tag, element in sorted(elements.items()):
         if (
-            tag in (SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL)
+            tag in (SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, _TRAILING_PADDING)
             or tag >> 16 < _FIRST_GROUP
             or data_set.is_private(tag)
         ):

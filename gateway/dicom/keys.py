@@ -82,6 +82,8 @@ MODALITY = 0x00080060
 SCHEDULED_PROCEDURE_STEP_ID = 0x00400009
 REQUESTED_PROCEDURE_ID = 0x00401001
 
+TIMEZONE_OFFSET_FROM_UTC = 0x00080201
+
 QUERY_RETRIEVE_LEVEL = 0x00080052
 """No key of this model; some units send it. Ignored and not returned."""
 
@@ -114,6 +116,7 @@ STEP = _table(
 ROOT = _table(
     Attribute(ACCESSION_NUMBER, "AccessionNumber", "2", _M.TEXT, _accession_number),
     Attribute(0x00080090, "ReferringPhysicianName", "2"),
+    Attribute(TIMEZONE_OFFSET_FROM_UTC, "TimezoneOffsetFromUTC", "3"),
     Attribute(0x00081110, "ReferencedStudySequence", "2"),
     Attribute(0x00081120, "ReferencedPatientSequence", "2"),
     Attribute(0x00100010, "PatientName", "1", _M.NAME, lambda row: _one(row.patient_name)),

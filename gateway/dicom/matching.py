@@ -89,10 +89,22 @@ def plan(
     if not test_items:
         wanted = replace(wanted, is_test=False)
         rules.append(Criterion((), "GATEWAY_TEST_AE_TITLES", lambda row: not row.is_test, "no test items"))
+    rules += _station_rules(profile, is_open=SCHEDULED_STATION_AE_TITLE not in keys)
+    return MatchingPlan(wanted, (*_criteria(keys, profile), *rules))
+
+
+def _station_rules(profile: Profile, *, is_open: bool) -> Iterator[Criterion]:
+    """What the caller's profile adds to the keys; `is_open`: the query asks for no station."""
+    tags, group = (SCHEDULED_STATION_AE_TITLE,), profile.group
     if not profile.items_without_station:
-        station = (SCHEDULED_STATION_AE_TITLE,)
-        rules.append(Criterion(station, "profile: items_without_station", lambda row: bool(row.station_ae_titles)))
-    return MatchingPlan(wanted, (*_criteria(keys), *rules))
+        yield Criterion(tags, "profile: items_without_station", lambda row: bool(row.station_ae_titles), "a station")
+    if profile.only_own_stations and is_open:
+        yield Criterion(
+            tags,
+            "profile: only_own_stations",
+            lambda row: not row.station_ae_titles or any(station in group for station in row.station_ae_titles),
+            "\\".join(group),
+        )
 
 
 def _listed(statuses: tuple[str, ...]) -> Criterion:
@@ -108,13 +120,24 @@ def _universal(key: Key) -> bool:
     return matching in _WILDCARD_MATCHING and not key.text.strip("*")
 
 
-def _criteria(keys: dict[int, Key]) -> Iterator[Criterion]:
+def _criteria(keys: dict[int, Key], profile: Profile) -> Iterator[Criterion]:
     period = _period(keys.get(START_DATE), keys.get(START_TIME))
     if period:
         yield period
     for tag, key in keys.items():
         if key.attribute and not (period and tag in period.tags):
-            yield _criterion(key, key.attribute)
+            criterion = _criterion(_with_group(key, profile), key.attribute)
+            yield criterion if criterion.asked == key.text else replace(criterion, clause="profile: stations")
+
+
+def _with_group(key: Key, profile: Profile) -> Key:
+    """A station key that names one of the caller's group asks for all of it."""
+    if key.tag != SCHEDULED_STATION_AE_TITLE or not profile.stations:
+        return key
+    asked = _texts(key)
+    names_own = any(_pattern(text).fullmatch(station) for text in asked for station in profile.group)
+    others = [station for station in profile.group if station not in asked]
+    return replace(key, text="\\".join((*asked, *others))) if names_own and others else key
 
 
 def _criterion(key: Key, attribute: Attribute) -> Criterion:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from traceback import extract_tb
 from typing import Protocol
@@ -19,10 +19,12 @@ from uuid import uuid4
 import structlog
 from pydicom.datadict import keyword_for_tag
 
-from gateway.dicom import find, identifier, matching, mpps, performed
+from gateway.dicom import character_sets, find, identifier, matching, mpps, performed
+from gateway.dicom.character_sets import CharacterSet
 from gateway.dicom.data_set import DataSet, Undecodable
-from gateway.dicom.find import FindResponse
+from gateway.dicom.find import FindResponse, Writing
 from gateway.dicom.identifier import Identifier
+from gateway.dicom.profiles import EVERYBODY, Profile, Profiles, Rejection
 from gateway.dicom.record import LONGEST_IDENTIFIER, MOST_NUMBERS, Query, QueryRecord, RefusedAssociation, now
 from gateway.dicom.status import (
     CLASS_INSTANCE_CONFLICT,
@@ -59,6 +61,8 @@ _COMMENT_LIMIT = 64
 """Error Comment is LO (PS3.7 E.1)."""
 
 _ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
+
+_WRITING_EVENTS = {Writing.TRANSLITERATED: "answer_transliterated", Writing.BEYOND: "answer_beyond_character_set"}
 
 _CHANGED: dict[StepStatus | None, str] = {
     StepStatus.COMPLETED: "step_completed",
@@ -131,7 +135,8 @@ class Responder:
     """Verification, Modality Worklist and MPPS over the application.
 
     `listed_statuses` are what a query sees unless it asks by status; `test_ae_titles` the callers that see test items,
-    beside the real ones. `record` is told of each query and each refused association.
+    beside the real ones; `profiles` how each caller is served; `zone` the site's. `record` is told of each query and
+    each refused association.
     """
 
     def __init__(
@@ -140,14 +145,22 @@ class Responder:
         *,
         listed_statuses: Sequence[str] = ("SCHEDULED",),
         test_ae_titles: Iterable[str] = ("REHEARSAL",),
+        profiles: Profiles = EVERYBODY,
+        zone: tzinfo | None = None,
         record: QueryRecord | None = None,
     ) -> None:
         self.application = application
         self.listed_statuses = tuple(listed_statuses)
         self.test_ae_titles = frozenset(test_ae_titles)
+        self.profiles = profiles
+        self.zone = zone
         self.record = record
 
     # --- associations
+
+    def rejection(self, caller: Caller) -> Rejection | None:
+        """Why this association must be rejected; None when it may be accepted. An engine asks before it answers."""
+        return self.profiles.rejection(caller.ae_title, caller.address)
 
     def association_accepted(self, caller: Caller, *, refused_contexts: Sequence[str] = ()) -> None:
         """An association was accepted; `refused_contexts` are the abstract syntaxes that were not."""
@@ -159,10 +172,10 @@ class Responder:
             if finds:
                 self._record_refusal(caller, f"{', '.join(finds)} is not supported: {_ASK_THE_WORKLIST}")
 
-    def association_refused(self, caller: Caller, *, reason: str) -> None:
+    def association_refused(self, caller: Caller, *, reason: str, remedy: str = "") -> None:
         """An association was rejected (PS3.8 9.3.4)."""
-        _log.warning("association_refused", **caller.logged(), reason=reason)
-        self._record_refusal(caller, reason)
+        _log.warning("association_refused", **caller.logged(), reason=reason, **({"remedy": remedy} if remedy else {}))
+        self._record_refusal(caller, f"{reason}; {remedy}" if remedy else reason)
 
     def connection_broken(self, address: str, *, reason: str) -> None:
         """A peer sent what is no DICOM, or stopped halfway."""
@@ -199,8 +212,9 @@ class Responder:
         answered: list[str] = []
         last = FindResponse(SUCCESS)
         try:
-            asked = identifier.read(data, transfer_syntax)
-            for response in self._find(caller, asked, transfer_syntax, is_cancelled):
+            profile = self.profiles.of(caller.ae_title)
+            asked = identifier.read(data, transfer_syntax, CharacterSet.of(profile.character_set))
+            for response in self._find(caller, profile, asked, transfer_syntax, is_cancelled):
                 if response.status == PENDING:
                     answered.append(response.accession_number)
                 last = response
@@ -256,23 +270,30 @@ class Responder:
             )
 
     def _find(
-        self, caller: Caller, asked: Identifier, transfer_syntax: str, is_cancelled: Callable[[], bool]
+        self,
+        caller: Caller,
+        profile: Profile,
+        asked: Identifier,
+        transfer_syntax: str,
+        is_cancelled: Callable[[], bool],
     ) -> Iterator[FindResponse]:
         plan = matching.plan(
-            asked, listed_statuses=self.listed_statuses, test_items=caller.ae_title in self.test_ae_titles
+            asked,
+            listed_statuses=self.listed_statuses,
+            test_items=caller.ae_title in self.test_ae_titles,
+            profile=profile,
         )
         rows = [row for row in self.application.find_items(plan.wanted) if plan.matches(row)]
         complete = [row for row in rows if find.answerable(row)]
         if len(complete) < len(rows):
             lost = [row.accession_number for row in rows if not find.answerable(row)]
             _log.warning("items_incomplete", accession_numbers=lost)
-        yield from find.responses(
-            find.in_order(complete),
-            asked,
-            transfer_syntax,
-            caller_ae_title=caller.ae_title,
-            is_cancelled=is_cancelled,
+        if profile.answer_limit is not None and len(complete) > profile.answer_limit:
+            _log.warning("answers_cut", **caller.logged(), matched=len(complete), answer_limit=profile.answer_limit)
+        responses = find.responses(
+            find.in_order(complete), asked, transfer_syntax, profile=profile, is_cancelled=is_cancelled, zone=self.zone
         )
+        yield from _noting_writing(responses, caller, asked)
 
     # --- Modality Performed Procedure Step (PS3.4 Annex F)
 
@@ -431,6 +452,22 @@ def _refusal(uid: str, error: RequestRefused | GatewayError) -> NResponse:
         case _:
             comment = "Performed Procedure Step Object may no longer be updated"
             return NResponse(PROCESSING_FAILURE, uid, comment, MAY_NO_LONGER_BE_UPDATED)
+
+
+def _noting_writing(responses: Iterable[FindResponse], caller: Caller, asked: Identifier) -> Iterator[FindResponse]:
+    """The responses; after them it is logged whose text is not as it is stored, or may not be readable."""
+    unlike: dict[Writing, list[str]] = {Writing.TRANSLITERATED: [], Writing.BEYOND: []}
+    try:
+        for response in responses:
+            if response.writing in unlike:
+                unlike[response.writing].append(response.accession_number)
+            yield response
+    finally:
+        character_set = str(character_sets.sets_of(asked.character_set)[-1]) or "ISO_IR 6"
+        for writing, numbers in unlike.items():
+            if numbers:
+                event = _WRITING_EVENTS[writing]
+                _log.warning(event, **caller.logged(), accession_numbers=numbers, character_set=character_set)
 
 
 def _comment(text: str) -> str:

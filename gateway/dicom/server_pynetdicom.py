@@ -67,6 +67,9 @@ _ACCEPT_POLL = 0.1
 _LAST_WORDS = 0.5
 """Seconds that a peer which talked nonsense may still hold its connection."""
 
+_PERMANENT = 1
+"""Result of an A-ASSOCIATE-RJ: asking again is no use (PS3.8 9.3.4)."""
+
 _INVALID_PDU = "Evt19"
 """The state machine's event for an unrecognised or invalid PDU (PS3.8 Table 9-8)."""
 
@@ -162,6 +165,7 @@ class PynetdicomServer:
         return [
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_DIMSE_RECV, _message_received),
+            (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_FSM_TRANSITION, self._transition),
@@ -181,6 +185,20 @@ class PynetdicomServer:
         event.assoc.intake = _Intake(
             event.assoc.dul.socket, lambda reason: self.responder.connection_broken(address, reason=reason)
         )
+
+    def _requested(self, event: Any) -> None:  # noqa: ANN401
+        """Reject whom the responder does not admit; a wrong called AE title comes first, and is pynetdicom's to reject.
+
+        As pynetdicom rejects by itself: `kill` waits until the rejection has gone out.
+        """
+        caller = _caller(event)
+        if self._ae.require_called_aet and caller.called_ae_title != self.ae_title.strip():
+            return
+        rejection = self.responder.rejection(caller)
+        if rejection:
+            event.assoc.acse.send_reject(_PERMANENT, rejection.source, rejection.reason)
+            self.responder.association_refused(caller, reason=rejection.why, remedy=rejection.remedy)
+            event.assoc.kill()
 
     def _accepted(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
         refused = [context.abstract_syntax.name for context in event.assoc.rejected_contexts]
@@ -360,7 +378,7 @@ def _message_received(event: Any) -> None:  # noqa: ANN401
 def _caller(event: Any) -> Caller:  # noqa: ANN401
     requestor = event.assoc.requestor
     return Caller(
-        str(requestor.ae_title).strip(),
+        str(requestor.primitive.calling_ae_title).strip(),
         str(requestor.primitive.called_ae_title).strip(),
         str(requestor.address),
         int(requestor.port),

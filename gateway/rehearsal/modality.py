@@ -179,8 +179,6 @@ class Modality:
         step.ScheduledProcedureStepStartDate = date
         step.ScheduledStationAETitle = station
         step.ScheduledProcedureStepStatus = status
-        if not patient_name.isascii():
-            query.SpecificCharacterSet = "ISO_IR 192"
         with self._association(ModalityWorklistInformationFind) as association:
             return list(_entries(association.send_c_find(query, ModalityWorklistInformationFind)))
 
@@ -328,6 +326,7 @@ def _text(data_set: Dataset, keyword: str) -> str:
 def _query() -> Dataset:
     """The return keys of a broad worklist query (IHE RAD-5)."""
     query = Dataset()
+    query.SpecificCharacterSet = "ISO_IR 192"
     for keyword in (
         "PatientBirthDate",
         "PatientSex",

@@ -144,6 +144,17 @@ def test_what_verify_finds_is_documented(story: Gateway, database: Path, run: Co
     is_documented(found.json, "events verify")
 
 
+def test_the_profiles_of_modalities_are_documented(run: Command, tmp_path: Path) -> None:
+    is_documented(run("config", "modalities", "--json").json, "config modalities")
+    text = '[[modality]]\nae_title = "MAMMO1"\naddresses = ["10.1.2.3"]\nstations = ["B"]\nomit_keys = ["PatientSex"]\n'
+    file = tmp_path / "modalities.toml"
+    file.write_text(text, encoding="utf-8")
+    found = run("config", "modalities", str(file), "--json").json
+    is_documented(found, "config modalities")
+    assert [entry["addresses"] for entry in found["modalities"]] == [["10.1.2.3/32"]]
+    assert found["strangers"]["admitted"] is False
+
+
 def test_the_settings_are_all_there(run: Command) -> None:
     assert list(run("config", "show", "--json").json) == [name.upper() for name in Settings.model_fields]
 

@@ -531,3 +531,44 @@ def test_a_yes_goes_on(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     outcome = run("modality", "perform", "ACC001", "-H", "0.0.0.0", "-p", closed_port())
     assert outcome.code == 3
+
+
+# --- profiles of modalities
+
+
+def test_config_modalities_shows_who_is_served_how(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "modalities.toml"
+    file.write_text('[[modality]]\nae_title = "MAMMO1"\nstations = ["ROOM4", "ROOM5"]\nanswer_limit = 200\n')
+    monkeypatch.setenv("GATEWAY_MODALITIES_FILE", str(file))
+    outcome = run("config", "modalities")
+    headings, unit, others = outcome.out.splitlines()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert headings.startswith("AE TITLE    ADMITTED  ADDRESSES  STATIONS     ")
+    assert re.match(r"MAMMO1      yes       –          ROOM4 ROOM5  no .* 200 ", unit)
+    assert others.startswith("all others  no ")
+
+
+def test_config_modalities_without_a_file_says_that_all_are_admitted(run: Command) -> None:
+    outcome = run("config", "modalities")
+    assert (outcome.code, outcome.err) == (
+        0,
+        "GATEWAY_MODALITIES_FILE is not set: all are admitted and served alike\n",
+    )
+    assert outcome.out.splitlines()[1].startswith("all others  yes")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["people", "programs"])
+def test_config_modalities_tells_all_problems_of_a_file_that_can_t_be_used(
+    run: Command, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    file = tmp_path / "modalities.toml"
+    file.write_text("[default]\nanswer_limit = 0\nreads_utf9 = true\n")
+    outcome = run("config", "modalities", str(file), *options)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.splitlines() == [
+        f"{file} can't be used:",
+        "  [default] answer_limit: must be at least 1",
+        "  [default] reads_utf9: there is no such key; is reads_utf8 meant?",
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from dicom_samples import SYNTAXES, from_bytes, query, row, to_bytes
@@ -10,12 +12,23 @@ from pydicom.dataset import Dataset
 
 from gateway.dicom import find, identifier, keys
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
+from gateway.dicom.profiles import DEFAULT, Profile
 from projections.worklist import WorklistRow
 
+LONDON = ZoneInfo("Europe/London")
 
-def answer(request: Dataset, item: WorklistRow, *, caller: str = "MAMMO1", syntax: str = IMPLICIT) -> Dataset:
+
+def answer(
+    request: Dataset,
+    item: WorklistRow,
+    *,
+    caller: str = "MAMMO1",
+    syntax: str = IMPLICIT,
+    profile: Profile = DEFAULT,
+) -> Dataset:
     asked = identifier.read(to_bytes(request, syntax), syntax)
-    pending, final = find.responses([item], asked, syntax, caller_ae_title=caller, is_cancelled=lambda: False)
+    profile = replace(profile, ae_title=caller)
+    pending, final = find.responses([item], asked, syntax, profile=profile, is_cancelled=lambda: False, zone=LONDON)
     assert (pending.status, final.status, final.identifier) == (0xFF00, 0x0000, None)
     assert pending.identifier is not None
     return from_bytes(pending.identifier, syntax)
@@ -72,18 +85,41 @@ def test_without_a_step_sequence_no_step_is_returned() -> None:
     assert "ScheduledProcedureStepSequence" not in answer(query(PatientID=""), row())
 
 
-def test_what_is_no_key_is_tolerated_and_not_returned() -> None:
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_what_is_no_key_is_tolerated_and_not_returned(syntax: str) -> None:
     request = query({"Modality": "MG"}, PatientID="")
     request.QueryRetrieveLevel = "WORKLIST"
-    request.add_new(0x00090010, "LO", "A VENDOR")
-    request.add_new(0x00091001, "LO", "x")
-    assert [e.keyword for e in answer(request, row())] == ["PatientID", "ScheduledProcedureStepSequence"]
+    for data_set in (request, request.ScheduledProcedureStepSequence[0]):
+        data_set.add_new(0x00090010, "LO", "A VENDOR")
+        data_set.add_new(0x00091001, "LO", "x")
+        data_set.add_new(0x00091002, "SQ", [query(PatientID="")])
+    request.DataSetTrailingPadding = b"\0\0"
+    answered = answer(request, row(), syntax=syntax)
+    assert [e.keyword for e in answered] == ["PatientID", "ScheduledProcedureStepSequence"]
+    assert [e.keyword for e in answered.ScheduledProcedureStepSequence[0]] == ["Modality"]
 
 
-def test_keys_outside_the_model_come_back_empty_k_2_2_1_1_2() -> None:
-    answered = answer(query({}, PatientID="", EthnicGroup="", InstitutionName="CLINIC", PregnancyStatus=None), row())
-    assert (answered.EthnicGroup, answered.InstitutionName) == ("", "")
-    assert answered["PregnancyStatus"].VM == 0
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_keys_outside_the_model_retired_ones_too_come_back_empty_k_2_2_1_1_2(syntax: str) -> None:
+    request = query(
+        {}, PatientID="", EthnicGroup="", InstitutionName="CLINIC", OtherPatientIDs="1", PregnancyStatus=None
+    )
+    request.ReferencedStudySequence = [query(ReferencedSOPClassUID="")]
+    answered = answer(request, row(), syntax=syntax)
+    assert (answered.EthnicGroup, answered.InstitutionName, answered.OtherPatientIDs) == ("", "", "")
+    assert (answered["PregnancyStatus"].VM, list(answered.ReferencedStudySequence)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "offset"),
+    [("20261123", "100000", "+0000"), ("20260723", "1000", "+0100"), ("20260329", "090000.5", "+0100")],
+)
+def test_the_time_zone_is_the_site_s_at_the_start_of_the_step_c_12_1_1_8(date: str, time: str, offset: str) -> None:
+    request = query({"ScheduledProcedureStepStartTime": ""}, TimezoneOffsetFromUTC="+0500")
+    answered = answer(request, row(scheduled_date=date, scheduled_time=time))
+    assert answered.TimezoneOffsetFromUTC == offset
+    assert answered.ScheduledProcedureStepSequence[0].ScheduledProcedureStepStartTime == time
+    assert "TimezoneOffsetFromUTC" not in answer(query(PatientID=""), row())
 
 
 def test_the_accession_number_is_the_id_of_procedure_and_step() -> None:
@@ -101,6 +137,7 @@ def test_the_accession_number_is_the_id_of_procedure_and_step() -> None:
         ("UNIT?", (), "MAMMO1"),
         ("", ("MAMMO2",), "MAMMO2"),
         ("MAMMO3", ("MAMMO2", "MAMMO3"), ["MAMMO2", "MAMMO3"]),
+        ("MAMMO1", ("ROOM4",), "MAMMO1"),
     ],
 )
 def test_the_station_answered_design_3_15(asked: str, stations: tuple[str, ...], answered: object) -> None:
@@ -125,6 +162,13 @@ def test_an_item_of_four_empty_attributes_asks_for_the_code_8_8() -> None:
     assert [e.keyword for e in answered] == ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
 
 
+def test_a_code_is_answered_whole_also_when_a_part_of_it_was_asked_for_8_8() -> None:
+    asked = Dataset()
+    asked.CodeMeaning = ""
+    (answered,) = answer(query(RequestedProcedureCodeSequence=[asked]), row(**CODE)).RequestedProcedureCodeSequence
+    assert [e.keyword for e in answered] == ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
+
+
 @pytest.mark.parametrize("missing", ["procedure_code", "procedure_code_scheme", "study_description"])
 def test_an_incomplete_code_is_no_code_8_8(missing: str) -> None:
     answered = answer(query(RequestedProcedureCodeSequence=[]), row(**{**CODE, missing: None}))
@@ -132,7 +176,8 @@ def test_an_incomplete_code_is_no_code_8_8(missing: str) -> None:
 
 
 def test_values_too_long_for_their_representation_never_go_out_6_2() -> None:
-    item = row(study_description="x" * 80, location="y" * 20, patient_id="9" * 65, station_ae_titles=("Z" * 17, "OK"))
+    stations = ("Z" * 17, "OK", "CAFÉ")
+    item = row(study_description="x" * 80, location="y" * 20, patient_id="9" * 65, station_ae_titles=stations)
     request = {
         "ScheduledProcedureStepDescription": "",
         "ScheduledProcedureStepLocation": "",
@@ -159,5 +204,38 @@ def test_an_item_without_study_instance_uid_is_not_answerable_type_1() -> None:
 def test_a_cancel_is_looked_for_before_each_response_ps3_7_9_1_2_1_7() -> None:
     asked = identifier.read(to_bytes(query(PatientID="")), IMPLICIT)
     cancels = iter([False, True])
-    responses = find.responses([row(), row()], asked, IMPLICIT, caller_ae_title="M", is_cancelled=lambda: next(cancels))
+    responses = find.responses([row(), row()], asked, IMPLICIT, profile=DEFAULT, is_cancelled=lambda: next(cancels))
     assert [(r.status, r.identifier is None) for r in responses] == [(0xFF00, False), (0xFE00, True)]
+
+
+# --- what a profile says of answers
+
+
+@pytest.mark.parametrize("limit_status", ["out-of-resources", "success"])
+@pytest.mark.parametrize(("limit", "shown"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+def test_a_list_is_cut_at_its_limit_and_says_so_but_not_when_exactly_so_many_match(
+    limit: int, shown: int, limit_status: Any
+) -> None:
+    asked = identifier.read(to_bytes(query(AccessionNumber="")), IMPLICIT)
+    profile = Profile(answer_limit=limit, limit_status=limit_status)
+    rows = [row("A"), row("B"), row("C")]
+    *pending, final = find.responses(rows, asked, IMPLICIT, profile=profile, is_cancelled=lambda: False)
+    assert [response.accession_number for response in pending] == ["A", "B", "C"][:shown]
+    if shown < 3 and limit_status == "out-of-resources":
+        assert final == find.FindResponse(0xA700, None, f"more items match: {limit} shown, narrow the query")
+    else:
+        assert final == find.FindResponse(0x0000)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_what_a_unit_can_t_stand_is_left_out_nested_too(syntax: str) -> None:
+    request = query(
+        {"Modality": "MG", "ScheduledProtocolCodeSequence": []}, PatientID="", RequestedProcedureCodeSequence=[]
+    )
+    profile = Profile(omit_keys=(0x00400008, 0x00100020, 0x00080104))
+    answered = answer(request, row(**CODE), profile=profile, syntax=syntax)
+    assert [e.keyword for e in answered] == ["RequestedProcedureCodeSequence", "ScheduledProcedureStepSequence"]
+    assert [e.keyword for e in answered.ScheduledProcedureStepSequence[0]] == ["Modality"]
+    assert "CodeMeaning" not in answered.RequestedProcedureCodeSequence[0]
+    whole = answer(query({}), row(), profile=profile).ScheduledProcedureStepSequence[0]
+    assert {e.tag for e in whole} == set(keys.STEP) - {0x00400008}

@@ -595,6 +595,7 @@ STRING = "Endpoint=sb://127.0.0.1:1/;SharedAccessKeyName=a;SharedAccessKey=TOPSE
             },
             "AZURE_RELAY_EVENTS_HYBRID_CONNECTION",
         ),
+        ({"gateway_modalities_file": "nowhere.toml"}, "GATEWAY_MODALITIES_FILE: nowhere.toml: can't be read"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

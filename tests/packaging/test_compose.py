@@ -102,12 +102,13 @@ def test_the_defaults_that_env_example_shows_are_the_defaults() -> None:
     assert told == Settings(_env_file=None).model_dump()
 
 
-def test_the_host_s_certificate_authorities_can_be_read_and_not_written_in_the_container() -> None:
+@pytest.mark.parametrize("variable", ["GATEWAY_RELAY_CA_FILE", "GATEWAY_MODALITIES_FILE"])
+def test_a_file_of_the_host_s_can_be_read_and_not_written_in_the_container(variable: str) -> None:
     gateway = SERVICES["gateway"]
-    [mount] = [each for each in gateway["volumes"] if isinstance(each, dict)]
+    source = "${" + variable + ":-/dev/null}"
+    [mount] = [each for each in gateway["volumes"] if isinstance(each, dict) and each["source"] == source]
     assert mount["read_only"]
-    assert mount["source"] == "${GATEWAY_RELAY_CA_FILE:-/dev/null}"
-    assert gateway["environment"]["GATEWAY_RELAY_CA_FILE"] == "${GATEWAY_RELAY_CA_FILE:+" + mount["target"] + "}"
+    assert gateway["environment"][variable] == "${" + variable + ":+" + mount["target"] + "}"
 
 
 def test_a_file_of_authorities_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

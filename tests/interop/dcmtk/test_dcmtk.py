@@ -132,6 +132,19 @@ def test_the_asked_character_set_is_answered_in(server: PynetdicomServer) -> Non
     assert "MÜLLER^MARY" in answer
 
 
+def test_a_unit_that_declares_no_character_set_is_answered_in_ascii(server: PynetdicomServer) -> None:
+    answer = find(server, "PatientID=9990000042", "PatientName").partition("Find Response: 1")[2]
+    assert "MULLER^MARY" in answer
+    assert "SpecificCharacterSet" not in answer
+
+
+def test_a_query_with_code_extensions_is_read_and_answered(server: PynetdicomServer) -> None:
+    output = find(server, "SpecificCharacterSet=ISO 2022 IR 100\\ISO 2022 IR 87", "PatientName=M?LLER*")
+    answer = output.partition("Find Response: 1")[2]
+    assert "ISO_IR 100" in answer
+    assert "MÜLLER^MARY" in answer
+
+
 def test_a_date_that_does_not_exist_is_refused_with_its_reason(server: PynetdicomServer) -> None:
     output = find(server, f"{DATE}=20260230", "AccessionNumber")
     assert "Received Final Find Response (Error: DataSetDoesNotMatchSOPClass)" in output
