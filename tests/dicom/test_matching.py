@@ -1,4 +1,4 @@
-"""Matching of keys against items (PS3.4 C.2.2.2 and K.2.2.1), rule by rule; `tests/properties` has a slow, plain oracle."""
+"""Matching of keys against items (PS3.4 C.2.2.2 and K.2.2.1), rule by rule; `tests/properties` has the oracle."""
 
 from __future__ import annotations
 
