@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from gateway.cli import config, demo, events, modality, outbox, projections, relay, serve, steps, timeline, worklist
+from gateway.cli import (
+    config,
+    conformance,
+    demo,
+    events,
+    modality,
+    outbox,
+    projections,
+    relay,
+    serve,
+    steps,
+    timeline,
+    worklist,
+)
 from gateway.errors import GatewayError, InvalidValue, SettingsInvalid
 
 WELL, UNWELL, MISUSED, UNREACHABLE = range(4)
@@ -30,6 +43,7 @@ events.register(app)
 projections.register(app)
 relay.register(app)
 modality.register(app)
+conformance.register(app)
 config.register(app)
 
 

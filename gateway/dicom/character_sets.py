@@ -138,6 +138,11 @@ class CharacterSet:
 ASCII = CharacterSet()
 UTF_8 = CharacterSet(("ISO_IR 192",))
 
+REGISTRATIONS = tuple(_GRAPHICS)
+"""The ISO registrations that can be read and written, beside ISO_IR 6 (PS3.3 Tables C.12-2 to C.12-4)."""
+WITHOUT_EXTENSIONS = tuple(_ALONE)
+"""The sets without code extensions that can be read and written (PS3.3 Table C.12-5)."""
+
 
 def declared(data_set: DataSet, inherited: CharacterSet = ASCII) -> CharacterSet:
     """The set that governs a data set or an item: its own, else the one it inherits (PS3.3 C.12.1.1.2)."""

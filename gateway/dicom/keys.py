@@ -45,6 +45,11 @@ class Attribute:
         """The value representation (PS3.6)."""
         return vr_of(self.tag)
 
+    @property
+    def matching_type(self) -> str:
+        """R: matching is required; R+: by IHE RAD-5 too; O: it is optional (PS3.4 Table K.6-1)."""
+        return "R" if self.tag in _REQUIRED else "R+" if self.tag in _REQUIRED_BY_IHE else "O"
+
 
 def _one(value: str | None) -> Values:
     return (value,) if value else ()
@@ -83,6 +88,20 @@ SCHEDULED_PROCEDURE_STEP_ID = 0x00400009
 REQUESTED_PROCEDURE_ID = 0x00401001
 
 TIMEZONE_OFFSET_FROM_UTC = 0x00080201
+
+_REQUIRED = frozenset(
+    {
+        SCHEDULED_PROCEDURE_STEP_SEQUENCE,
+        SCHEDULED_STATION_AE_TITLE,
+        START_DATE,
+        START_TIME,
+        MODALITY,
+        0x00400006,  # Scheduled Performing Physician's Name
+        0x00100010,  # Patient's Name
+        PATIENT_ID,
+    }
+)
+_REQUIRED_BY_IHE = frozenset({ACCESSION_NUMBER, REQUESTED_PROCEDURE_ID})
 
 QUERY_RETRIEVE_LEVEL = 0x00080052
 """No key of this model; some units send it. Ignored and not returned."""

@@ -21,14 +21,20 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import (
-    ModalityPerformedProcedureStep,
-    ModalityPerformedProcedureStepRetrieve,
-    ModalityWorklistInformationFind,
-    Verification,
-)
 from pynetdicom.transport import ThreadedAssociationServer
 
+from gateway.dicom.association import (
+    ACSE_SECONDS,
+    ANNOUNCED_PDU_LENGTH,
+    IDLE_SECONDS,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    MAXIMUM_ASSOCIATIONS,
+    MAXIMUM_MESSAGE_LENGTH,
+    MAXIMUM_PDU_LENGTH,
+    SOP_CLASSES,
+    STALL_SECONDS,
+)
 from gateway.dicom.data_set import TRANSFER_SYNTAXES
 from gateway.dicom.find import FindResponse
 from gateway.dicom.responder import Caller, NResponse, Responder
@@ -44,19 +50,6 @@ config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings qu
 config.settings.writing_validation_mode = config.IGNORE
 
 _Answer = TypeVar("_Answer")
-
-SOP_CLASSES = (
-    Verification,
-    ModalityWorklistInformationFind,
-    ModalityPerformedProcedureStep,
-    ModalityPerformedProcedureStepRetrieve,
-)
-
-MAXIMUM_PDU_LENGTH = 1024 * 1024
-"""Bytes of one PDU; we announce 16 kB, a peer that ignores it is borne up to here."""
-
-MAXIMUM_MESSAGE_LENGTH = 4 * 1024 * 1024
-"""Bytes of one DIMSE message with its data set; the largest MPPS is a hundredth of it."""
 
 _MOMENT = 1.0
 """Seconds an idle association is given to end by itself when the service stops."""
@@ -90,10 +83,10 @@ class PynetdicomServer:
         host: str = "0.0.0.0",  # noqa: S104  modalities come from the network
         port: int = 4243,
         accept_any_called_ae: bool = False,
-        maximum_associations: int = 200,
-        acse_timeout: float = 10.0,
-        stall_timeout: float = 30.0,
-        idle_timeout: float = 600.0,
+        maximum_associations: int = MAXIMUM_ASSOCIATIONS,
+        acse_timeout: float = ACSE_SECONDS,
+        stall_timeout: float = STALL_SECONDS,
+        idle_timeout: float = IDLE_SECONDS,
     ) -> None:
         self.responder = responder
         self.ae_title = ae_title
@@ -110,8 +103,11 @@ class PynetdicomServer:
         self._ae.maximum_associations = maximum_associations
         self._ae.acse_timeout = acse_timeout
         self._ae.network_timeout = idle_timeout
+        self._ae.maximum_pdu_size = ANNOUNCED_PDU_LENGTH
+        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         for sop_class in SOP_CLASSES:
-            self._ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+            self._ae.add_supported_context(sop_class.uid, list(TRANSFER_SYNTAXES))
 
     @property
     def port(self) -> int:

@@ -1,0 +1,51 @@
+"""What every engine of ours offers and bears as an association acceptor (PS3.8); the conformance statement tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway import __version__
+
+IMPLEMENTATION_CLASS_UID = "2.25.310902836384782716391779515086606277785"
+"""Who we are, the same for ever (PS3.7 D.3.3.2); derived from a UUID (PS3.5 B.2)."""
+
+IMPLEMENTATION_VERSION_NAME = f"WLGW_{__version__}"[:16]
+"""Which version of us (PS3.7 D.3.3.2), at most 16 characters."""
+
+ANNOUNCED_PDU_LENGTH = 16_382
+"""Bytes of a P-DATA-TF PDU that we ask for (PS3.8 D.1)."""
+
+MAXIMUM_PDU_LENGTH = 1024 * 1024
+"""Bytes of one PDU that a peer is borne with which ignores what we asked for."""
+
+MAXIMUM_MESSAGE_LENGTH = 4 * 1024 * 1024
+"""Bytes of one DIMSE message with its data set; the largest MPPS is a hundredth of it."""
+
+MAXIMUM_ASSOCIATIONS = 200
+"""Associations open at once; one more is rejected for the time being."""
+
+ACSE_SECONDS = 10.0
+"""How long a peer may take to ask for an association (ARTIM, PS3.8 9.1.5)."""
+
+STALL_SECONDS = 30.0
+"""How long a peer may pause within a PDU."""
+
+IDLE_SECONDS = 600.0
+"""How long an association may do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SopClass:
+    """A service we provide, and the operations it has."""
+
+    uid: str
+    name: str
+    operations: str
+
+
+VERIFICATION = SopClass("1.2.840.10008.1.1", "Verification", "C-ECHO")
+WORKLIST = SopClass("1.2.840.10008.5.1.4.31", "Modality Worklist Information Model – FIND", "C-FIND")
+PERFORMED_STEP = SopClass("1.2.840.10008.3.1.2.3.3", "Modality Performed Procedure Step", "N-CREATE, N-SET")
+RETRIEVE = SopClass("1.2.840.10008.3.1.2.3.4", "Modality Performed Procedure Step Retrieve", "N-GET")
+
+SOP_CLASSES = (VERIFICATION, WORKLIST, PERFORMED_STEP, RETRIEVE)
