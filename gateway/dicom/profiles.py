@@ -230,7 +230,8 @@ class _Table(BaseModel):
     def over(self, inherited: Profile) -> Profile:
         """The profile with what this table says."""
         said: dict[str, Any] = {name: value for name, value in self if value is not None}
-        return replace(inherited, **{name: tuple(v) if isinstance(v, list) else v for name, v in said.items()})
+        said |= {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
+        return replace(inherited, **said)
 
 
 class _Modality(_Table):
@@ -285,6 +286,8 @@ def _entry_name(number: int, entry: object) -> str:
 
 def _words(error: Any, key: str, table: str) -> str:  # noqa: ANN401
     kind = error["type"]
+    if kind == "extra_forbidden" and not table and key in _Table.model_fields:
+        return "belongs under [default] or a [[modality]]"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, _KEYS[table].model_fields, n=1)
         return f"there is no such key{f'; is {near[0]} meant?' if near else ''}"

@@ -101,6 +101,7 @@ ENTRY = '[[modality]]\nae_title = "MAMMO1"\n'
 
 INVALID = {
     "strangerz = 'refused'": "strangerz: there is no such key; is strangers meant?",
+    "answer_limit = 5": "answer_limit: belongs under [default] or a [[modality]]",
     "strangers = 'some'": "strangers: must be 'admitted' or 'refused'",
     "[default]\nadmitted = false": "[default] admitted: there is no such key",
     "[default]\nae_title = 'X'": "[default] ae_title: there is no such key",
