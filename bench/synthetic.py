@@ -236,4 +236,5 @@ def _update(item: WorklistItem, uid: str, cause: str) -> StatusUpdate:
         action_id=item.action_id,
         mpps_instance_uid=uid,
         occurred_at=RECEIVED.isoformat(),
+        performed={},
     )

@@ -21,6 +21,7 @@ from eventsourcing.utils import Environment, EnvType
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 import projections.outbox
+import projections.performed_steps
 import projections.timeline
 import projections.worklist
 from gateway.domain import lifecycle
@@ -28,7 +29,6 @@ from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import new_study_instance_uid, status_event_id
 from gateway.domain.lifecycle import Status, StepStatus
 from gateway.domain.performed_procedure_step import (
-    WRONG_WORKLIST_ENTRY,
     PerformedProcedureStep,
     Reference,
     StepChange,
@@ -46,6 +46,7 @@ from gateway.errors import (
     GatewayError,
     IllegalTransition,
     NotFound,
+    OtherPatient,
     Refusal,
     StoreUnusable,
 )
@@ -55,11 +56,13 @@ from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
 from projections.outbox import OutboxCounts, OutboxRow
+from projections.performed_steps import PerformedStepRow
 from projections.timeline import TimelineRow
 from projections.worklist import WorklistFilter, WorklistRow
 
 PROJECTIONS = tuple(
-    as_projection(module) for module in (projections.worklist, projections.outbox, projections.timeline)
+    as_projection(module)
+    for module in (projections.worklist, projections.outbox, projections.timeline, projections.performed_steps)
 )
 
 _TRIES = 25
@@ -212,6 +215,60 @@ class Gateway(Application[UUID]):
         with circumstances(source="operator", correlation_id=operator):
             return self._retry(decide)
 
+    def link_step(
+        self,
+        sop_instance_uid: str,
+        accession_number: str,
+        *,
+        reason: str,
+        operator: str,
+        despite_other_patient: bool = False,
+    ) -> Status:
+        """Say for which item a step was performed; returns the item's status after it.
+
+        The item takes the step as if the modality had named it: the web app hears the same statuses in the same order.
+        Raises `NotFound`, `IllegalTransition`, and `OtherPatient` when the step is of another patient than the item
+        (unless `despite_other_patient`).
+        """
+        cause = f"operator/{uuid4()}"
+
+        def decide() -> Decision[Status]:
+            step = self._step(sop_instance_uid)
+            item = self._item(accession_number)
+            if not despite_other_patient and step.patient_id not in ("", item.appointment.patient_id):
+                raise OtherPatient(
+                    f"the step is of another patient than item {accession_number}",
+                    field="sop_instance_uid",
+                    remedy="compare both; --despite-other-patient links them all the same",
+                )
+            step.link(accession_number, reason)
+            sequence = item.update_sequence
+            item.start_step(sop_instance_uid)
+            updates = _owed(item, sequence, cause=cause, step=step, occurred_at=step.started_at)
+            if lifecycle.is_final(step.status):
+                updates += self._finished(item, step, cause=cause)[1:]
+            return item.status, [step, item, *updates]
+
+        with circumstances(source="operator", correlation_id=operator):
+            return self._retry(decide)
+
+    def dismiss_step(self, sop_instance_uid: str, *, reason: str, operator: str) -> None:
+        """Say that an unmatched step belongs to no item. Raises `NotFound`, `IllegalTransition`."""
+
+        def decide() -> Decision[None]:
+            step = self._step(sop_instance_uid)
+            step.dismiss(reason)
+            return None, [step]
+
+        with circumstances(source="operator", correlation_id=operator):
+            self._retry(decide)
+
+    def _step(self, sop_instance_uid: str) -> PerformedProcedureStep:
+        step = self._load(PerformedProcedureStep, PerformedProcedureStep.create_id(sop_instance_uid))
+        if step is None:
+            raise NotFound("there is no performed step with this SOP Instance UID", field="sop_instance_uid")
+        return step
+
     def expire(self, today: date, *, after_days: int, due: datetime | None = None) -> list[str]:
         """Mark scheduled items dated more than `after_days` days before today as expired; returns their numbers.
 
@@ -256,7 +313,7 @@ class Gateway(Application[UUID]):
                 sequence = item.update_sequence
                 item.start_step(report.sop_instance_uid)
                 uid = report.sop_instance_uid
-                updates += _owed(item, sequence, cause=uid, step=uid, occurred_at=received_at.isoformat())
+                updates += _owed(item, sequence, cause=uid, step=step, occurred_at=received_at.isoformat())
             outcome = StepOutcome(tuple(step.accession_numbers), tuple(unmatched), tuple(alerts))
             return outcome, [step, *items, *updates]
 
@@ -274,29 +331,27 @@ class Gateway(Application[UUID]):
             streams: list[Stream] = [step]
             if lifecycle.is_final(step.status):
                 for accession_number in step.accession_numbers:
-                    streams += self._finished(accession_number, step.status, change, received_at)
+                    streams += self._finished(self._item(accession_number), step)
             return StepOutcome(tuple(step.accession_numbers)), streams
 
         with circumstances(source="mpps", correlation_id=change.sop_instance_uid, ae_title=calling_ae_title):
             return self._retry(decide)
 
-    def _finished(
-        self, accession_number: str, outcome: StepStatus, change: StepChange, received_at: datetime
-    ) -> list[Stream]:
-        item = self._item(accession_number)
-        sequence = item.update_sequence
-        if outcome is StepStatus.COMPLETED:
-            item.complete_step(change.sop_instance_uid)
+    def _finished(self, item: WorklistItem, step: PerformedProcedureStep, *, cause: str | None = None) -> list[Stream]:
+        """Tell the item what became of its step."""
+        sequence, uid = item.update_sequence, step.sop_instance_uid
+        if step.status is StepStatus.COMPLETED:
+            item.complete_step(uid)
         else:
             item.discontinue_step(
-                change.sop_instance_uid,
-                reason=change.discontinuation_reason,
-                wrong_entry=change.discontinuation_reason == WRONG_WORKLIST_ENTRY,
+                uid,
+                reason=step.discontinuation_reason,
+                wrong_entry=step.status is StepStatus.WITHDRAWN,
                 report_wrong_entry=self.report_wrong_entry,
             )
         # The end of a step is another cause than its start: both can bring the same status about.
-        uid, occurred_at = change.sop_instance_uid, received_at.isoformat()
-        return [item, *_owed(item, sequence, cause=f"{uid}/end", step=uid, occurred_at=occurred_at)]
+        cause = f"{cause or uid}/end"
+        return [item, *_owed(item, sequence, cause=cause, step=step, occurred_at=step.ended_at or _now())]
 
     def _linked(self, report: StepReport) -> tuple[list[WorklistItem], list[str]]:
         """The items that the step was performed for, and why the others could not be found (design §3.16)."""
@@ -410,6 +465,21 @@ class Gateway(Application[UUID]):
             accession_numbers=tuple(step.accession_numbers),
             data_sets=tuple((event.attribute_list, event.transfer_syntax) for event in events),
         )
+
+    def unmatched_steps(self) -> list[PerformedStepRow]:
+        """Performed steps that wait for a person, the oldest first."""
+        with self.reading() as connection:
+            return projections.performed_steps.unmatched(connection)
+
+    def unfinished_steps(self, before: datetime) -> list[PerformedStepRow]:
+        """Performed steps begun before a moment that keep an item in progress, or belong to none."""
+        with self.reading() as connection:
+            rows = projections.performed_steps.unfinished(connection, before.astimezone(UTC).isoformat())
+        return [row for row in rows if not row.accession_numbers or any(map(self._in_progress, row.accession_numbers))]
+
+    def _in_progress(self, accession_number: str) -> bool:
+        rows = self.find_items(WorklistFilter(accession_number=accession_number))
+        return any(row.status == Status.IN_PROGRESS for row in rows)
 
     def timeline(self, accession_number: str) -> list[TimelineRow]:
         """All that happened to an accession number."""
@@ -557,7 +627,12 @@ class Gateway(Application[UUID]):
 
 
 def _owed(
-    item: WorklistItem, sequence_before: int, *, cause: str, occurred_at: str, step: str | None = None
+    item: WorklistItem,
+    sequence_before: int,
+    *,
+    cause: str,
+    occurred_at: str,
+    step: PerformedProcedureStep | None = None,
 ) -> list[Stream]:
     """The status update that this change owes the web app, if any; without a `step`, it names the item's latest."""
     if item.update_sequence == sequence_before:
@@ -568,8 +643,9 @@ def _owed(
         sequence=item.update_sequence,
         status=item.status.value,
         action_id=item.action_id,
-        mpps_instance_uid=step or next(reversed(item.steps), None),
+        mpps_instance_uid=step.sop_instance_uid if step else next(reversed(item.steps), None),
         occurred_at=occurred_at,
+        performed=step.performed if step else {},
     )
     return [update]
 

@@ -6,10 +6,12 @@
     │   ├── NotFound             nothing by that key (`not_found`)
     │   ├── AccessionConflict    the accession number is taken by something else (`accession_conflict`)
     │   ├── ActionIdConflict     the action_id was used for other content (`action_id_conflict`)
+    │   ├── OtherPatient         a performed step and an item are of different patients (`other_patient`)
     │   └── IllegalTransition    the life of the procedure step does not allow it (`illegal_transition`)
     ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
+    │   └── DiskFull             the host's: there is no room for it; ask again when there is
     ├── Contention               too many writers on one item at once; ask again
     ├── PortUnusable             the operator's: another program holds the port
     └── SettingsInvalid          the operator's: a setting can't be used
@@ -72,6 +74,12 @@ class ActionIdConflict(Refusal):
     code = "action_id_conflict"
 
 
+class OtherPatient(Refusal):
+    """A performed step is to be linked to an item of another patient."""
+
+    code = "other_patient"
+
+
 class IllegalTransition(Refusal):
     """The table in `gateway.domain.lifecycle` has no such step."""
 
@@ -95,6 +103,10 @@ class OutcomeUnknown(GatewayError):
 
     code = "internal"
     retryable = True
+
+
+class DiskFull(OutcomeUnknown):
+    """A save found no room on the disk, and did not happen."""
 
 
 class Contention(GatewayError):

@@ -26,14 +26,16 @@ from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
 from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom import profiles
+from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
-from gateway.ops.health import Check, Health, disk_check, outbox_check, store_check
+from gateway.ops.health import Check, Health, disk_check, outbox_check, steps_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
+from projections.performed_steps import PerformedStepRow
 from relay import (
     DialOptions,
     Listener,
@@ -57,6 +59,7 @@ _OTHER_FILES = 1000
 _ACTION_THREADS = 8
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
+_STEP_WATCH_SECONDS = 60.0
 
 _SCHEDULED_TIMES_UNSET = (
     "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
@@ -87,12 +90,14 @@ class Service:
         self._stop = asyncio.Event()
         self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
         self._look_threads = ThreadPoolExecutor(_LOOK_THREADS, thread_name_prefix="look")
+        self.record = QueryRecord(self.gateway, kept_days=settings.gateway_queries_kept_days)
         self.responder = Responder(
             self.gateway,
             listed_statuses=settings.gateway_listed_statuses,
             test_ae_titles=settings.gateway_test_ae_titles,
             profiles=self.profiles,
             zone=settings.zone,
+            record=self.record,
         )
         self.dicom = PynetdicomServer(
             self.responder,
@@ -129,6 +134,7 @@ class Service:
         parts = [
             asyncio.create_task(ops.run_until_stopped(), name="ops"),
             asyncio.create_task(self._expire_daily(), name="expiry"),
+            asyncio.create_task(self._watch_steps(), name="steps"),
         ]
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
@@ -160,6 +166,7 @@ class Service:
         except OSError as error:
             ops.close()
             raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
+        self.record.start()
         return ops
 
     async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
@@ -176,8 +183,8 @@ class Service:
         began = time.monotonic()
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
-            asyncio.create_task(asyncio.to_thread(self.dicom.stop, _STOP_SECONDS)),
-            *(part for part in parts if part.get_name() in ("expiry", "delivery")),
+            asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
+            *(part for part in parts if part.get_name() in ("expiry", "steps", "delivery")),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -193,6 +200,11 @@ class Service:
         await asyncio.to_thread(self.gateway.close)
         self._ownership.release()
         log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
+
+    def _stop_dicom(self) -> None:
+        """The modalities leave; then what they asked is on disk."""
+        self.dicom.stop(_STOP_SECONDS)
+        self.record.close()
 
     def _end_threads(self) -> None:
         for threads in (self._threads, self._look_threads):
@@ -283,6 +295,26 @@ class Service:
                 log.info("items_expired", accession_numbers=expired)
             await self._sleep_until(due if now < due else due + timedelta(days=1))
 
+    @property
+    def _unfinished_after(self) -> timedelta:
+        return timedelta(hours=self.settings.gateway_unfinished_step_hours)
+
+    async def _watch_steps(self) -> None:
+        """Tell of each step that a modality has begun and not finished; nothing changes by itself."""
+        told: set[str] = set()
+        while True:
+            try:
+                before = datetime.now(UTC) - self._unfinished_after
+                rows = await asyncio.to_thread(self.gateway.unfinished_steps, before)
+            except GatewayError as error:
+                log.error("steps_unwatched", code=error.code, error=str(error), retry_in_seconds=_STEP_WATCH_SECONDS)
+            else:
+                for row in rows:
+                    if row.sop_instance_uid not in told:
+                        log.warning("step_unfinished", **_unfinished(row))
+                told = {row.sop_instance_uid for row in rows}
+            await asyncio.sleep(_STEP_WATCH_SECONDS)
+
     async def _sleep_until(self, moment: datetime) -> None:
         """In short naps: clocks are set, and machines sleep."""
         while (remaining := (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110  no event tells the time
@@ -313,6 +345,7 @@ class Service:
             "dicom": self._dicom_check,
             "relay": self._relay_check,
             "outbox": self._outbox_check,
+            "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
         }
 
@@ -354,6 +387,16 @@ class Service:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
             return []
         return [_SCHEDULED_TIMES_UNSET]
+
+
+def _unfinished(row: PerformedStepRow) -> dict[str, object]:
+    return {
+        "sop_instance_uid": row.sop_instance_uid,
+        "accession_numbers": row.accession_numbers,
+        "ae_title": row.ae_title,
+        "received_at": row.received_at,
+        "remedy": "ask at the unit; gateway steps complete or cancel sets the item by hand",
+    }
 
 
 def _safely(loop: asyncio.AbstractEventLoop, courier: Courier | None) -> None:

@@ -198,8 +198,14 @@ class Settings(BaseSettings):
         ("SCHEDULED",), description="statuses shown to modalities that do not ask for one, with commas"
     )
     gateway_test_ae_titles: Words = Field(("REHEARSAL",), description="callers that are shown test items, with commas")
+    gateway_queries_kept_days: int = Field(
+        90, ge=1, le=36500, description="days that the record of queries and refused associations is kept"
+    )
     gateway_report_wrong_entry: bool = Field(
         False, description="tell the web app when a modality gives an item back as *wrong worklist entry*"
+    )
+    gateway_unfinished_step_hours: float = Field(
+        4.0, gt=0, le=8760, description="a step that a modality began so long ago and has not finished is told of"
     )
     gateway_log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json` lines, `console` for people, or by whether a terminal is watching"

@@ -6,6 +6,7 @@ Rows are born in the transaction that changed the status. How often and when del
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from gateway.domain.status_update import StatusUpdate
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "outbox"
-VERSION = 1
+VERSION = 2
 TABLES = ("outbox",)
 
 _STATES = {state: state for state in ("waiting", "acknowledged", "parked")}
@@ -30,6 +31,7 @@ SCHEMA = (
         action_id TEXT,
         mpps_instance_uid TEXT,
         occurred_at TEXT NOT NULL,
+        performed TEXT NOT NULL,
         requested_at TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('waiting', 'acknowledged', 'parked')),
         settled_at TEXT,
@@ -44,7 +46,7 @@ SCHEMA = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """One status update. `answer` is the web app's word, or why it was parked."""
+    """One status update. `answer` is the web app's word, or why it was parked; `performed` are counts and dose."""
 
     event_id: str
     accession_number: str
@@ -53,6 +55,7 @@ class OutboxRow:
     action_id: str | None
     mpps_instance_uid: str | None
     occurred_at: str
+    performed: dict[str, Any]
     requested_at: str
     state: str
     settled_at: str | None
@@ -110,7 +113,8 @@ def count(connection: sqlite3.Connection) -> OutboxCounts:
 def _rows(connection: sqlite3.Connection, statement: str, parameters: list[str] | None = None) -> list[OutboxRow]:
     cursor = connection.execute(statement, parameters or [])
     names = [column[0] for column in cursor.description]
-    return [OutboxRow(**dict(zip(names, row, strict=True))) for row in cursor]
+    rows = (dict(zip(names, row, strict=True)) for row in cursor)
+    return [OutboxRow(**{**row, "performed": json.loads(row["performed"])}) for row in rows]
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
@@ -122,7 +126,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, requested: StatusUpdate.Requested) -> None:
     cursor.execute(
-        "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL)",
+        "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL)",
         (
             requested.event_id,
             requested.accession_number,
@@ -131,6 +135,7 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, requested: StatusUpdat
             requested.action_id,
             requested.mpps_instance_uid,
             requested.occurred_at,
+            json.dumps(requested.performed),
             event.committed_at,
         ),
     )

@@ -70,7 +70,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     describe = _DETAILS.get(type(happened))
     if not describe:
         return
-    details = _encode({k: v for k, v in describe(happened).items() if v not in (None, "", [])})
+    details = _encode({k: v for k, v in describe(happened).items() if v not in (None, "", [], {})})
     metadata = happened.metadata
     occurred_at = getattr(happened, "received_at", None)
     for accession_number in _concerned(happened):
@@ -91,7 +91,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
     """The accession numbers; for a performed step also those it named without being linked to them."""
-    if isinstance(happened, PerformedProcedureStep.Started | PerformedProcedureStep.Changed):
+    if isinstance(happened, PerformedProcedureStep.Event):
         return happened.concerned or [""]
     return [happened.accession_number or ""]
 
@@ -115,7 +115,8 @@ def _status(e: WorklistItem.StatusChanged) -> dict[str, Any]:
 
 
 def _step_started(e: PerformedProcedureStep.Started) -> dict[str, Any]:
-    return {"mpps_instance_uid": e.sop_instance_uid, **e.details, "unmatched": e.unmatched, "warnings": e.warnings}
+    details = {"mpps_instance_uid": e.sop_instance_uid, **e.details, "unmatched": e.unmatched, "warnings": e.warnings}
+    return {**details, "performed": e.performed}
 
 
 def _step_changed(e: PerformedProcedureStep.Changed) -> dict[str, Any]:
@@ -124,6 +125,15 @@ def _step_changed(e: PerformedProcedureStep.Changed) -> dict[str, Any]:
         "ended": getattr(e, "ended", None),
         "reason": getattr(e, "reason", None),
         "warnings": e.warnings,
+        "performed": e.performed,
+    }
+
+
+def _step_judged(e: PerformedProcedureStep.Linked | PerformedProcedureStep.Dismissed) -> dict[str, Any]:
+    return {
+        "mpps_instance_uid": e.sop_instance_uid,
+        "linked_to": getattr(e, "accession_number", None),
+        "reason": e.reason,
     }
 
 
@@ -157,6 +167,8 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     PerformedProcedureStep.Updated: _step_changed,
     PerformedProcedureStep.Completed: _step_changed,
     PerformedProcedureStep.Discontinued: _step_changed,
+    PerformedProcedureStep.Linked: _step_judged,
+    PerformedProcedureStep.Dismissed: _step_judged,
     StatusUpdate.Requested: _requested,
     StatusUpdate.Acknowledged: _settled,
     StatusUpdate.Parked: _settled,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import config, demo, events, modality, outbox, projections, relay, serve, timeline, worklist
+from gateway.cli import config, demo, events, modality, outbox, projections, relay, serve, steps, timeline, worklist
 from gateway.errors import GatewayError, InvalidValue, SettingsInvalid
 
 WELL, UNWELL, MISUSED, UNREACHABLE = range(4)
@@ -23,6 +23,7 @@ app = typer.Typer(
 serve.register(app)
 demo.register(app)
 worklist.register(app)
+steps.register(app)
 timeline.register(app)
 outbox.register(app)
 events.register(app)

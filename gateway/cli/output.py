@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,11 @@ def put_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 def _cell(value: object) -> str:
     """As one line: what others wrote, a reason say, can't steer the terminal."""
-    text = "–" if value is None or value == "" else str(value)
+    return printable("–" if value is None or value == "" else str(value))
+
+
+def printable(text: str) -> str:
+    """A text that others wrote, without what steers a terminal."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else _NOT_PRINTABLE for sign in text)
 
 
@@ -89,6 +94,11 @@ def masked_name(name: str) -> str:
 def masked_id(patient_id: str) -> str:
     """An id by its last three characters."""
     return _BULLET * max(0, len(patient_id) - 3) + patient_id[-3:] if len(patient_id) > 3 else _BULLET * len(patient_id)
+
+
+def masked_key(value: str) -> str:
+    """A key's value with the first letter of each word and the signs that matter in a key: `sm*^jane` as `s•*^j•••`."""
+    return re.sub(r"[^\s^=\\*?-]+", lambda word: word[0][0] + _BULLET * (len(word[0]) - 1), value)
 
 
 def day(text: str, *, zone: Any = None) -> str:  # noqa: ANN401  a time zone or None

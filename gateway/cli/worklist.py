@@ -1,7 +1,8 @@
-"""`gateway worklist`: look at the list, add to it, set a status by hand."""
+"""`gateway worklist`: look at the list, who asked for it and why it was as it was, add to it, set a status by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ import typer
 from gateway.cli import output
 
 if TYPE_CHECKING:
+    from gateway.dicom.explain import Explanation, ItemExplained, Site
+    from gateway.dicom.record import Query
     from projections.worklist import WorklistRow
 
 worklist = typer.Typer(no_args_is_help=True, help="The worklist: what modalities are shown.")
@@ -68,6 +71,222 @@ def _line(row: WorklistRow, *, reveal: bool) -> tuple[object, ...]:
         ",".join(row.station_ae_titles) or "any",
         row.study_description,
     )
+
+
+@worklist.command(epilog="Example: gateway worklist explain --from MAMMO1 --accession ACC001")
+def explain(
+    from_: Annotated[str, typer.Option("--from", help="The AE title that asked; its latest query is taken.")] = "",
+    query: Annotated[int | None, typer.Option("--query", help="Another one, by its id (worklist queries).")] = None,
+    date: Annotated[
+        str, typer.Option("--date", "-d", help="Look at the items of this day: YYYYMMDD, YYYY-MM-DD or today.")
+    ] = "",
+    accession: Annotated[str, typer.Option("--accession", help="Look at this item only.")] = "",
+    reveal: output.Reveal = False,
+    json: output.Json = False,
+) -> None:
+    """Tell why items were, or were not, on the list that a modality was shown, by its latest recorded query.
+
+    Without --date or --accession: items of the days that it asked for, else of today, and whatever its keys name.
+    """
+    from gateway.dicom.explain import explain as explained_by
+    from gateway.errors import InvalidValue
+
+    title = from_.strip()
+    if not title and query is None:
+        raise InvalidValue("--from: an AE title is needed, or --query with an id", field="from")
+    site = _site()
+    wanted_day = output.day(date, zone=site.zone) if date else ""
+    with output.database() as gateway:
+        explanation = explained_by(
+            gateway, site, from_ae_title=title, query_id=query, day=wanted_day, accession_number=accession
+        )
+    if json:
+        output.put_json(_explanation_json(explanation, reveal=reveal))
+    else:
+        _put_explanation(explanation, site, reveal=reveal)
+
+
+def _site() -> Site:
+    """What the service answers by: the same settings."""
+    from gateway.dicom import profiles
+    from gateway.dicom.explain import Site
+
+    settings = output.settings()
+    in_force = profiles.load(settings.gateway_modalities_file)
+    return Site(
+        zone=settings.zone,
+        listed_statuses=settings.gateway_listed_statuses,
+        test_ae_titles=settings.gateway_test_ae_titles,
+        profile_of=lambda ae_title, _: in_force.of(ae_title),
+    )
+
+
+def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool) -> None:
+    from gateway.dicom.explain import identifies
+
+    for line in _head(explanation, site, reveal=reveal):
+        output.put(output.printable(line))
+    if explanation.items:
+        output.put()
+        _put_items(explanation.items, reveal=reveal)
+    first, last = explanation.days
+    output.say(f"{_items(len(explanation.items))} looked at, of {first if first == last else f'{first} to {last}'}")
+    if not reveal and any(identifies(key.tag) for key in explanation.keys):
+        output.say("names and ids are masked: --reveal shows what differs")
+
+
+def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str]:
+    """Who asked what and when, and what the answer was."""
+    from gateway.dicom.data_set import tag_name
+    from gateway.dicom.explain import outcome, refusals
+
+    asked = explanation.query
+    yield f"{asked.calling_ae_title} asked {asked.called_ae_title} from {asked.address} at {_span(asked, site)}"
+    for number, key in enumerate(explanation.keys):
+        label = "keys" if number == 0 else ""
+        yield f"  {label:<9} {key.keyword} {tag_name(key.tag)} = {_shown(key.tag, key.value, reveal=reveal)}"
+    if not explanation.keys and not explanation.refusal:
+        yield "  keys      none with a value: it asked for everything that is listed"
+    yield f"  charset   {explanation.character_set or 'none declared: ASCII'}"
+    if explanation.refusal:
+        yield f"  refused   {explanation.refusal}: such a query lists nothing"
+    yield f"  answer    {_items(asked.answers)}, {outcome(asked)}"
+    if explanation.refused_since:
+        yield f"  since     {refusals(explanation.refused_since, site)}"
+
+
+def _span(asked: Query, site: Site) -> str:
+    often = "" if asked.times == 1 else f" ({asked.times} times since {site.clock(asked.at)}, answered alike)"
+    return f"{site.clock(asked.last_at)}{often}, query {asked.id}"
+
+
+def _put_items(items: tuple[ItemExplained, ...], *, reveal: bool) -> None:
+    """A line for each item, and for each further reason one below it."""
+    lines: list[tuple[str, ...]] = []
+    for item in items:
+        why = [reason.text(lambda tag, value: _shown(tag, value, reveal=reveal)) for reason in item.reasons]
+        why += [item.since_then] if item.since_then else []
+        head = (item.accession_number, item.scheduled_date, item.scheduled_time, item.status, _listed(item))
+        lines.append((*head, why[0] if why else "every key matches"))
+        lines += [(" ",) * len(head) + (reason,) for reason in why[1:]]
+    output.put_table(("accession", "date", "time", "status", "listed", "why"), lines)
+
+
+def _listed(item: ItemExplained) -> str:
+    """Whether it was on the list, and would be now where that differs."""
+    now = "yes" if item.listed else "no"
+    if item.answered in (None, item.listed):
+        return now
+    return f"{'yes' if item.answered else 'no'}, now {now}"
+
+
+def _shown(tag: int, value: str, *, reveal: bool) -> str:
+    from gateway.dicom.explain import identifies
+    from gateway.dicom.keys import PATIENT_ID
+
+    if reveal or not identifies(tag):
+        return value
+    return output.masked_id(value) if tag == PATIENT_ID else output.masked_key(value)
+
+
+def _items(number: int) -> str:
+    return f"{number} item{'' if number == 1 else 's'}"
+
+
+def _explanation_json(explanation: Explanation, *, reveal: bool) -> dict[str, object]:
+    from gateway.dicom.data_set import tag_name
+
+    def shown(tag: int, value: str) -> str:
+        return _shown(tag, value, reveal=reveal)
+
+    return {
+        "query": _query_json(explanation.query),
+        "keys": [
+            {"keyword": key.keyword, "tag": tag_name(key.tag), "value": shown(key.tag, key.value)}
+            for key in explanation.keys
+        ],
+        "character_set": explanation.character_set,
+        "refusal": explanation.refusal,
+        "refused_since": [asdict(refused) for refused in explanation.refused_since],
+        "days": list(explanation.days),
+        "items": [
+            asdict(item)
+            | {
+                "reasons": [
+                    {
+                        "tags": [tag_name(tag) for tag in reason.tags],
+                        "asked": shown(reason.tags[0], reason.asked) if reason.tags else reason.asked,
+                        "has": shown(reason.tags[0], reason.has) if reason.tags else reason.has,
+                        "clause": reason.clause,
+                        "text": reason.text(shown),
+                    }
+                    for reason in item.reasons
+                ]
+            }
+            for item in explanation.items
+        ],
+    }
+
+
+def _query_json(query: Query) -> dict[str, object]:
+    """All but the identifier, which may name a patient."""
+    values = asdict(query)
+    del values["identifier"]
+    return {"id": values.pop("id"), **values, "status": f"0x{query.status:04X}"}
+
+
+@worklist.command(epilog="Example: gateway worklist queries --from MAMMO1 --limit 50")
+def queries(
+    from_: Annotated[str, typer.Option("--from", help="Of this AE title only.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many of each kind.")] = 20,
+    json: output.Json = False,
+) -> None:
+    """List the latest queries of modalities, and the associations that were refused; the newest first."""
+    from gateway.dicom import record
+
+    with output.database() as gateway, gateway.reading() as connection:
+        record.require_record(connection)
+        asked = record.latest_queries(connection, from_ae_title=from_.strip(), limit=limit)
+        refused = record.refused_associations(connection, from_ae_title=from_.strip(), limit=limit)
+    if json:
+        output.put_json(
+            {"queries": [_query_json(one) for one in asked], "refused_associations": [asdict(one) for one in refused]}
+        )
+        return
+    site = _site()
+    output.put_table(
+        ("id", "last asked", "times", "from", "address", "keys", "answers", "status", "ms"),
+        [
+            (
+                one.id,
+                site.clock(one.last_at),
+                one.times,
+                one.calling_ae_title,
+                one.address,
+                " ".join(one.keys),
+                one.answers,
+                f"0x{one.status:04X} {one.error_comment}".strip(),
+                one.milliseconds,
+            )
+            for one in asked
+        ],
+    )
+    if refused:
+        output.put()
+        output.put_table(
+            ("last refused", "times", "from", "address", "called", "reason"),
+            [
+                (
+                    site.clock(one.last_at),
+                    one.times,
+                    one.calling_ae_title,
+                    one.address,
+                    one.called_ae_title,
+                    one.reason,
+                )
+                for one in refused
+            ],
+        )
 
 
 @worklist.command(epilog="Example: gateway worklist statistics")

@@ -148,6 +148,11 @@ def declared(data_set: DataSet, inherited: CharacterSet = ASCII) -> CharacterSet
     return named if named.values else inherited
 
 
+def governs(vr: str) -> bool:
+    """Whether the Specific Character Set governs values of this VR; the others are ASCII (PS3.5 6.1.2.3)."""
+    return vr in _TEXT_VRS
+
+
 @lru_cache(maxsize=64)
 def sets_of(asked: CharacterSet) -> tuple[CharacterSet, ...]:
     """What one who asks in this set can read, plainest first: ASCII, its first value alone, all of it."""

@@ -24,6 +24,8 @@ _DELIMITERS = 0xFFFE
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 """Those with a 32 bit length in explicit VR (PS3.5 7.1.2), and any VR still to be invented."""
 _SHORT_VRS = frozenset(vr.value for vr in VR if len(vr.value) == len("AE")) - _LONG_VRS
+_LONGEST_SHORT = 0xFFFF
+"""Bytes that a 16 bit length can announce."""
 _NUL_PADDED = frozenset({"UI", "OB", "UN"})
 _DEEPEST = 16
 """More nesting than any object has; a limit against data made to exhaust the stack."""
@@ -172,6 +174,8 @@ def _encoded(element: Element, *, explicit: bool) -> bytes:
     tag = struct.pack("<HH", element.tag >> 16, element.tag & 0xFFFF)
     if not explicit:
         return tag + struct.pack("<I", len(value)) + value
+    if element.vr in _SHORT_VRS and len(value) > _LONGEST_SHORT:
+        return tag + b"UN" + struct.pack("<HI", 0, len(value)) + value  # PS3.5 6.2.2, note on UN
     vr = element.vr.encode("ascii")
     if element.vr in _SHORT_VRS:
         return tag + vr + struct.pack("<H", len(value)) + value

@@ -39,14 +39,16 @@ class Writing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FindResponse:
-    """One C-FIND response. `identifier` is encoded in the transfer syntax of the request; only pending ones have it."""
+    """One C-FIND response. `identifier` is encoded in the transfer syntax of the request; only pending ones have it.
+
+    `accession_number` is the answered item's, for the record of queries.
+    """
 
     status: int
     identifier: bytes | None = None
     error_comment: str = ""
     offending_elements: tuple[int, ...] = ()
     accession_number: str = ""
-    """Of the item that a pending response is about."""
     writing: Writing = Writing.WHOLE
 
 

@@ -97,7 +97,7 @@ def _station_rules(profile: Profile, *, is_open: bool) -> Iterator[Criterion]:
     """What the caller's profile adds to the keys; `is_open`: the query asks for no station."""
     tags, group = (SCHEDULED_STATION_AE_TITLE,), profile.group
     if not profile.items_without_station:
-        yield Criterion(tags, "profile: items_without_station", lambda row: bool(row.station_ae_titles), "a station")
+        yield Criterion(tags, "profile: items_without_station", lambda row: bool(row.station_ae_titles))
     if profile.only_own_stations and is_open:
         yield Criterion(
             tags,

@@ -19,26 +19,40 @@ from uuid import uuid4
 import structlog
 from pydicom.datadict import keyword_for_tag
 
-from gateway.dicom import character_sets, find, identifier, matching, mpps
+from gateway.dicom import character_sets, find, identifier, matching, mpps, performed
 from gateway.dicom.character_sets import CharacterSet
+from gateway.dicom.data_set import DataSet, Undecodable
 from gateway.dicom.find import FindResponse, Writing
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.profiles import EVERYBODY, Profile, Profiles, Rejection
+from gateway.dicom.record import LONGEST_IDENTIFIER, MOST_NUMBERS, Query, QueryRecord, RefusedAssociation, now
 from gateway.dicom.status import (
+    CLASS_INSTANCE_CONFLICT,
     DUPLICATE_SOP_INSTANCE,
     MAY_NO_LONGER_BE_UPDATED,
     NO_SUCH_SOP_INSTANCE,
+    OPTIONAL_ATTRIBUTES_NOT_SUPPORTED,
     PENDING,
     PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     UNABLE_TO_PROCESS,
     UNRECOGNISED_OPERATION,
     RequestRefused,
 )
+from gateway.dicom.step_attributes import names
+from gateway.domain import lifecycle
 from gateway.domain.lifecycle import StepStatus
-from gateway.domain.performed_procedure_step import StepChange, StepExists, StepFinal, StepReport, StepUnknown
-from gateway.errors import GatewayError
+from gateway.domain.performed_procedure_step import (
+    StepChange,
+    StepExists,
+    StepFinal,
+    StepRecord,
+    StepReport,
+    StepUnknown,
+)
+from gateway.errors import Contention, DiskFull, GatewayError
 from projections.worklist import WorklistFilter, WorklistRow
 
 _log = structlog.get_logger(__name__)
@@ -84,6 +98,9 @@ class Application(Protocol):
     def change_step(self, change: StepChange, *, calling_ae_title: str, received_at: datetime) -> StepOutcome:
         """Keep an N-SET. Raises `StepUnknown`, `StepFinal`."""
 
+    def performed_step(self, sop_instance_uid: str) -> StepRecord | None:
+        """All that was reported about a performed step, or None when there is no such step."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -101,7 +118,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class NResponse:
-    """The response to an N-CREATE or N-SET. `attribute_list` is encoded; only a refusal for bad values has one."""
+    """The response to an N-CREATE, N-SET or N-GET.
+
+    `attribute_list` is encoded; an N-GET that succeeds has one, and a refusal for bad values.
+    """
 
     status: int
     sop_instance_uid: str
@@ -115,7 +135,8 @@ class Responder:
     """Verification, Modality Worklist and MPPS over the application.
 
     `listed_statuses` are what a query sees unless it asks by status; `test_ae_titles` the callers that see test items,
-    beside the real ones; `profiles` how each caller is served; `zone` the site's.
+    beside the real ones; `profiles` how each caller is served; `zone` the site's. `record` is told of each query and
+    each refused association.
     """
 
     def __init__(
@@ -126,12 +147,14 @@ class Responder:
         test_ae_titles: Iterable[str] = ("REHEARSAL",),
         profiles: Profiles = EVERYBODY,
         zone: tzinfo | None = None,
+        record: QueryRecord | None = None,
     ) -> None:
         self.application = application
         self.listed_statuses = tuple(listed_statuses)
         self.test_ae_titles = frozenset(test_ae_titles)
         self.profiles = profiles
         self.zone = zone
+        self.record = record
 
     # --- associations
 
@@ -143,16 +166,33 @@ class Responder:
         """An association was accepted; `refused_contexts` are the abstract syntaxes that were not."""
         _log.info("association_accepted", **caller.logged())
         if refused_contexts:
-            remedy = {"remedy": _ASK_THE_WORKLIST} if any("FIND" in name for name in refused_contexts) else {}
+            finds = [name for name in refused_contexts if "FIND" in name]
+            remedy = {"remedy": _ASK_THE_WORKLIST} if finds else {}
             _log.warning("contexts_refused", **caller.logged(), abstract_syntaxes=list(refused_contexts), **remedy)
+            if finds:
+                self._record_refusal(caller, f"{', '.join(finds)} is not supported: {_ASK_THE_WORKLIST}")
 
     def association_refused(self, caller: Caller, *, reason: str, remedy: str = "") -> None:
         """An association was rejected (PS3.8 9.3.4)."""
         _log.warning("association_refused", **caller.logged(), reason=reason, **({"remedy": remedy} if remedy else {}))
+        self._record_refusal(caller, f"{reason}: {remedy}" if remedy else reason)
 
     def connection_broken(self, address: str, *, reason: str) -> None:
         """A peer sent what is no DICOM, or stopped halfway."""
         _log.warning("connection_broken", address=address, reason=reason)
+        self._record_refusal(Caller("", "", address, 0), reason)
+
+    def _record_refusal(self, caller: Caller, reason: str) -> None:
+        if self.record:
+            self.record.add(
+                RefusedAssociation(
+                    at=now(),
+                    calling_ae_title=caller.ae_title,
+                    called_ae_title=caller.called_ae_title,
+                    address=caller.address,
+                    reason=reason,
+                )
+            )
 
     # --- Verification (PS3.4 Annex A)
 
@@ -169,12 +209,15 @@ class Responder:
         """The responses to a C-FIND, the last one final. `data` is the identifier as received."""
         began = time.perf_counter()
         asked: Identifier | None = None
-        pending, last = 0, FindResponse(SUCCESS)
+        answered: list[str] = []
+        last = FindResponse(SUCCESS)
         try:
             profile = self.profiles.of(caller.ae_title)
             asked = identifier.read(data, transfer_syntax, CharacterSet.of(profile.character_set))
             for response in self._find(caller, profile, asked, transfer_syntax, is_cancelled):
-                pending, last = pending + (response.status == PENDING), response
+                if response.status == PENDING:
+                    answered.append(response.accession_number)
+                last = response
                 yield response
         except RequestRefused as refused:
             last = FindResponse(refused.status, None, _comment(refused.comment), refused.tags)
@@ -184,14 +227,46 @@ class Responder:
             last = FindResponse(UNABLE_TO_PROCESS, None, "the worklist can't be read now")
             yield last
         finally:
-            _log.info(
-                "query_answered",
-                **caller.logged(),
-                status=f"0x{last.status:04X}",
-                answers=pending,
-                keys=[keyword_for_tag(key.tag) for key in asked.matched()] if asked else [],
-                **_reason(last.error_comment),
-                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+            self._answered(caller, data, transfer_syntax, asked, answered, last, began)
+
+    def _answered(
+        self,
+        caller: Caller,
+        data: bytes | None,
+        transfer_syntax: str,
+        asked: Identifier | None,
+        accession_numbers: Sequence[str],
+        last: FindResponse,
+        began: float,
+    ) -> None:
+        """Log and record a query that is over."""
+        keys = tuple(keyword_for_tag(key.tag) for key in asked.matched()) if asked else ()
+        milliseconds = round((time.perf_counter() - began) * 1000, 1)
+        _log.info(
+            "query_answered",
+            **caller.logged(),
+            status=f"0x{last.status:04X}",
+            answers=len(accession_numbers),
+            keys=list(keys),
+            **_reason(last.error_comment),
+            milliseconds=milliseconds,
+        )
+        if self.record:
+            self.record.add(
+                Query(
+                    at=now(),
+                    calling_ae_title=caller.ae_title,
+                    called_ae_title=caller.called_ae_title,
+                    address=caller.address,
+                    keys=keys,
+                    identifier=data or b"" if len(data or b"") <= LONGEST_IDENTIFIER else None,
+                    transfer_syntax=transfer_syntax,
+                    status=last.status,
+                    error_comment=last.error_comment,
+                    answers=len(accession_numbers),
+                    accession_numbers=tuple(accession_numbers[:MOST_NUMBERS]),
+                    milliseconds=milliseconds,
+                )
             )
 
     def _find(
@@ -234,12 +309,18 @@ class Responder:
         received_at = datetime.now(UTC)
         uid = sop_instance_uid or f"2.25.{uuid4().int}"
 
-        def start() -> tuple[str, StepOutcome]:
-            _require(sop_class_uid, uid)
-            report = mpps.read_create(uid, data or b"", transfer_syntax)
-            _warn(caller, uid, report.warnings)
-            outcome = self.application.start_step(report, calling_ae_title=caller.ae_title, received_at=received_at)
-            return "step_started", outcome
+        def start() -> NResponse:
+            self._require("N-CREATE", sop_class_uid, uid)
+            try:
+                report = mpps.read_create(uid, data or b"", transfer_syntax)
+                outcome = self.application.start_step(report, calling_ae_title=caller.ae_title, received_at=received_at)
+            except (RequestRefused, StepExists) as error:
+                record = self.application.performed_step(uid)
+                if record is None:
+                    raise
+                _log_repeat(caller, record, data or b"", transfer_syntax)
+                raise StepExists("the performed procedure step exists") from error
+            return _kept("step_started", caller, uid, report.warnings, outcome)
 
         return self._answer(caller, uid, start)
 
@@ -248,24 +329,74 @@ class Responder:
     ) -> NResponse:
         """The response to an N-SET."""
         received_at = datetime.now(UTC)
+        uid = sop_instance_uid
 
-        def change() -> tuple[str, StepOutcome]:
-            _require(sop_class_uid, sop_instance_uid)
-            change = mpps.read_set(sop_instance_uid, data or b"", transfer_syntax)
-            _warn(caller, sop_instance_uid, change.warnings)
+        def change() -> NResponse:
+            self._require("N-SET", sop_class_uid, uid)
+            try:
+                change = mpps.read_set(uid, data or b"", transfer_syntax, earlier=lambda: self._instance(uid))
+            except RequestRefused:
+                self._require_changeable(uid)
+                raise
             outcome = self.application.change_step(change, calling_ae_title=caller.ae_title, received_at=received_at)
-            return _CHANGED.get(change.status, "step_updated"), outcome
+            return _kept(_CHANGED.get(change.status, "step_updated"), caller, uid, change.warnings, outcome)
 
-        return self._answer(caller, sop_instance_uid, change)
+        return self._answer(caller, uid, change)
+
+    def n_get(
+        self,
+        caller: Caller,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        requested: Sequence[int],
+        transfer_syntax: str,
+    ) -> NResponse:
+        """The response to an N-GET (MPPS Retrieve, PS3.4 F.8.2); `requested` is the Attribute Identifier List."""
+        uid = sop_instance_uid
+
+        def get() -> NResponse:
+            self._require("N-GET", sop_class_uid, uid)
+            record = self.application.performed_step(uid)
+            if record is None:
+                raise StepUnknown("there is no such performed procedure step")
+            found = performed.retrieve(record.data_sets, requested, transfer_syntax)
+            _log.info("step_retrieved", **caller.logged(), sop_instance_uid=uid, not_held=len(found.not_held))
+            status = OPTIONAL_ATTRIBUTES_NOT_SUPPORTED if found.not_held else SUCCESS
+            return NResponse(status, uid, "", None, found.not_held, found.attribute_list)
+
+        return self._answer(caller, uid, get)
 
     def unrecognised(self, caller: Caller, operation: str, sop_instance_uid: str) -> NResponse:
         """The response to an operation that this SOP class does not have (PS3.7 C.5.23)."""
         _log.warning("operation_unrecognised", **caller.logged(), operation=operation)
         return NResponse(UNRECOGNISED_OPERATION, sop_instance_uid, f"{operation} is not supported")
 
-    def _answer(self, caller: Caller, uid: str, act: Callable[[], tuple[str, StepOutcome]]) -> NResponse:
+    def _require(self, operation: str, sop_class_uid: str, sop_instance_uid: str) -> None:
+        """Raise `RequestRefused` unless this SOP class has the operation and the instance is named by a UID."""
+        if mpps.OPERATIONS[operation] != sop_class_uid:
+            if sop_class_uid in mpps.OPERATIONS.values():
+                raise RequestRefused(UNRECOGNISED_OPERATION, f"{operation} is not supported in this SOP class")
+            if self.application.performed_step(sop_instance_uid):
+                raise RequestRefused(CLASS_INSTANCE_CONFLICT, "the instance is a performed procedure step")
+            raise RequestRefused(SOP_CLASS_NOT_SUPPORTED, "only Modality Performed Procedure Step is supported")
+        mpps.require_uid(sop_instance_uid)
+
+    def _require_changeable(self, uid: str) -> None:
+        """Raise `StepUnknown` or `StepFinal`: they come before what is wrong with the N-SET itself (PS3.4 F.7.2.2)."""
+        record = self.application.performed_step(uid)
+        if record is None:
+            raise StepUnknown("there is no such performed procedure step")
+        if lifecycle.is_final(record.status):
+            raise StepFinal("the performed procedure step may no longer be updated")
+
+    def _instance(self, uid: str) -> DataSet:
+        record = self.application.performed_step(uid)
+        held = performed.instance(record.data_sets) if record else {}
+        return {tag: one.element for tag, one in held.items()}
+
+    def _answer(self, caller: Caller, uid: str, act: Callable[[], NResponse]) -> NResponse:
         try:
-            event, outcome = act()
+            return act()
         except (RequestRefused, StepExists, StepUnknown, StepFinal) as error:
             response = _refusal(uid, error)
             _log.warning(
@@ -276,24 +407,37 @@ class Responder:
                 reason=response.error_comment,
             )
             return response
+        except (DiskFull, Contention) as error:
+            _failed("performed step", caller, error)
+            return NResponse(RESOURCE_LIMITATION, uid, "there is no room for the step now; send it again")
         except Exception as error:  # noqa: BLE001  whatever fails, the modality gets an answer and tries again
             _failed("performed step", caller, error)
-            return NResponse(PROCESSING_FAILURE, uid, "the step can't be kept now; send it again")
-        _log.info(event, **caller.logged(), sop_instance_uid=uid, accession_numbers=outcome.accession_numbers)
-        for alert in outcome.alerts:
-            _log.warning("step_alert", sop_instance_uid=uid, alert=alert)
-        return NResponse(SUCCESS, uid)
+            return NResponse(PROCESSING_FAILURE, uid, "the step can't be kept or read now; ask again")
 
 
-def _require(sop_class_uid: str, sop_instance_uid: str) -> None:
-    if sop_class_uid != mpps.SOP_CLASS:
-        raise RequestRefused(SOP_CLASS_NOT_SUPPORTED, "only Modality Performed Procedure Step is supported")
-    mpps.require_uid(sop_instance_uid)
-
-
-def _warn(caller: Caller, uid: str, warnings: tuple[str, ...]) -> None:
+def _kept(event: str, caller: Caller, uid: str, warnings: tuple[str, ...], outcome: StepOutcome) -> NResponse:
+    """Success, once the step is in the log."""
     if warnings:
         _log.warning("step_odd", **caller.logged(), sop_instance_uid=uid, warnings=warnings)
+    _log.info(event, **caller.logged(), sop_instance_uid=uid, accession_numbers=outcome.accession_numbers)
+    for alert in outcome.alerts:
+        _log.warning("step_alert", sop_instance_uid=uid, alert=alert)
+    return NResponse(SUCCESS, uid)
+
+
+def _log_repeat(caller: Caller, record: StepRecord, data: bytes, transfer_syntax: str) -> None:
+    """A create again: most often its reply was lost. If it says something else, that is worth a look."""
+    try:
+        differing = names(performed.differences(record.data_sets[0], (data, transfer_syntax)))
+    except Undecodable:
+        differing = "it can't be decoded"
+    if differing:
+        _log.warning(
+            "step_created_differently",
+            **caller.logged(),
+            sop_instance_uid=record.sop_instance_uid,
+            differing=differing,
+        )
 
 
 def _refusal(uid: str, error: RequestRefused | GatewayError) -> NResponse:

@@ -12,7 +12,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
+    ModalityPerformedProcedureStepRetrieve,
     ModalityWorklistInformationFind,
     Verification,
 )
@@ -38,12 +39,18 @@ _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+_config.VALIDATORS["UI"] = lambda _: (True, "")  # a UID that is none gets 0x0117 from us, not an abort
 config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
 config.settings.writing_validation_mode = config.IGNORE
 
 _Answer = TypeVar("_Answer")
 
-SOP_CLASSES = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
+SOP_CLASSES = (
+    Verification,
+    ModalityWorklistInformationFind,
+    ModalityPerformedProcedureStep,
+    ModalityPerformedProcedureStepRetrieve,
+)
 
 MAXIMUM_PDU_LENGTH = 1024 * 1024
 """Bytes of one PDU; we announce 16 kB, a peer that ignores it is borne up to here."""
@@ -94,7 +101,8 @@ class PynetdicomServer:
         self.stall_timeout = stall_timeout
         self._wanted_port = port
         self._server: _Server | None = None
-        self._details: dict[Any, NResponse] = {}
+        self._details: dict[tuple[Any, int], NResponse] = {}
+        """What `_complete` adds to a response, by association and the message responded to."""
         self._serving: set[Any] = set()
         """The associations in the middle of an operation."""
         self._ae = AE(ae_title=ae_title)
@@ -165,7 +173,7 @@ class PynetdicomServer:
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_N_CREATE, self._busy(self._n_create)),
             (evt.EVT_N_SET, self._busy(self._n_set)),
-            (evt.EVT_N_GET, self._unrecognised, ["N-GET"]),
+            (evt.EVT_N_GET, self._busy(self._n_get)),
             (evt.EVT_N_EVENT_REPORT, self._unrecognised, ["N-EVENT-REPORT"]),
             (evt.EVT_DIMSE_SENT, self._complete),
         ]
@@ -258,7 +266,7 @@ class PynetdicomServer:
             str(event.context.transfer_syntax),
         )
         assigned = Dataset()
-        if not uid:
+        if uid is None:
             assigned.AffectedSOPInstanceUID = response.sop_instance_uid
         return self._n_status(event, response), assigned
 
@@ -269,6 +277,17 @@ class PynetdicomServer:
             str(request.RequestedSOPClassUID),
             str(request.RequestedSOPInstanceUID),
             _bytes(request.ModificationList),
+            str(event.context.transfer_syntax),
+        )
+        return self._n_status(event, response), None
+
+    def _n_get(self, event: Any) -> tuple[Dataset, None]:  # noqa: ANN401
+        request = event.request
+        response = self.responder.n_get(
+            _caller(event),
+            str(request.RequestedSOPClassUID),
+            str(request.RequestedSOPInstanceUID),
+            _tags(request.AttributeIdentifierList),
             str(event.context.transfer_syntax),
         )
         return self._n_status(event, response), None
@@ -285,16 +304,17 @@ class PynetdicomServer:
             status.ErrorComment = response.error_comment
         if response.error_id is not None:
             status.ErrorID = response.error_id
+        status.AffectedSOPInstanceUID = response.sop_instance_uid
         if response.attribute_identifier_list or response.attribute_list:
-            self._details[event.assoc] = response
+            self._details[event.assoc, event.request.MessageID] = response
         return status
 
     def _complete(self, event: Any) -> None:  # noqa: ANN401
-        """Add to a message, just before it is encoded, what pynetdicom leaves out of failures."""
-        response = self._details.pop(event.assoc, None)
+        """Add to a message, just before it is encoded, what pynetdicom leaves out, and data sets as we encoded them."""
+        command = event.message.command_set
+        response = self._details.pop((event.assoc, command.get("MessageIDBeingRespondedTo")), None)
         if response is None:
             return
-        command = event.message.command_set
         if response.attribute_identifier_list:
             command.AttributeIdentifierList = list(response.attribute_identifier_list)
         if response.attribute_list:
@@ -371,6 +391,13 @@ def _address(event: Any) -> str:  # noqa: ANN401
 
 def _bytes(stream: BytesIO | None) -> bytes | None:
     return None if stream is None else stream.getvalue()
+
+
+def _tags(identifiers: Any) -> list[int]:  # noqa: ANN401
+    """An Attribute Identifier List: none, one tag, or several."""
+    if identifiers is None:
+        return []
+    return [int(tag) for tag in identifiers] if isinstance(identifiers, Sequence) else [int(identifiers)]
 
 
 def _send_pending(event: Any, response: FindResponse) -> None:  # noqa: ANN401

@@ -10,7 +10,7 @@ from gateway.domain import lifecycle
 from gateway.domain.events import Stream
 from gateway.domain.identity import performed_step_id
 from gateway.domain.lifecycle import StepStatus
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, IllegalTransition
 
 WRONG_WORKLIST_ENTRY = "110514"
 """Discontinuation reason *incorrect worklist entry selected* (CID 9300, scheme DCM)."""
@@ -96,24 +96,32 @@ class StepRecord:
     data_sets: tuple[tuple[bytes, str], ...]
 
 
+def _upcast_without_performed(state: dict[str, Any]) -> None:
+    """Version 1 did not say what was performed in figures; the data set it holds still does."""
+    state["performed"] = {}
+
+
 class PerformedProcedureStep(Stream):
     """An MPPS instance: its status and the accession numbers it was linked to."""
 
     TOPIC = "PerformedProcedureStep"
 
     class Event(Stream.Event):
-        """Base of the step's events."""
+        """Base of the step's events. `concerned`: all accession numbers it is about, named ones without an item too."""
 
         TOPIC = "PerformedProcedureStep.Event"
         sop_instance_uid: str
+        concerned: list[str]
 
     class Started(Event, Stream.Created):
         """N-CREATE. `accession_numbers` are the items it was linked to, `unmatched` why others were not.
 
-        `concerned` holds also the accession numbers it named without being linked to them.
+        `performed` is what the web app is told of counts and dose.
         """
 
         TOPIC = "PerformedProcedureStep.Started"
+        class_version = 2
+        upcast_v1_v2 = staticmethod(_upcast_without_performed)
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "attribute_list")
         patient: dict[str, str]
         attribute_list: bytes
@@ -121,22 +129,28 @@ class PerformedProcedureStep(Stream):
         details: dict[str, str]
         references: list[dict[str, str]]
         accession_numbers: list[str]
-        concerned: list[str]
         unmatched: list[str]
         warnings: list[str]
         received_at: str
+        performed: dict[str, Any]
 
     class Changed(Event):
         """Base of what N-SET brings."""
 
         TOPIC = "PerformedProcedureStep.Changed"
+        class_version = 2
+        upcast_v1_v2 = staticmethod(_upcast_without_performed)
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("attribute_list",)
         attribute_list: bytes
         transfer_syntax: str
         accession_numbers: list[str]
-        concerned: list[str]
         warnings: list[str]
         received_at: str
+        performed: dict[str, Any]
+
+        def apply(self, aggregate: PerformedProcedureStep) -> None:
+            """What was performed, key by key."""
+            aggregate.performed = {**aggregate.performed, **self.performed}
 
     class Updated(Changed):
         """N-SET while the step goes on."""
@@ -151,7 +165,8 @@ class PerformedProcedureStep(Stream):
 
         def apply(self, aggregate: PerformedProcedureStep) -> None:
             """The step is final."""
-            aggregate.status = StepStatus.COMPLETED
+            super().apply(aggregate)
+            aggregate.finished(StepStatus.COMPLETED, self.received_at)
 
     class Discontinued(Changed):
         """N-SET DISCONTINUED."""
@@ -162,14 +177,57 @@ class PerformedProcedureStep(Stream):
 
         def apply(self, aggregate: PerformedProcedureStep) -> None:
             """The step is final."""
+            super().apply(aggregate)
             wrong = self.reason == WRONG_WORKLIST_ENTRY
-            aggregate.status = StepStatus.WITHDRAWN if wrong else StepStatus.DISCONTINUED
+            aggregate.finished(StepStatus.WITHDRAWN if wrong else StepStatus.DISCONTINUED, self.received_at)
+            aggregate.discontinuation_reason = self.reason
 
-    def __init__(self, sop_instance_uid: str, accession_numbers: list[str], concerned: list[str]) -> None:
+    class Linked(Event):
+        """An operator said for which item it was performed: `accession_number`; `accession_numbers` are all of them."""
+
+        TOPIC = "PerformedProcedureStep.Linked"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)  # what people write may name somebody
+        accession_number: str
+        accession_numbers: list[str]
+        reason: str
+
+        def apply(self, aggregate: PerformedProcedureStep) -> None:
+            """One item more."""
+            aggregate.accession_numbers = self.accession_numbers
+            aggregate.concerned = self.concerned
+
+    class Dismissed(Event):
+        """An operator said that it belongs to no item, such as a phantom's exposure."""
+
+        TOPIC = "PerformedProcedureStep.Dismissed"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)
+        reason: str
+
+        def apply(self, aggregate: PerformedProcedureStep) -> None:
+            """No person needs to look at it any more."""
+            aggregate.dismissed = True
+
+    def __init__(
+        self,
+        sop_instance_uid: str,
+        accession_numbers: list[str],
+        concerned: list[str],
+        patient: dict[str, str],
+        unmatched: list[str],
+        received_at: str,
+        performed: dict[str, Any],
+    ) -> None:
         self.sop_instance_uid = sop_instance_uid
         self.accession_numbers = accession_numbers
         self.concerned = concerned
+        self.patient_id = patient.get("patient_id", "")
+        self.unmatched = unmatched
+        self.started_at = received_at
+        self.ended_at: str | None = None
+        self.performed = performed
         self.status = StepStatus.IN_PROGRESS
+        self.discontinuation_reason: str | None = None
+        self.dismissed = False
 
     @staticmethod
     def create_id(sop_instance_uid: str) -> UUID:
@@ -200,6 +258,7 @@ class PerformedProcedureStep(Stream):
             unmatched=unmatched,
             warnings=list(report.warnings),
             received_at=received_at,
+            performed=report.performed,
         )
 
     def change(self, change: StepChange, received_at: str) -> None:
@@ -214,6 +273,7 @@ class PerformedProcedureStep(Stream):
             "concerned": self.concerned,
             "warnings": list(change.warnings),
             "received_at": received_at,
+            "performed": change.performed,
         }
         if change.status is StepStatus.COMPLETED:
             self.trigger_event(self.Completed, ended=change.ended, **common)
@@ -221,3 +281,33 @@ class PerformedProcedureStep(Stream):
             self.trigger_event(self.Discontinued, ended=change.ended, reason=change.discontinuation_reason, **common)
         else:
             self.trigger_event(self.Updated, **common)
+
+    def finished(self, status: StepStatus, received_at: str) -> None:
+        """Take the final status over; called by the events only."""
+        self.status = status
+        self.ended_at = received_at
+
+    def link(self, accession_number: str, reason: str) -> None:
+        """Say for which item it was performed. Raises `IllegalTransition` when that can't be."""
+        if accession_number in self.accession_numbers:
+            raise IllegalTransition(f"the step is linked to {accession_number} already", field="accession_number")
+        if self.status is StepStatus.WITHDRAWN:
+            raise IllegalTransition(
+                "the step was discontinued as wrong worklist entry: it is no item's", field="sop_instance_uid"
+            )
+        self.trigger_event(
+            self.Linked,
+            sop_instance_uid=self.sop_instance_uid,
+            accession_number=accession_number,
+            accession_numbers=[*self.accession_numbers, accession_number],
+            concerned=list(dict.fromkeys([*self.concerned, accession_number])),
+            reason=reason,
+        )
+
+    def dismiss(self, reason: str) -> None:
+        """Say that it belongs to no item. Raises `IllegalTransition` when no person is asked about it."""
+        if self.dismissed or self.accession_numbers or not self.unmatched:
+            raise IllegalTransition("no person is asked about this step", field="sop_instance_uid")
+        self.trigger_event(
+            self.Dismissed, sop_instance_uid=self.sop_instance_uid, concerned=self.concerned, reason=reason
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from gateway.domain.events import Stream
@@ -21,14 +22,24 @@ class StatusUpdate(Stream):
         accession_number: str
 
     class Requested(Event, Stream.Created):
-        """Born in the transaction that changed the status. `sequence` counts per accession number, from 1."""
+        """Born in the transaction that changed the status. `sequence` counts per accession number, from 1.
+
+        `performed` are counts and dose of the step that changed it, so far as they are known.
+        """
 
         TOPIC = "StatusUpdate.Requested"
+        class_version = 2
         sequence: int
         status: str
         action_id: str | None
         mpps_instance_uid: str | None
         occurred_at: str
+        performed: dict[str, Any]
+
+        @staticmethod
+        def upcast_v1_v2(state: dict[str, Any]) -> None:
+            """Version 1 told the status alone."""
+            state["performed"] = {}
 
     class Acknowledged(Event):
         """The web app has it."""
@@ -83,6 +94,7 @@ class StatusUpdate(Stream):
         action_id: str | None,
         mpps_instance_uid: str | None,
         occurred_at: str,
+        performed: dict[str, Any],
     ) -> StatusUpdate:
         """The update that a change of status owes the web app."""
         return cls._create(
@@ -94,6 +106,7 @@ class StatusUpdate(Stream):
             action_id=action_id,
             mpps_instance_uid=mpps_instance_uid,
             occurred_at=occurred_at,
+            performed=performed,
         )
 
     def acknowledge(self, answer: str, attempts: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from eventsourcing.persistence import IntegrityError
 
-from gateway.errors import Contention, OutcomeUnknown, StoreUnusable
+from gateway.errors import Contention, DiskFull, OutcomeUnknown, StoreUnusable
 
 APPLICATION_ID = 0x574C4757  # "WLGW", in the file's header: whose database this is
 _FULL = 2
@@ -120,8 +120,8 @@ class Writer:
         """BEGIN IMMEDIATE … COMMIT.
 
         Raises the library's `IntegrityError`; `Contention` when its turn does not come within `patience` seconds, most
-        often because another process holds the file; `OutcomeUnknown` after an input/output error, which leaves open
-        whether the commit happened: the connection is then replaced.
+        often because another process holds the file; `DiskFull`; `OutcomeUnknown` after an input/output error, which
+        leaves open whether the commit happened: the connection is then replaced.
         """
         if self._owner == threading.get_ident():
             raise RuntimeError("a save inside a save: a projection must not write through the application")
@@ -189,7 +189,8 @@ class Writer:
     def _lost(self, error: sqlite3.DatabaseError) -> OutcomeUnknown:
         self._drop()
         self.failure = str(error)
-        return OutcomeUnknown(f"the store failed: {error}", remedy=_remedy(self._path))
+        failed = DiskFull if _code(error) == sqlite3.SQLITE_FULL else OutcomeUnknown
+        return failed(f"the store failed: {error}", remedy=_remedy(self._path))
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -207,8 +208,12 @@ class Writer:
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # not set on what the module itself raises
-    return code & _PRIMARY in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # not set on what the module itself raises
+    return code & _PRIMARY
 
 
 class Readers:

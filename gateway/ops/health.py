@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,20 @@ def outbox_check(gateway: Gateway, *, delivers: bool) -> Check:
         parked = f"{counts.parked} status updates were refused: gateway outbox list shows them"
         check["warning"] = f"{check['warning']}; {parked}" if "warning" in check else parked
     return check
+
+
+def steps_check(gateway: Gateway, *, unfinished_after: timedelta) -> Check:
+    """Performed steps that a person should look at. Never a failure of ours."""
+    unmatched = len(gateway.unmatched_steps())
+    unfinished = len(gateway.unfinished_steps(datetime.now(UTC) - unfinished_after))
+    check: Check = {"ok": True, "unmatched": unmatched, "unfinished": unfinished}
+    told = []
+    if unmatched:
+        told.append(f"{unmatched} performed steps have no appointment: gateway steps unmatched lists them")
+    if unfinished:
+        hours = unfinished_after.total_seconds() / 3600
+        told.append(f"{unfinished} steps are in progress for over {hours:g} h: gateway steps unfinished lists them")
+    return check | ({"warning": "; ".join(told)} if told else {})
 
 
 def disk_check(path: Path) -> Check:

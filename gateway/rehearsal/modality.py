@@ -1,7 +1,8 @@
 """A simulated mammography unit: C-ECHO, worklist C-FIND, and an examination reported by MPPS, over real associations.
 
 It behaves as a careful unit does (IHE RAD-5, RAD-6, RAD-7): it copies what the worklist gave it into the performed
-step, fills every type 1 and 2 attribute, and reports one series of four views with their dose.
+step, fills every type 1 and 2 attribute, and reports what it performed: protocol, operator, one series of four views
+and their dose.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ _PENDING = (0xFF00, 0xFF01)
 _MAMMOGRAM = "1.2.840.10008.5.1.4.1.1.1.2"
 """Digital Mammography X-Ray Image Storage – For Presentation."""
 _VIEWS = ("R CC", "L CC", "R MLO", "L MLO")
+_PROTOCOL = ("24623002", "Screening mammography")
+"""Of SNOMED CT."""
+_OPERATOR = "RADIOGRAPHER^DEMO"
 _UNSPECIFIED = ("110513", "Discontinued for unspecified reason")
 _WRONG_ENTRY = ("110514", "Incorrect worklist entry selected")
 
@@ -357,7 +361,7 @@ def _created(entry: WorklistEntry, station_ae_title: str) -> Dataset:
     attributes.ReferencedPatientSequence = []
     attributes.PerformedProcedureStepID = entry.scheduled_procedure_step_id
     attributes.PerformedStationAETitle = station_ae_title
-    attributes.PerformedStationName = ""
+    attributes.PerformedStationName = "MAMMOGRAPHY"
     attributes.PerformedLocation = ""
     attributes.PerformedProcedureStepStartDate = now.strftime("%Y%m%d")
     attributes.PerformedProcedureStepStartTime = now.strftime("%H%M%S")
@@ -395,6 +399,7 @@ def _finished(examination: Examination, *, wrong_entry: bool) -> Dataset:
     changes.PerformedProcedureStepStatus = examination.status
     changes.PerformedProcedureStepEndDate = now.strftime("%Y%m%d")
     changes.PerformedProcedureStepEndTime = now.strftime("%H%M%S")
+    changes.PerformedProtocolCodeSequence = [_code(*_PROTOCOL, scheme="SCT")]
     changes.PerformedSeriesSequence = [_series(examination.images)]
     if examination.status == "DISCONTINUED":
         reason = _code(*(_WRONG_ENTRY if wrong_entry else _UNSPECIFIED), scheme="DCM")
@@ -402,6 +407,8 @@ def _finished(examination: Examination, *, wrong_entry: bool) -> Dataset:
     else:
         changes.TotalNumberOfExposures = examination.images
         changes.EntranceDoseInmGy = "5.8"
+        changes.OrganDose = "0.0187"
+        changes.HalfValueLayer = "0.54"
         changes.ExposureDoseSequence = [_exposure() for _ in range(examination.images)]
     return changes
 
@@ -410,7 +417,7 @@ def _series(images: int) -> Dataset:
     series = Dataset()
     series.PerformingPhysicianName = ""
     series.ProtocolName = "Screening mammography"
-    series.OperatorsName = ""
+    series.OperatorsName = _OPERATOR
     series.SeriesInstanceUID = _new_uid()
     series.SeriesDescription = ", ".join(_VIEWS[:images])
     series.RetrieveAETitle = ""

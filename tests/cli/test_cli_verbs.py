@@ -105,6 +105,8 @@ def test_an_invalid_setting_is_misuse_too(run: Command, monkeypatch: pytest.Monk
 LOOKS = [
     ("worklist", "list"),
     ("worklist", "statistics"),
+    ("worklist", "queries"),
+    ("worklist", "explain", "--from", "MAMMO1"),
     ("timeline", "ACC001"),
     ("outbox", "list"),
     ("events", "verify"),
@@ -264,7 +266,9 @@ def test_a_status_that_can_not_be_set_exits_1_and_says_why(
 
 def test_the_timeline_tells_hop_by_hop_and_names_nobody(story: Gateway, run: Command) -> None:
     outcome = run("timeline", "ACC001")
-    told = [line.split()[3] if line.split()[2] == "–" else line.split()[4] for line in outcome.out.splitlines()[1:]]
+    table, _, step = outcome.out.partition("\n\n")
+    assert step.splitlines()[1].startswith("data set")  # the story's data sets are none: it says so
+    told = [line.split()[3] if line.split()[2] == "–" else line.split()[4] for line in table.splitlines()[1:]]
     assert told[:2] == ["WorklistItem.Scheduled", "RelayAction.Accepted"]
     assert "StatusUpdate.Acknowledged" in told
     assert "SMITH" not in outcome.out

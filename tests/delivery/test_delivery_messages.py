@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.synthetic import change, completed, naming, schedule, start, step_uid
 from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
 from gateway.delivery.messages import Meaning, event_text, read_acknowledgement
@@ -125,6 +127,25 @@ def test_it_names_the_create_action_the_item_and_the_performed_step(event: dict[
 
 def shape(instant: str) -> str:
     return re.sub(r"[0-9]", "9", instant)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "status-events.md").read_text(encoding="utf-8")
+
+
+def test_the_event_of_a_step_without_counts_has_no_key_for_them(event: dict[str, Any]) -> None:
+    assert "performed" not in event["data"]
+
+
+def test_counts_and_dose_travel_as_the_page_for_the_web_app_says(gateway: Gateway) -> None:
+    [sample] = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+    schedule(gateway)
+    start(gateway, step_uid(1), naming("ACC001"))
+    change(gateway, replace(completed(step_uid(1)), performed=sample["data"]["performed"]))
+    row = gateway.find_updates()[-1]
+    event = json.loads(event_text(row, AttemptBook(gateway).begin(row.event_id)))
+    assert list(event) == list(sample)
+    assert list(event["data"]) == list(sample["data"])
+    assert event["data"]["performed"] == sample["data"]["performed"]
 
 
 def test_its_times_are_written_as_in_the_contract(event: dict[str, Any]) -> None:

@@ -18,7 +18,14 @@ from structlog.testing import LogCapture
 from gateway.dicom import responder
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.domain.lifecycle import StepStatus
-from gateway.domain.performed_procedure_step import StepChange, StepExists, StepFinal, StepReport, StepUnknown
+from gateway.domain.performed_procedure_step import (
+    StepChange,
+    StepExists,
+    StepFinal,
+    StepRecord,
+    StepReport,
+    StepUnknown,
+)
 from projections.worklist import WorklistFilter, WorklistRow
 
 config.settings.writing_validation_mode = config.IGNORE  # what units send is not always valid
@@ -95,6 +102,18 @@ class InMemory:
         self.changes.append(change)
         return Outcome(self._set_status(change.sop_instance_uid, str(change.status or "IN PROGRESS")))
 
+    def performed_step(self, sop_instance_uid: str) -> StepRecord | None:
+        report = self.reports.get(sop_instance_uid)
+        if report is None:
+            return None
+        changes = [change for change in self.changes if change.sop_instance_uid == sop_instance_uid]
+        return StepRecord(
+            sop_instance_uid=sop_instance_uid,
+            status=next((c.status for c in reversed(changes) if c.status), StepStatus.IN_PROGRESS),
+            accession_numbers=(),
+            data_sets=tuple((told.attribute_list, told.transfer_syntax) for told in (report, *changes)),
+        )
+
     def _set_status(self, uid: str, status: str) -> tuple[str, ...]:
         numbers = {reference.accession_number for reference in self.reports[uid].references}
         self.rows = [replace(r, status=status) if r.accession_number in numbers else r for r in self.rows]
@@ -161,38 +180,78 @@ def from_bytes(data: bytes, syntax: str = IMPLICIT_VR_LITTLE_ENDIAN) -> Dataset:
 
 def created(**changes: Any) -> Dataset:
     """The attribute list of a proper N-CREATE for ACC001; None takes an attribute out."""
-    step = Dataset()
-    step.StudyInstanceUID = "1.2.826.0.1.344"
-    step.AccessionNumber = "ACC001"
-    step.RequestedProcedureID = "ACC001"
-    step.ScheduledProcedureStepID = "ACC001"
     values: dict[str, Any] = {
-        "ScheduledStepAttributesSequence": [step],
+        "ScheduledStepAttributesSequence": [scheduled_step()],
         "PatientName": "SMITH^JANE",
         "PatientID": "9990000034",
         "PatientBirthDate": "19650315",
         "PatientSex": "F",
+        "ReferencedPatientSequence": [],
         "PerformedProcedureStepID": "PPS1",
         "PerformedStationAETitle": "MAMMO1",
+        "PerformedStationName": "",
+        "PerformedLocation": "",
         "PerformedProcedureStepStartDate": "20261123",
         "PerformedProcedureStepStartTime": "100500",
         "PerformedProcedureStepStatus": "IN PROGRESS",
+        "PerformedProcedureStepDescription": "Bilateral Mammography",
+        "PerformedProcedureTypeDescription": "",
+        "ProcedureCodeSequence": [],
+        "PerformedProcedureStepEndDate": "",
+        "PerformedProcedureStepEndTime": "",
+        "PerformedProcedureStepDiscontinuationReasonCodeSequence": [],
         "Modality": "MG",
+        "StudyID": "",
+        "PerformedProtocolCodeSequence": [],
         "PerformedSeriesSequence": [],
     }
     return _data_set({**values, **changes})
 
 
+def scheduled_step(accession_number: str = "ACC001", **changes: Any) -> Dataset:
+    """A proper item of the Scheduled Step Attributes Sequence; None takes an attribute out."""
+    values: dict[str, Any] = {
+        "StudyInstanceUID": f"1.2.826.0.1.{sum(map(ord, accession_number))}",
+        "ReferencedStudySequence": [],
+        "AccessionNumber": accession_number,
+        "RequestedProcedureID": accession_number,
+        "RequestedProcedureDescription": "",
+        "ScheduledProcedureStepID": accession_number,
+        "ScheduledProcedureStepDescription": "",
+        "ScheduledProtocolCodeSequence": [],
+    }
+    return _data_set({**values, **changes})
+
+
+def series(images: int = 0, **changes: Any) -> Dataset:
+    """A proper item of the Performed Series Sequence; None takes an attribute out."""
+    values: dict[str, Any] = {
+        "PerformingPhysicianName": "",
+        "ProtocolName": "Screening",
+        "OperatorsName": "",
+        "SeriesInstanceUID": "1.2.3.4",
+        "SeriesDescription": "",
+        "RetrieveAETitle": "",
+        "ReferencedImageSequence": [_image(number) for number in range(images)],
+        "ReferencedNonImageCompositeSOPInstanceSequence": [],
+    }
+    return _data_set({**values, **changes})
+
+
+def _image(number: int) -> Dataset:
+    image = Dataset()
+    image.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.2"
+    image.ReferencedSOPInstanceUID = f"1.2.3.4.{number}"
+    return image
+
+
 def changed(status: str | None = "COMPLETED", **changes: Any) -> Dataset:
     """The modification list of a proper final N-SET."""
-    series = Dataset()
-    series.ProtocolName = "Screening"
-    series.SeriesInstanceUID = "1.2.3.4"
     values: dict[str, Any] = {
         "PerformedProcedureStepStatus": status,
         "PerformedProcedureStepEndDate": "20261123",
         "PerformedProcedureStepEndTime": "101500",
-        "PerformedSeriesSequence": [series],
+        "PerformedSeriesSequence": [series()],
     }
     return _data_set({**values, **changes})
 

@@ -9,12 +9,14 @@ from dicom_samples import SYNTAXES, InMemory, captured_logs, changed, created, f
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.find import FindResponse
 from gateway.dicom.keys import ROOT
-from gateway.dicom.mpps import SOP_CLASS
+from gateway.dicom.mpps import RETRIEVE_SOP_CLASS, SOP_CLASS
 from gateway.dicom.responder import Caller, Responder
-from gateway.errors import StoreUnusable
+from gateway.domain.performed_procedure_step import StepReport
+from gateway.errors import Contention, DiskFull, GatewayError, OutcomeUnknown, StoreUnusable
 
 CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
 UID = "1.2.3.4.5"
@@ -132,11 +134,30 @@ def test_a_create_again_is_0111_and_changes_nothing(responder: Responder, applic
     assert application.reports == before
 
 
+def test_a_create_again_with_other_content_is_0111_and_its_tags_are_logged_without_values(
+    responder: Responder,
+) -> None:
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    with captured_logs() as logs:
+        assert responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT).status == 0x0111
+        other = created(PatientID="9990000018", PerformedLocation="ROOM 2")
+        assert responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(other, EXPLICIT), EXPLICIT).status == 0x0111
+    (line,) = [line for line in logs if line["event"] == "step_created_differently"]
+    assert line["differing"] == "(0010,0020) (0040,0243)"
+    assert "9990000018" not in str(logs)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", to_bytes(created(PerformedProcedureStepStatus="COMPLETED"))])
+def test_a_create_again_is_0111_whatever_is_wrong_with_it(responder: Responder, data: bytes) -> None:
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    assert responder.n_create(CALLER, SOP_CLASS, UID, data, IMPLICIT).status == 0x0111
+
+
 def test_an_n_set_without_a_create_is_0112(responder: Responder) -> None:
     assert responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT).status == 0x0112
 
 
-@pytest.mark.parametrize("again", ["COMPLETED", "DISCONTINUED", "IN PROGRESS", None])
+@pytest.mark.parametrize("again", ["COMPLETED", "DISCONTINUED", "IN PROGRESS", None, "NONSENSE"])
 def test_a_final_step_may_no_longer_be_updated_table_f_7_2_2(responder: Responder, again: str | None) -> None:
     responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
     responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT)
@@ -151,8 +172,105 @@ def test_an_instance_is_assigned_when_the_create_names_none_ps3_7_10_1_5_1_4(res
     assert response.sop_instance_uid.startswith("2.25.")
 
 
-def test_another_sop_class_is_0122(responder: Responder) -> None:
-    assert responder.n_create(CALLER, "1.2.3", UID, to_bytes(created()), IMPLICIT).status == 0x0122
+def test_another_sop_class_is_0122_and_0119_for_an_instance_that_exists(responder: Responder) -> None:
+    def statuses() -> set[int]:
+        return {
+            responder.n_create(CALLER, "1.2.3", UID, to_bytes(created()), IMPLICIT).status,
+            responder.n_set(CALLER, "1.2.3", UID, to_bytes(changed()), IMPLICIT).status,
+            responder.n_get(CALLER, "1.2.3", UID, (), IMPLICIT).status,
+        }
+
+    assert statuses() == {0x0122}
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    assert statuses() == {0x0119}
+
+
+def test_an_operation_of_the_other_class_of_the_service_is_0211(responder: Responder) -> None:
+    assert responder.n_get(CALLER, SOP_CLASS, UID, (), IMPLICIT).status == 0x0211
+    assert responder.n_set(CALLER, RETRIEVE_SOP_CLASS, UID, to_bytes(changed()), IMPLICIT).status == 0x0211
+    assert responder.n_create(CALLER, RETRIEVE_SOP_CLASS, UID, to_bytes(created()), IMPLICIT).status == 0x0211
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (DiskFull("the disk is full"), 0x0213),
+        (Contention("the database was held by another process"), 0x0213),
+        (OutcomeUnknown("disk I/O error"), 0x0110),
+        (StoreUnusable("the database can't be read"), 0x0110),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_unit_may_send_again_is_told_apart_from_a_final_step(failure: GatewayError, status: int) -> None:
+    class Failing(InMemory):
+        def start_step(self, *_: Any, **__: Any) -> Any:
+            raise failure
+
+        change_step = performed_step = start_step
+
+    responder = Responder(Failing())
+    for response in (
+        responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT),
+        responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT),
+        responder.n_get(CALLER, RETRIEVE_SOP_CLASS, UID, (), IMPLICIT),
+    ):
+        assert (response.status, response.error_id, response.sop_instance_uid) == (status, None, UID)
+        assert 0 < len(response.error_comment) <= 64
+
+
+# --- MPPS Retrieve
+
+
+def test_a_step_is_retrieved_as_its_data_sets_amount_to(responder: Responder) -> None:
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    responder.n_set(CALLER, SOP_CLASS, UID, to_bytes(changed()), IMPLICIT)
+    response = responder.n_get(CALLER, RETRIEVE_SOP_CLASS, UID, (), IMPLICIT)
+    assert (response.status, response.sop_instance_uid, response.attribute_identifier_list) == (0x0000, UID, ())
+    held = from_bytes(response.attribute_list or b"")
+    assert (held.PatientID, held.PerformedProcedureStepStatus) == ("9990000034", "COMPLETED")
+
+
+def test_optional_attributes_not_held_are_a_warning_with_their_tags_0001(responder: Responder) -> None:
+    responder.n_create(CALLER, SOP_CLASS, UID, to_bytes(created()), IMPLICIT)
+    response = responder.n_get(CALLER, RETRIEVE_SOP_CLASS, UID, (0x00400252, 0x00400301), IMPLICIT)
+    assert (response.status, response.attribute_identifier_list) == (0x0001, (0x00400301,))
+    assert from_bytes(response.attribute_list or b"").PerformedProcedureStepStatus == "IN PROGRESS"
+
+
+def test_an_unknown_instance_is_0112_to_retrieve_too(responder: Responder) -> None:
+    assert responder.n_get(CALLER, RETRIEVE_SOP_CLASS, UID, (), IMPLICIT).status == 0x0112
+    assert responder.n_get(CALLER, RETRIEVE_SOP_CLASS, "abc", (), IMPLICIT).status == 0x0117
+
+
+def test_a_stored_step_that_can_not_be_decoded_is_0110(responder: Responder, application: InMemory) -> None:
+    application.reports[UID] = StepReport(
+        sop_instance_uid=UID, references=(), attribute_list=b"garbage", transfer_syntax=IMPLICIT
+    )
+    assert responder.n_get(CALLER, RETRIEVE_SOP_CLASS, UID, (), IMPLICIT).status == 0x0110
+
+
+DOCUMENTED = {0x0000, 0x0001, 0x0106, 0x0110, 0x0111, 0x0112, 0x0117, 0x0119, 0x0120, 0x0121, 0x0122, 0x0211, 0x0213}
+
+
+@settings(deadline=None)
+@given(
+    data=st.binary(max_size=200) | st.just(to_bytes(created())),
+    later=st.binary(max_size=200) | st.just(to_bytes(changed())),
+    tags=st.lists(st.integers(0, 0xFFFFFFFF), max_size=4),
+    syntax=st.sampled_from([*SYNTAXES, "1.2.840.10008.1.2.2"]),
+)
+def test_any_bytes_get_a_documented_status_and_what_was_accepted_is_kept(
+    data: bytes, later: bytes, tags: list[int], syntax: str
+) -> None:
+    application = InMemory()
+    responder = Responder(application)
+    create = responder.n_create(CALLER, SOP_CLASS, UID, data, syntax)
+    change = responder.n_set(CALLER, SOP_CLASS, UID, later, syntax)
+    get = responder.n_get(CALLER, RETRIEVE_SOP_CLASS, UID, tags, IMPLICIT)
+    assert {create.status, change.status, get.status} <= DOCUMENTED
+    accepted = [bytes_ for bytes_, response in ((data, create), (later, change)) if response.status == 0x0000]
+    told = [*application.reports.values(), *application.changes]
+    assert [one.attribute_list for one in told] == accepted
 
 
 def test_a_uid_that_is_none_is_0117(responder: Responder) -> None:

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
+    ModalityPerformedProcedureStepRetrieve,
     ModalityWorklistInformationFind,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
@@ -210,6 +211,58 @@ def test_an_assigned_instance_is_returned_without_a_data_set(server: PynetdicomS
     ((command, data),) = wire.messages
     assert (status.Status, data) == (0x0000, b"")
     assert list(application.reports) == [command.AffectedSOPInstanceUID]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_step_is_retrieved_on_the_wire_whole_or_in_part(server: PynetdicomServer, syntax: str) -> None:
+    wire = Wire()
+    with association(server, syntaxes=(syntax,), handlers=wire.handlers) as peer:
+        peer.send_n_create(created(), ModalityPerformedProcedureStep, UID)
+        peer.send_n_set(changed(TotalNumberOfExposures=4), ModalityPerformedProcedureStep, UID)
+        status, whole = peer.send_n_get([], ModalityPerformedProcedureStepRetrieve, UID)
+        some, part = peer.send_n_get([0x00400252, 0x00400300], ModalityPerformedProcedureStepRetrieve, UID)
+        one, single = peer.send_n_get([0x00400340], ModalityPerformedProcedureStepRetrieve, UID)
+    assert (status.Status, some.Status, one.Status) == (0x0000, 0x0001, 0x0000)
+    assert (whole.PatientID, whole.TotalNumberOfExposures) == ("9990000034", 4)
+    assert (len(part), part.PerformedProcedureStepStatus) == (1, "COMPLETED")
+    assert single.PerformedSeriesSequence[0].ProtocolName == "Screening"
+    command, _ = wire.messages[-2]
+    assert command.AttributeIdentifierList == 0x00400300
+    assert command.AffectedSOPClassUID == ModalityPerformedProcedureStepRetrieve
+    assert command.AffectedSOPInstanceUID == UID
+
+
+def test_every_response_names_class_and_instance_also_a_failure_ps3_7_10_1(server: PynetdicomServer) -> None:
+    wire = Wire()
+    with association(server, handlers=wire.handlers) as peer:
+        for attributes in (created(Modality=None), created(), created()):
+            peer.send_n_create(attributes, ModalityPerformedProcedureStep, UID)
+        peer.send_n_create(created(Modality=None), ModalityPerformedProcedureStep, None)
+        for uid in ("1.2.9", UID, UID):
+            peer.send_n_set(changed(), ModalityPerformedProcedureStep, uid)
+        peer.send_n_get([], ModalityPerformedProcedureStepRetrieve, "1.2.9")
+    commands = [command for command, _ in wire.messages]
+    assert [c.Status for c in commands] == [0x0120, 0x0000, 0x0111, 0x0120, 0x0112, 0x0000, 0x0110, 0x0112]
+    uids = [c.AffectedSOPInstanceUID for c in commands]
+    assert uids[:3] + uids[4:] == [UID, UID, UID, "1.2.9", UID, UID, "1.2.9"]
+    assert uids[3].startswith("2.25.")
+    assert all(c.AffectedSOPClassUID for c in commands)
+    assert all(len(c.get("ErrorComment", "")) <= 64 for c in commands)
+
+
+def test_a_uid_that_is_none_is_0117_on_the_wire_and_no_abort(server: PynetdicomServer) -> None:
+    with association(server) as peer:
+        status, _ = peer.send_n_set(changed(), ModalityPerformedProcedureStep, "1" * 65)
+        assert (status.Status, peer.send_c_echo().Status) == (0x0117, 0x0000)
+
+
+def test_another_class_for_an_instance_that_exists_is_0119_on_the_wire(server: PynetdicomServer) -> None:
+    other = "1.2.840.10008.3.1.2.3.5"
+    with association(server) as peer:
+        before, _ = peer.send_n_set(changed(), other, UID, meta_uid=ModalityPerformedProcedureStep)
+        peer.send_n_create(created(), ModalityPerformedProcedureStep, UID)
+        after, _ = peer.send_n_set(changed(), other, UID, meta_uid=ModalityPerformedProcedureStep)
+    assert (before.Status, after.Status) == (0x0122, 0x0119)
 
 
 def test_n_get_on_the_mpps_class_is_0211(server: PynetdicomServer) -> None:

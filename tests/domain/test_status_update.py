@@ -14,6 +14,7 @@ def requested() -> StatusUpdate:
         action_id=None,
         mpps_instance_uid=None,
         occurred_at="2026-11-23T09:00:00+00:00",
+        performed={},
     )
     update.collect_events()
     return update

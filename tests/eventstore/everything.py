@@ -41,7 +41,7 @@ def every_event() -> list[type[Stream.Event]]:
 
 def everything_happened(gateway: Gateway) -> None:
     """One history with all of them."""
-    for number in range(1, 6):
+    for number in range(1, 7):
         schedule(gateway, f"ACC00{number}", patient_sex=None)
     changes = {"patient_id": "9990000026", "patient_name": "SMITH^JANE^MARY", "scheduled_date": "20261201"}
     gateway.amend("ACC003", lambda _: changes, request=request("amend", "worklist.update_item", **changes))
@@ -53,7 +53,10 @@ def everything_happened(gateway: Gateway) -> None:
         start(gateway, step_uid(number), naming(f"ACC00{number}"))
         change(gateway, progressing(step_uid(number)))
         change(gateway, end(step_uid(number)))
-    start(gateway, step_uid(3), naming("ACC001"), patient_id="9990000026")
+    for number in (3, 4):
+        start(gateway, step_uid(number), naming("ACC001"), patient_id="9990000026")
+    gateway.link_step(step_uid(3), "ACC006", reason="another hall", operator="night shift", despite_other_patient=True)
+    gateway.dismiss_step(step_uid(4), reason="a phantom", operator="night shift")
     gateway.correct_status("ACC004", Status.COMPLETED, reason="examined on paper", operator="night shift")
     gateway.expire(date(2026, 12, 1), after_days=1)
     first, second, *_ = gateway.due_updates()

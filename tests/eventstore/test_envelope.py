@@ -27,6 +27,8 @@ IDENTIFYING: dict[type, set[str]] = {
     PerformedProcedureStep.Updated: {"attribute_list"},
     PerformedProcedureStep.Completed: {"attribute_list"},
     PerformedProcedureStep.Discontinued: {"attribute_list"},
+    PerformedProcedureStep.Linked: {"reason"},
+    PerformedProcedureStep.Dismissed: {"reason"},
     RelayAction.Accepted: {"request"},
     RelayAction.Rejected: {"request"},
 }

@@ -14,7 +14,7 @@ import pytest
 
 from bench.synthetic import appointment, create_request, naming, schedule, start, step_uid
 from gateway.application import Gateway, opened
-from gateway.errors import OutcomeUnknown, StoreUnusable
+from gateway.errors import DiskFull, OutcomeUnknown, StoreUnusable
 from gateway.eventstore.connections import Writer
 
 
@@ -33,7 +33,7 @@ def use_up_what_room_there_was(gateway: Gateway) -> None:
 def test_a_full_disk_leaves_the_outcome_unknown_and_says_what_to_check(gateway: Gateway) -> None:
     schedule(gateway)
     fill_the_disk(gateway)
-    with pytest.raises(OutcomeUnknown, match="full") as failure:
+    with pytest.raises(DiskFull, match="full") as failure:
         start(gateway, step_uid(1), naming(), attribute_list=b"x" * 100_000)
     assert failure.value.retryable
     assert "the disk has room" in failure.value.remedy

@@ -66,12 +66,21 @@ def test_a_rebuild_leaves_no_file_behind(history: Gateway, path: Path) -> None:
     assert {file.name for file in path.parent.iterdir()} <= {"gateway.db", "gateway.db-wal", "gateway.db-shm"}
 
 
+KEYS = {
+    "worklist_items": "accession_number",
+    "outbox": "event_id",
+    "timeline": "position",
+    "performed_steps": "sop_instance_uid",
+}
 EXTRA = {
     "worklist_items": "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date,"
     " scheduled_date, scheduled_time, modality)"
     " VALUES ('ACC000', '9990000018', 'SMITH^JANE', '19800101', '20261123', '143000', 'MG')",
-    "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '', 'waiting', NULL, NULL)",
+    "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting',"
+    " NULL, NULL)",
     "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
+    "performed_steps": "INSERT INTO performed_steps VALUES ('0', 'COMPLETED', NULL, '', 'MG', '', '', '', '', NULL,"
+    " '[]', '[]', '[]', 0, 0, '{}', '', '')",
 }
 
 
@@ -86,13 +95,14 @@ def test_an_extra_row_is_found(history: Gateway, path: Path, table: str) -> None
 @pytest.mark.parametrize("which", ["MIN", "MAX"])
 def test_a_missing_row_is_found(history: Gateway, path: Path, table: str, which: str) -> None:
     """The first one and the last one of a table."""
-    key = {"worklist_items": "accession_number", "outbox": "event_id", "timeline": "position"}[table]
+    key = KEYS[table]
     at_the_prompt(path, f"DELETE FROM {table} WHERE {key} = (SELECT {which}({key}) FROM {table})")
     [found] = history.verify_projections()
     assert (found.table, found.finding) == (table, "the row is missing from what is served")
 
 
 CHANGES = {
+    "performed_steps": ("UPDATE performed_steps SET performed = '{\"image_count\": 9}'", "performed"),
     "worklist_items": ("UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'", "status"),
     "outbox": ("UPDATE outbox SET state = 'parked', answer = 'x' WHERE state = 'acknowledged'", "state, answer"),
     "timeline": ("UPDATE timeline SET details = '{}' WHERE position = 1", "details"),

@@ -1,0 +1,450 @@
+"""The record of queries: who asked what, when, and what the answer was; and who was refused an association, and why.
+
+Two tables in the one database, no projections: they are no events, and `gateway events verify` and `gateway projections
+verify` leave them alone. A query never waits for them. Its thread puts a record into a bounded queue in memory; once a
+second a thread of our own writes what has come, over a connection of its own with `synchronous=NORMAL`: in WAL mode
+such a commit does not sync, so the write lock is held for a moment only. A killed process loses what came in the last
+second; a power cut may also lose what was written since the last sync of the file, which the next save of an event, or
+the next checkpoint, brings about. A write that fails is counted, told in the log, and harms nobody.
+
+Consoles poll. A query that repeats the one before it, with the same answer and within `RUN_SECONDS`, makes that row's
+`times` and `last_at` grow instead of a new row.
+
+The identifier is kept as it was received, to be read again by `gateway.dicom.explain`. It may name a patient: it stays
+in the database, and no log line holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import structlog
+
+from gateway.application import Gateway
+from gateway.errors import GatewayError, NotFound
+from gateway.eventstore.connections import connect
+
+_log = structlog.get_logger(__name__)
+
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS queries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        last_at TEXT NOT NULL,
+        times INTEGER NOT NULL,
+        calling_ae_title TEXT NOT NULL,
+        called_ae_title TEXT NOT NULL,
+        address TEXT NOT NULL,
+        keys TEXT NOT NULL,
+        identifier BLOB,
+        transfer_syntax TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        error_comment TEXT NOT NULL,
+        answers INTEGER NOT NULL,
+        accession_numbers TEXT NOT NULL,
+        milliseconds REAL NOT NULL
+    )
+    """,  # keys: JSON; accession_numbers: joined with the backslash, as DICOM joins values
+    "CREATE INDEX IF NOT EXISTS idx_queries_caller ON queries (calling_ae_title, last_at)",
+    "CREATE INDEX IF NOT EXISTS idx_queries_last_at ON queries (last_at)",
+    """
+    CREATE TABLE IF NOT EXISTS refused_associations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        last_at TEXT NOT NULL,
+        times INTEGER NOT NULL,
+        calling_ae_title TEXT NOT NULL,
+        called_ae_title TEXT NOT NULL,
+        address TEXT NOT NULL,
+        reason TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS idx_refused_last_at ON refused_associations (last_at)",
+)
+_TABLES = ("queries", "refused_associations")
+
+LONGEST_IDENTIFIER = 16 * 1024
+"""Bytes; a longer one is not kept. Real ones have some hundreds."""
+MOST_NUMBERS = 2000
+"""Accession numbers kept of one answer, in its order."""
+RUN_SECONDS = 300.0
+"""At most so long between two equal queries that share a row."""
+MOST_WAITING = 10_000
+"""Records held in memory."""
+MOST_WAITING_BYTES = 32 * 1024 * 1024
+MOST_ROWS = 1_000_000
+"""Of each table: a bound against callers that never repeat themselves."""
+
+_INTERVAL = 1.0
+"""Seconds between writes."""
+_PORTION = 500
+"""Rows of one transaction: another's save waits for no more than that."""
+_PATIENCE_MILLISECONDS = 500
+"""How long one write waits for whoever holds the file; then it tries again a second later."""
+_SILENCE = 60.0
+"""Seconds between two log lines about the same trouble."""
+_CLEANING = 3600.0
+"""Seconds between looks for rows that are too old."""
+_RUNS = 512
+"""Askers whose latest row is remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A C-FIND that was answered. Instants are ISO 8601 in UTC.
+
+    `keys` are the keywords of the matching keys, without their values. `identifier` is None when it was longer than
+    `LONGEST_IDENTIFIER`. `status` is the final one; 0xFF00 when the association ended before there was one.
+    `accession_numbers` are the first `MOST_NUMBERS` of the `answers`. A row from the database stands for `times` equal
+    queries from `at` to `last_at`, and `milliseconds` for the slowest of them.
+    """
+
+    at: str
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    keys: tuple[str, ...]
+    identifier: bytes | None
+    transfer_syntax: str
+    status: int
+    error_comment: str
+    answers: int
+    accession_numbers: tuple[str, ...]
+    milliseconds: float
+    id: int = 0
+    last_at: str = ""
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedAssociation:
+    """An association, or its proposal of a worklist, that was turned down; AE titles are "" where none was said."""
+
+    at: str
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    reason: str
+    id: int = 0
+    last_at: str = ""
+    times: int = 1
+
+
+Record = Query | RefusedAssociation
+
+
+def now() -> str:
+    """This instant as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class QueryRecord:
+    """Takes records from the associations' threads and writes them from its own.
+
+    `kept_days` is how long a row is kept after the last time it stands for.
+    """
+
+    def __init__(self, gateway: Gateway, *, kept_days: int = 90) -> None:
+        """Create the tables where they are missing. Raises `Contention`, `OutcomeUnknown`."""
+        self._path = gateway.path
+        self._kept_days = kept_days
+        with gateway.datastore.writer.transaction() as cursor:
+            for statement in _SCHEMA:
+                cursor.execute(statement)
+        self._waiting: deque[Record] = deque()
+        self._weight = 0
+        self._lock = threading.Lock()
+        self._dropped = 0
+        self._told_at = -_SILENCE
+        self._clean_at = time.monotonic()
+        self._runs: OrderedDict[Record, tuple[int, Record]] = OrderedDict()
+        """For each asker its latest row: its id, and the record it was last made of."""
+        self._connection: sqlite3.Connection | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="query-record", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write; what came before waits for it."""
+        self._thread.start()
+
+    # --- from any thread
+
+    def add(self, record: Record) -> None:
+        """Take a record, or drop it when too many wait; never waits for the database."""
+        weight = _weight(record)
+        with self._lock:
+            if len(self._waiting) < MOST_WAITING and self._weight + weight <= MOST_WAITING_BYTES:
+                self._waiting.append(record)
+                self._weight += weight
+            else:
+                self._dropped += 1
+
+    def close(self) -> None:
+        """Write what waits, as far as the database lets us within a moment, and end. Only after `start`."""
+        self._ending.set()
+        self._thread.join()
+
+    # --- on its own thread
+
+    def _run(self) -> None:
+        while not self._ending.wait(_INTERVAL):
+            self._write_all()
+            self._clean()
+        self._write_all()
+        with self._lock:
+            self._dropped += len(self._waiting)
+            self._waiting.clear()
+        self._tell_dropped("the service stopped while the database was held", at_once=True)
+        self._disconnect()
+
+    def _write_all(self) -> None:
+        """Everything that waits, portion by portion, until one can't be written."""
+        while portion := self._next():
+            try:
+                with self._transaction() as cursor:
+                    for record in portion:
+                        self._put(cursor, record)
+            except Exception as error:  # noqa: BLE001  whatever fails here, queries are answered and the next is tried
+                self._runs.clear()
+                if not _is_held(error):
+                    self._lose(portion, _said(error))
+                return  # while others hold the file, it waits: the queue's bound is what that can cost
+            self._forget(portion)
+        self._tell_dropped("too many waited to be recorded")
+
+    def _lose(self, portion: Sequence[Record], reason: str) -> None:
+        self._disconnect()
+        self._forget(portion)
+        with self._lock:
+            self._dropped += len(portion)
+        self._tell_dropped(reason)
+
+    def _next(self) -> list[Record]:
+        with self._lock:
+            return list(islice(self._waiting, _PORTION))
+
+    def _forget(self, portion: Sequence[Record]) -> None:
+        with self._lock:
+            for record in portion:
+                self._waiting.popleft()
+                self._weight -= _weight(record)
+
+    def _put(self, cursor: sqlite3.Cursor, record: Record) -> None:
+        asker = _asker(record)
+        row_id, before = self._runs.pop(asker, (0, None))
+        if before is not None and _continues(before, record):
+            _lengthen(cursor, row_id, record)
+        else:
+            row_id = _insert(cursor, record)
+        self._runs[asker] = row_id, record
+        if len(self._runs) > _RUNS:
+            self._runs.popitem(last=False)
+
+    def _clean(self) -> None:
+        """A portion of the rows that are too old or too many; the next second the next one."""
+        if time.monotonic() < self._clean_at:
+            return
+        oldest = (datetime.now(UTC) - timedelta(days=self._kept_days)).isoformat(timespec="milliseconds")
+        try:
+            with self._transaction() as cursor:
+                done = [_delete(cursor, table, oldest) for table in _TABLES]
+        except Exception as error:  # noqa: BLE001  the record goes on with its old rows
+            if not _is_held(error):
+                self._disconnect()
+                self._clean_at = time.monotonic() + _CLEANING
+                _log.warning("old_queries_not_deleted", reason=_said(error))
+            return
+        if max(done) < _PORTION:
+            self._clean_at = time.monotonic() + _CLEANING
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        if self._connection is None:
+            self._connection = connect(self._path)
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MILLISECONDS}")
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _tell_dropped(self, reason: str, *, at_once: bool = False) -> None:
+        if not self._dropped or (time.monotonic() < self._told_at + _SILENCE and not at_once):
+            return
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        self._told_at = time.monotonic()
+        _log.warning("queries_not_recorded", dropped=dropped, reason=reason, remedy="they were answered all the same")
+
+
+def _weight(record: Record) -> int:
+    """About how many bytes it holds in memory."""
+    if isinstance(record, Query):
+        return 1000 + len(record.identifier or b"") + 70 * len(record.accession_numbers)
+    return 1000
+
+
+def _asker(record: Record) -> Record:
+    """What makes a run: the same caller and identifier, or the same refusal; when it was and what came of it left out.
+
+    A row may only grow while it is the asker's latest, or its span would cover another answer.
+    """
+    plain = replace(record, at="", last_at="", times=1)
+    if isinstance(plain, Query):
+        return replace(plain, status=0, error_comment="", answers=0, accession_numbers=(), milliseconds=0.0)
+    return plain
+
+
+def _continues(before: Record, record: Record) -> bool:
+    """Whether the record is what came before once more, soon enough."""
+    pause = datetime.fromisoformat(record.at) - datetime.fromisoformat(before.at)
+    if not timedelta(0) <= pause <= timedelta(seconds=RUN_SECONDS):
+        return False
+    if isinstance(before, Query) and isinstance(record, Query):
+        return replace(before, at="", milliseconds=0.0) == replace(record, at="", milliseconds=0.0)
+    return replace(before, at="") == replace(record, at="")
+
+
+def _is_held(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _said(error: Exception) -> str:
+    """Of the database's errors and ours it is known that they name nobody."""
+    known = isinstance(error, sqlite3.Error | GatewayError)
+    return f"{type(error).__name__}: {error}" if known else type(error).__name__
+
+
+# --- the tables
+
+
+def _insert(cursor: sqlite3.Cursor, record: Record) -> int:
+    values: dict[str, object] = {
+        "at": record.at,
+        "last_at": record.at,
+        "times": 1,
+        "calling_ae_title": record.calling_ae_title,
+        "called_ae_title": record.called_ae_title,
+        "address": record.address,
+    }
+    if isinstance(record, Query):
+        table = "queries"
+        values |= {
+            "keys": json.dumps(record.keys, separators=(",", ":")),
+            "identifier": record.identifier,
+            "transfer_syntax": record.transfer_syntax,
+            "status": record.status,
+            "error_comment": record.error_comment,
+            "answers": record.answers,
+            "accession_numbers": "\\".join(record.accession_numbers),
+            "milliseconds": record.milliseconds,
+        }
+    else:
+        table = "refused_associations"
+        values["reason"] = record.reason
+    columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+    cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)  # noqa: S608  our own words
+    return cursor.lastrowid or 0
+
+
+def _lengthen(cursor: sqlite3.Cursor, row_id: int, record: Record) -> None:
+    if isinstance(record, Query):
+        cursor.execute(
+            "UPDATE queries SET last_at = ?, times = times + 1, milliseconds = MAX(milliseconds, ?) WHERE id = ?",
+            (record.at, record.milliseconds, row_id),
+        )
+    else:
+        cursor.execute(
+            "UPDATE refused_associations SET last_at = ?, times = times + 1 WHERE id = ?", (record.at, row_id)
+        )
+
+
+def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> int:
+    """Delete at most a portion of the old and one of the too many; returns the larger number.
+
+    Two statements: each finds its rows by an index, and the write lock is held no longer than that.
+    """
+    old = cursor.execute(
+        f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE last_at < ? ORDER BY last_at LIMIT ?)",  # noqa: S608  our own words
+        (oldest, _PORTION),
+    ).rowcount
+    too_many = cursor.execute(
+        f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table}"  # noqa: S608  our own words
+        f" WHERE id <= (SELECT MAX(id) FROM {table}) - ? ORDER BY id LIMIT ?)",
+        (MOST_ROWS, _PORTION),
+    ).rowcount
+    return max(old, too_many)
+
+
+def require_record(connection: sqlite3.Connection) -> None:
+    """Raise `NotFound` when this database has no record of queries: no service that keeps one ever ran on it."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queries'").fetchone():
+        raise NotFound(
+            "this database has no record of queries yet", remedy="gateway serve makes it at its start and keeps it"
+        )
+
+
+def latest_queries(connection: sqlite3.Connection, *, from_ae_title: str = "", limit: int = 1) -> list[Query]:
+    """The latest recorded queries, the newest first; of any AE title when none is named."""
+    rows = connection.execute(
+        "SELECT * FROM queries WHERE calling_ae_title = ?1 ORDER BY last_at DESC, id DESC LIMIT ?2"
+        if from_ae_title
+        else "SELECT * FROM queries WHERE ?1 = '' ORDER BY last_at DESC, id DESC LIMIT ?2",
+        (from_ae_title, limit),
+    )
+    return [_query(row) for row in rows]
+
+
+def query_of(connection: sqlite3.Connection, query_id: int) -> Query | None:
+    """The recorded query with this id."""
+    row = connection.execute("SELECT * FROM queries WHERE id = ?", (query_id,)).fetchone()
+    return _query(row) if row else None
+
+
+def refused_associations(
+    connection: sqlite3.Connection, *, from_ae_title: str = "", since: str = "", limit: int = 100
+) -> list[RefusedAssociation]:
+    """The latest refused associations, the newest first; with `since`, those after that instant."""
+    rows = connection.execute(
+        "SELECT * FROM refused_associations WHERE ?1 IN ('', calling_ae_title) AND last_at > ?2"
+        " ORDER BY last_at DESC, id DESC LIMIT ?3",
+        (from_ae_title, since, limit),
+    )
+    return [RefusedAssociation(**dict(row)) for row in rows]
+
+
+def callers(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
+    """The AE titles that have asked, and those that were refused."""
+    asked = connection.execute("SELECT DISTINCT calling_ae_title FROM queries ORDER BY 1")
+    refused = connection.execute(
+        "SELECT DISTINCT calling_ae_title FROM refused_associations WHERE calling_ae_title <> '' ORDER BY 1"
+    )
+    return [row[0] for row in asked], [row[0] for row in refused]
+
+
+def _query(row: sqlite3.Row) -> Query:
+    values = dict(row)
+    numbers = values["accession_numbers"]
+    values["accession_numbers"] = tuple(numbers.split("\\")) if numbers else ()
+    values["keys"] = tuple(json.loads(values["keys"]))
+    return Query(**values)

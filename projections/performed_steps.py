@@ -1,0 +1,196 @@
+"""What modalities reported (MPPS): one row per performed procedure step, for people.
+
+`unmatched` steps wait for a person: they named an item that could not be found, or none. `patient_id` and
+`patient_name` are the modality's own words.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.lifecycle import StepStatus
+from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.eventstore.projection import RecordedEvent
+
+NAME = "performed_steps"
+VERSION = 1
+TABLES = ("performed_steps",)
+
+SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS performed_steps (
+        sop_instance_uid TEXT PRIMARY KEY,
+        status TEXT NOT NULL,
+        ae_title TEXT,
+        performed_station_ae_title TEXT,
+        modality TEXT,
+        patient_id TEXT,
+        patient_name TEXT,
+        started TEXT,
+        ended TEXT,
+        discontinuation_reason TEXT,
+        accession_numbers TEXT NOT NULL,
+        named TEXT NOT NULL,
+        unmatched TEXT NOT NULL,
+        waits_for_person INTEGER NOT NULL,
+        dismissed INTEGER NOT NULL,
+        performed TEXT NOT NULL,
+        received_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    )
+    """,  # lists are JSON; started and ended are the unit's wall clock, received_at and updated_at UTC
+    # Partial: what is over for years must not slow the look at what is not.
+    "CREATE INDEX IF NOT EXISTS idx_steps_waiting ON performed_steps (received_at) WHERE waits_for_person = 1",
+    "CREATE INDEX IF NOT EXISTS idx_steps_open ON performed_steps (received_at) WHERE status = 'IN PROGRESS'",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformedStepRow:
+    """One performed procedure step.
+
+    `ae_title` is who reported it. `started` and `ended` are `YYYYMMDDHHMMSS` of the unit's wall clock or "". `named`
+    are accession numbers that it named without being linked to them, `unmatched` why it could not be linked.
+    """
+
+    sop_instance_uid: str
+    status: str
+    ae_title: str | None
+    performed_station_ae_title: str
+    modality: str
+    patient_id: str
+    patient_name: str
+    started: str
+    ended: str
+    discontinuation_reason: str | None
+    accession_numbers: tuple[str, ...]
+    named: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    waits_for_person: bool
+    dismissed: bool
+    performed: dict[str, Any]
+    received_at: str
+    updated_at: str
+
+
+def get(connection: sqlite3.Connection, sop_instance_uid: str) -> PerformedStepRow | None:
+    """The step with this SOP Instance UID."""
+    rows = _rows(connection, "sop_instance_uid = ?", sop_instance_uid)
+    return rows[0] if rows else None
+
+
+def unmatched(connection: sqlite3.Connection) -> list[PerformedStepRow]:
+    """Steps that wait for a person, the oldest first."""
+    return _rows(connection, "waits_for_person = 1")
+
+
+def unfinished(connection: sqlite3.Connection, before: str) -> list[PerformedStepRow]:
+    """Steps begun (`received_at`) before a moment, still in progress and not dismissed, the oldest first."""
+    return _rows(connection, "status = 'IN PROGRESS' AND dismissed = 0 AND received_at < ?", before)
+
+
+_LISTS = ("accession_numbers", "named", "unmatched")
+
+
+def _rows(connection: sqlite3.Connection, where: str, *parameters: str) -> list[PerformedStepRow]:
+    statement = f"SELECT * FROM performed_steps WHERE {where} ORDER BY received_at, sop_instance_uid"  # noqa: S608  our own words
+    cursor = connection.execute(statement, parameters)
+    names = [column[0] for column in cursor.description]
+    return [_row(dict(zip(names, values, strict=True))) for values in cursor]
+
+
+def _row(values: dict[str, Any]) -> PerformedStepRow:
+    for name in _LISTS:
+        values[name] = tuple(json.loads(values[name]))
+    values["performed"] = json.loads(values["performed"])
+    for name in ("waits_for_person", "dismissed"):
+        values[name] = bool(values[name])
+    return PerformedStepRow(**values)
+
+
+def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+    """Write one event into the table; events of other streams leave it alone."""
+    write = _WRITERS.get(type(event.domain_event))
+    if write:
+        write(cursor, event, event.domain_event)
+
+
+def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, started: PerformedProcedureStep.Started) -> None:
+    named = [number for number in started.concerned if number not in started.accession_numbers]
+    values = {
+        "sop_instance_uid": started.sop_instance_uid,
+        "status": StepStatus.IN_PROGRESS.value,
+        "ae_title": started.metadata.get("ae_title"),
+        "performed_station_ae_title": started.details.get("performed_station_ae_title", ""),
+        "modality": started.details.get("modality", ""),
+        "patient_id": started.patient.get("patient_id", ""),
+        "patient_name": started.patient.get("patient_name", ""),
+        "started": started.details.get("started", ""),
+        "ended": "",
+        "discontinuation_reason": None,
+        "accession_numbers": json.dumps(started.accession_numbers),
+        "named": json.dumps(named),
+        "unmatched": json.dumps(started.unmatched),
+        "waits_for_person": int(bool(started.unmatched)),
+        "dismissed": 0,
+        "performed": json.dumps(started.performed),
+        "received_at": started.received_at,
+        "updated_at": event.committed_at,
+    }
+    columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+    cursor.execute(f"INSERT OR REPLACE INTO performed_steps ({columns}) VALUES ({marks})", values)  # noqa: S608  our own words
+
+
+def _change(cursor: sqlite3.Cursor, event: RecordedEvent, changed: PerformedProcedureStep.Changed) -> None:
+    row = cursor.execute(
+        "SELECT performed FROM performed_steps WHERE sop_instance_uid = ?", (changed.sop_instance_uid,)
+    ).fetchone()
+    performed = {**json.loads(row[0]), **changed.performed} if row else changed.performed
+    cursor.execute(
+        "UPDATE performed_steps SET status = ?, ended = ?, discontinuation_reason = ?, performed = ?, updated_at = ?"
+        " WHERE sop_instance_uid = ?",
+        (
+            _STATUSES[type(changed)].value,
+            getattr(changed, "ended", ""),
+            getattr(changed, "reason", None),
+            json.dumps(performed),
+            event.committed_at,
+            changed.sop_instance_uid,
+        ),
+    )
+
+
+def _link(cursor: sqlite3.Cursor, event: RecordedEvent, linked: PerformedProcedureStep.Linked) -> None:
+    named = [number for number in linked.concerned if number not in linked.accession_numbers]
+    cursor.execute(
+        "UPDATE performed_steps SET accession_numbers = ?, named = ?, waits_for_person = 0, updated_at = ?"
+        " WHERE sop_instance_uid = ?",
+        (json.dumps(linked.accession_numbers), json.dumps(named), event.committed_at, linked.sop_instance_uid),
+    )
+
+
+def _dismiss(cursor: sqlite3.Cursor, event: RecordedEvent, dismissed: PerformedProcedureStep.Dismissed) -> None:
+    cursor.execute(
+        "UPDATE performed_steps SET waits_for_person = 0, dismissed = 1, updated_at = ? WHERE sop_instance_uid = ?",
+        (event.committed_at, dismissed.sop_instance_uid),
+    )
+
+
+_STATUSES = {
+    PerformedProcedureStep.Updated: StepStatus.IN_PROGRESS,
+    PerformedProcedureStep.Completed: StepStatus.COMPLETED,
+    PerformedProcedureStep.Discontinued: StepStatus.DISCONTINUED,
+}
+
+_WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
+    PerformedProcedureStep.Started: _insert,
+    PerformedProcedureStep.Updated: _change,
+    PerformedProcedureStep.Completed: _change,
+    PerformedProcedureStep.Discontinued: _change,
+    PerformedProcedureStep.Linked: _link,
+    PerformedProcedureStep.Dismissed: _dismiss,
+}
