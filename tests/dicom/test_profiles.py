@@ -199,6 +199,12 @@ def test_the_sample_can_be_used_with_every_example_switched_on_and_shows_every_k
     assert keys == {"strangers", *Profile.__dataclass_fields__}
 
 
+def test_the_readme_s_example_can_be_used(file: Path) -> None:
+    readme = SAMPLE.parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    assert [profile.ae_title for profile in loaded(file, example).modalities] == ["MAMMO1"]
+
+
 # --- admission
 
 
