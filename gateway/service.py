@@ -95,9 +95,9 @@ class Service:
             self.gateway,
             listed_statuses=settings.gateway_listed_statuses,
             test_ae_titles=settings.gateway_test_ae_titles,
+            record=self.record,
             profiles=self.profiles,
             zone=settings.zone,
-            record=self.record,
         )
         self.dicom = PynetdicomServer(
             self.responder,

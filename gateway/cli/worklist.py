@@ -112,12 +112,11 @@ def _site() -> Site:
     from gateway.dicom.explain import Site
 
     settings = output.settings()
-    in_force = profiles.load(settings.gateway_modalities_file)
     return Site(
         zone=settings.zone,
         listed_statuses=settings.gateway_listed_statuses,
         test_ae_titles=settings.gateway_test_ae_titles,
-        profile_of=lambda ae_title, _: in_force.of(ae_title),
+        profiles=profiles.load(settings.gateway_modalities_file),
     )
 
 

@@ -21,7 +21,7 @@ from gateway.dicom.character_sets import CharacterSet
 from gateway.dicom.data_set import tag_name, vr_of
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.matching import MatchingPlan
-from gateway.dicom.profiles import DEFAULT, Profile
+from gateway.dicom.profiles import EVERYBODY, Profiles
 from gateway.dicom.record import Query, RefusedAssociation
 from gateway.dicom.status import (
     CANCELLED,
@@ -76,8 +76,7 @@ class Site:
     zone: tzinfo
     listed_statuses: tuple[str, ...] = ("SCHEDULED",)
     test_ae_titles: tuple[str, ...] = ("REHEARSAL",)
-    profile_of: Callable[[str, str], Profile] = lambda _ae_title, _address: DEFAULT
-    """The profile of a calling AE title at an address."""
+    profiles: Profiles = EVERYBODY
 
     def today(self) -> str:
         """The date of the site's clock, `YYYYMMDD`."""
@@ -263,7 +262,7 @@ def _read(query: Query, site: Site) -> Identifier:
     if query.identifier is None:
         too_long = f"its identifier has more than {record.LONGEST_IDENTIFIER} bytes and was not kept"
         raise RequestRefused(query.status, too_long)
-    profile = site.profile_of(query.calling_ae_title, query.address)
+    profile = site.profiles.of(query.calling_ae_title)
     return identifier.read(query.identifier, query.transfer_syntax, CharacterSet.of(profile.character_set))
 
 
@@ -272,7 +271,7 @@ class _Replay:
 
     def __init__(self, query: Query, asked: Identifier, site: Site) -> None:
         self.query, self.asked, self.site = query, asked, site
-        self.profile = site.profile_of(query.calling_ae_title, query.address)
+        self.profile = site.profiles.of(query.calling_ae_title)
         self.test_items = query.calling_ae_title in site.test_ae_titles
         self.plan = self._plan(self.asked, site.listed_statuses)
 

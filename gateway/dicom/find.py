@@ -41,7 +41,7 @@ class Writing(Enum):
 class FindResponse:
     """One C-FIND response. `identifier` is encoded in the transfer syntax of the request; only pending ones have it.
 
-    `accession_number` is the answered item's, for the record of queries.
+    `accession_number` is that of the item which a pending response is about.
     """
 
     status: int

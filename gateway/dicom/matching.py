@@ -97,7 +97,7 @@ def _station_rules(profile: Profile, *, is_open: bool) -> Iterator[Criterion]:
     """What the caller's profile adds to the keys; `is_open`: the query asks for no station."""
     tags, group = (SCHEDULED_STATION_AE_TITLE,), profile.group
     if not profile.items_without_station:
-        yield Criterion(tags, "profile: items_without_station", lambda row: bool(row.station_ae_titles))
+        yield Criterion(tags, "profile: items_without_station", lambda row: bool(row.station_ae_titles), "a station")
     if profile.only_own_stations and is_open:
         yield Criterion(
             tags,
@@ -205,8 +205,8 @@ _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", 
 
 
 def _name_test(key: Key) -> Test:
-    """Person names: case, accents and trailing empty components do not count; per group (PS3.4 C.2.2.2.1)."""
-    asked = [_folded(text) for text in _texts(key)]
+    """Person names: case, accents, empty components and groups at the end do not count; per group (C.2.2.2.1)."""
+    asked = [_folded(text.rstrip("=^ ")) for text in _texts(key)]
     return lambda values: any(_name_matches(name, _folded(value)) for name in asked for value in values)
 
 

@@ -229,8 +229,9 @@ class _Table(BaseModel):
 
     def over(self, inherited: Profile) -> Profile:
         """The profile with what this table says."""
-        said: dict[str, Any] = {name: value for name, value in self if value is not None}
-        said |= {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
+        said: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self if value is not None
+        }
         return replace(inherited, **said)
 
 

@@ -175,7 +175,7 @@ class Responder:
     def association_refused(self, caller: Caller, *, reason: str, remedy: str = "") -> None:
         """An association was rejected (PS3.8 9.3.4)."""
         _log.warning("association_refused", **caller.logged(), reason=reason, **({"remedy": remedy} if remedy else {}))
-        self._record_refusal(caller, f"{reason}: {remedy}" if remedy else reason)
+        self._record_refusal(caller, f"{reason}; {remedy}" if remedy else reason)
 
     def connection_broken(self, address: str, *, reason: str) -> None:
         """A peer sent what is no DICOM, or stopped halfway."""

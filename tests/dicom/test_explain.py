@@ -18,7 +18,7 @@ from bench.synthetic import schedule
 from gateway.application import Gateway, opened
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.explain import Explanation, ItemExplained, Site, explain, explain_query
-from gateway.dicom.profiles import Profile
+from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.record import Query, QueryRecord, Record, RefusedAssociation
 from gateway.dicom.responder import Caller, Responder
 from gateway.errors import NotFound
@@ -145,25 +145,21 @@ def test_an_item_that_lacks_a_value_of_type_1_is_not_answered_k_6_1() -> None:
 
 
 def test_rules_of_a_profile_are_named() -> None:
-    site = replace(SITE, profile_of=lambda ae_title, address: Profile(items_without_station=False, answer_limit=1))
+    site = replace(SITE, profiles=Profiles(Profile(items_without_station=False, answer_limit=1)))
     items = [row("A", station_ae_titles=("X",)), row("B", station_ae_titles=("X",)), row("C")]
     found = explained(items, SITE_WIDE, site)
     assert why(found, "A") == []
     assert why(found, "B") == ["only the first 1 are answered (profile: answer_limit)"]
     assert why(found, "C") == [
-        "ScheduledStationAETitle (0040,0001): the item has none (profile: items_without_station)"
+        "ScheduledStationAETitle (0040,0001): listed: a station, the item has none (profile: items_without_station)"
     ]
 
 
-def test_a_profile_is_asked_for_with_the_caller_s_title_and_address() -> None:
-    seen = set()
-
-    def profile_of(ae_title: str, address: str) -> Profile:
-        seen.add((ae_title, address))
-        return Profile()
-
-    explained([row()], SITE_WIDE, replace(SITE, profile_of=profile_of))
-    assert seen == {("MAMMO1", "192.0.2.7")}
+def test_the_profile_is_the_caller_s() -> None:
+    strict = Profile(ae_title="MAMMO1", items_without_station=False)
+    assert why(explained([row()], SITE_WIDE, replace(SITE, profiles=Profiles(modalities=(strict,))))) != []
+    other = replace(strict, ae_title="MAMMO2")
+    assert why(explained([row()], SITE_WIDE, replace(SITE, profiles=Profiles(modalities=(other,))))) == []
 
 
 # --- which items

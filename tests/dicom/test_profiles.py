@@ -330,7 +330,7 @@ def test_a_miss_names_the_rule_of_the_profile() -> None:
     own = Profile(ae_title="MAMMO1", stations=("ROOM4",), only_own_stations=True, items_without_station=False)
     station = (0x00400001,)
     assert missed(own, {}, ITEMS[2]) == [(station, "profile: only_own_stations", "MAMMO1\\ROOM4")]
-    assert missed(own, {}, ITEMS[4]) == [(station, "profile: items_without_station", "")]
+    assert missed(own, {}, ITEMS[4]) == [(station, "profile: items_without_station", "a station")]
     assert missed(own, {"ScheduledStationAETitle": "ROOM4"}, ITEMS[2]) == [
         (station, "profile: stations", "ROOM4\\MAMMO1")
     ]

@@ -7,10 +7,8 @@ says where the scripts are. Without node or npm the test is skipped, except in C
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.interop.npm import installed
 
 HERE = Path(__file__).parent
 LINE_LIMIT = 32 * 1024 * 1024
@@ -97,31 +97,7 @@ def environment(key_name: str, key: str) -> dict[str, str]:
     return {**ours, "AZURE_RELAY_KEY_NAME": key_name, "AZURE_RELAY_SHARED_ACCESS_KEY": key}
 
 
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is not installed: Microsoft's relay clients cannot run"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
-def install() -> Hyco:
-    """Install the packages from the lock file, unless that was done; parallel test workers wait for each other."""
-    node, npm = _tool("node"), _tool("npm")
-    installed = HERE / "node_modules" / ".package-lock.json"
-    with (HERE / ".install.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
-            result = subprocess.run([npm, "ci"], cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
-            if result.returncode:
-                pytest.fail(f"npm ci failed in {HERE}:\n{result.stderr[-2000:]}")
-            os.utime(installed)
-    return Hyco(node)
-
-
 @pytest.fixture(scope="session")
 def hyco() -> Hyco:
     """Microsoft's clients, installed."""
-    return install()
+    return Hyco(installed(HERE, "Microsoft's relay clients"))
