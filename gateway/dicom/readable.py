@@ -155,6 +155,8 @@ def _attribute(element: Element, mask: Mask | None, *, hidden: bool) -> dict[str
         return {"vr": element.vr, "Value": [_masked(element, mask)]}
     if character_sets.governs(element.vr):
         return _of_text(element)
+    if element.vr not in _NUMBERS | _BYTES and not (element.value.isascii() and b"\x1b" not in element.value):
+        return _as_it_came(element)  # pydicom would try it as text of other VRs, and replace what does not fit
     try:
         attribute = _by_pydicom(element)
     except Exception:  # noqa: BLE001  whatever pydicom makes of a malformed value, it is shown as it came

@@ -409,7 +409,7 @@ class Responder:
             return response
         except (DiskFull, Contention) as error:
             _failed("performed step", caller, error)
-            return NResponse(RESOURCE_LIMITATION, uid, "there is no room for the step now; send it again")
+            return NResponse(RESOURCE_LIMITATION, uid, "the step can't be stored now, send it again")
         except Exception as error:  # noqa: BLE001  whatever fails, the modality gets an answer and tries again
             _failed("performed step", caller, error)
             return NResponse(PROCESSING_FAILURE, uid, "the step can't be kept or read now; ask again")

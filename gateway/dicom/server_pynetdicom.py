@@ -295,7 +295,7 @@ class PynetdicomServer:
     def _unrecognised(self, event: Any, operation: str) -> tuple[Dataset, None]:  # noqa: ANN401
         request = event.request
         uid = getattr(request, "RequestedSOPInstanceUID", None) or getattr(request, "AffectedSOPInstanceUID", None)
-        return self._n_status(event, self.responder.unrecognised(_caller(event), operation, str(uid))), None
+        return self._n_status(event, self.responder.unrecognised(_caller(event), operation, str(uid or ""))), None
 
     def _n_status(self, event: Any, response: NResponse) -> Dataset:  # noqa: ANN401
         status = Dataset()
@@ -304,7 +304,8 @@ class PynetdicomServer:
             status.ErrorComment = response.error_comment
         if response.error_id is not None:
             status.ErrorID = response.error_id
-        status.AffectedSOPInstanceUID = response.sop_instance_uid
+        if response.sop_instance_uid:
+            status.AffectedSOPInstanceUID = response.sop_instance_uid
         if response.attribute_identifier_list or response.attribute_list:
             self._details[event.assoc, event.request.MessageID] = response
         return status

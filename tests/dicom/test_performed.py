@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from gateway.dicom.attribute_list import AttributeList
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.data_set import Undecodable, vr_of
-from gateway.dicom.step_attributes import BY_TAG, RETURNED_EMPTY, TABLE
+from gateway.dicom.step_attributes import BY_TAG, FINAL_TYPE_1, RETURNED_EMPTY, SET_NOT_ALLOWED, TABLE
 
 CREATE = (to_bytes(created()), IMPLICIT)
 SERIES, DESCRIPTION, STATUS, NAME = 0x00400340, 0x00400254, 0x00400252, 0x00100010
@@ -46,6 +47,34 @@ def test_the_table_names_each_attribute_as_the_dictionary_does() -> None:
             data = Dataset()
             setattr(data, attribute.keyword, [] if attribute.vr == "SQ" else None)
             assert attribute.tag in data
+
+
+def keywords(tags: Iterable[int]) -> set[str]:
+    return {BY_TAG[tag].keyword for tag in tags}
+
+
+def test_what_an_n_set_may_not_hold_and_what_a_final_state_needs_table_f_7_2_1() -> None:
+    assert keywords(SET_NOT_ALLOWED) == {
+        "ScheduledStepAttributesSequence",
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "ReferencedPatientSequence",
+        "PerformedProcedureStepID",
+        "PerformedStationAETitle",
+        "PerformedStationName",
+        "PerformedLocation",
+        "PerformedProcedureStepStartDate",
+        "PerformedProcedureStepStartTime",
+        "Modality",
+        "StudyID",
+    }
+    assert keywords(FINAL_TYPE_1) == {
+        "PerformedProcedureStepEndDate",
+        "PerformedProcedureStepEndTime",
+        "PerformedSeriesSequence",
+    }
 
 
 # --- counts and dose
