@@ -287,6 +287,8 @@ def _entry_name(number: int, entry: object) -> str:
 
 def _words(error: Any, key: str, table: str) -> str:  # noqa: ANN401
     kind = error["type"]
+    if kind == "extra_forbidden" and not table and key in _Table.model_fields:
+        return "belongs under [default] or a [[modality]]"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, _KEYS[table].model_fields, n=1)
         return f"there is no such key{f'; is {near[0]} meant?' if near else ''}"

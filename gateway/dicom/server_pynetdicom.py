@@ -192,8 +192,8 @@ class PynetdicomServer:
             return
         rejection = self.responder.rejection(caller)
         if rejection:
-            event.assoc.acse.send_reject(_PERMANENT, rejection.source, rejection.reason)
             self.responder.association_refused(caller, reason=rejection.why, remedy=rejection.remedy)
+            event.assoc.acse.send_reject(_PERMANENT, rejection.source, rejection.reason)
             event.assoc.kill()
 
     def _accepted(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us

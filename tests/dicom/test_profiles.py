@@ -101,6 +101,7 @@ ENTRY = '[[modality]]\nae_title = "MAMMO1"\n'
 
 INVALID = {
     "strangerz = 'refused'": "strangerz: there is no such key; is strangers meant?",
+    "answer_limit = 5": "answer_limit: belongs under [default] or a [[modality]]",
     "strangers = 'some'": "strangers: must be 'admitted' or 'refused'",
     "[default]\nadmitted = false": "[default] admitted: there is no such key",
     "[default]\nae_title = 'X'": "[default] ae_title: there is no such key",
@@ -196,6 +197,12 @@ def test_the_sample_can_be_used_with_every_example_switched_on_and_shows_every_k
     assert (second.admitted, profiles.strangers_admitted) == (False, True)
     keys = set(re.findall(r"^(\w+) = ", text, flags=re.MULTILINE))
     assert keys == {"strangers", *Profile.__dataclass_fields__}
+
+
+def test_the_readme_s_example_can_be_used(file: Path) -> None:
+    readme = SAMPLE.parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    assert [profile.ae_title for profile in loaded(file, example).modalities] == ["MAMMO1"]
 
 
 # --- admission
