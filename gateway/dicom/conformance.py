@@ -122,7 +122,7 @@ def _matching(attribute: keys.Attribute) -> str:
     if attribute.tag == keys.SCHEDULED_PROCEDURE_STEP_SEQUENCE:
         return "sequence: by the keys of its item"
     if attribute.matching is not Matching.NONE:
-        return attribute.matching.value
+        return str(attribute.matching.value)
     held = attribute.values or attribute.tag in (*keys.CODE_SEQUENCES, keys.TIMEZONE_OFFSET_FROM_UTC)
     return "not matched" if held else "not matched; returned at zero length"
 

@@ -23,12 +23,15 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from gateway.dicom.association import MAXIMUM_MESSAGE_LENGTH, SOP_CLASSES
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import MAXIMUM_MESSAGE_LENGTH, SOP_CLASSES, PynetdicomServer
+from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.performed_procedure_step import StepReport
 
 UID = "1.2.3.4.5"
 MINUTE = 60.0
+
+UIDS = tuple(service.uid for service in SOP_CLASSES)
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def association(
     server: PynetdicomServer,
     *,
     called: str = AE_TITLE,
-    sop_classes: tuple[str, ...] = SOP_CLASSES,
+    sop_classes: tuple[str, ...] = UIDS,
     syntaxes: tuple[str, ...] = SYNTAXES,
     handlers: list[Any] | None = None,
 ) -> Iterator[Any]:
