@@ -83,14 +83,20 @@ def _keys(elements: DataSet, table: dict[int, Attribute], character_set: Charact
         ):
             continue
         attribute = table.get(tag)
-        if element.vr == "SQ" or data_set.vr_of(tag) == "SQ":
-            yield Key(tag, "SQ", attribute, keys=tuple(_item(element, character_set)))
+        vr = _vr(element, attribute)
+        if vr == "SQ":
+            yield Key(tag, vr, attribute, keys=tuple(_item(element, character_set)))
+        elif element.items:
+            raise _refused("a sequence stands where a value should", tag)
         else:
-            yield Key(tag, _vr(element, attribute), attribute, _text(element, attribute, character_set))
+            yield Key(tag, vr, attribute, _text(element, attribute, character_set))
 
 
 def _vr(element: Element, attribute: Attribute | None) -> str:
-    return attribute.vr if attribute else element.vr
+    """The standard's for what it knows, whatever was sent, so that no key is taken for what it is not."""
+    if attribute:
+        return attribute.vr
+    return "SQ" if data_set.vr_of(element.tag) == "SQ" else element.vr
 
 
 def _item(element: Element, character_set: CharacterSet) -> Iterator[Key]:
