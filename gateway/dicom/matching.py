@@ -32,6 +32,7 @@ from gateway.dicom.keys import (
 )
 from gateway.dicom.profiles import DEFAULT, Profile
 from gateway.dicom.status import IDENTIFIER_DOES_NOT_MATCH, RequestRefused
+from gateway.domain.names import folded
 from projections.worklist import WorklistFilter, WorklistRow
 
 Test = Callable[[Values], bool]
@@ -175,16 +176,10 @@ def _composed(text: str) -> str:
 
 # --- names
 
-_ACCENTS = re.compile("[\u0300-\u036f]")
-"""Combining marks of Latin, Greek and Cyrillic letters; other scripts' marks tell letters apart."""
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "’": "'"})
-"""What has no decomposition in Unicode, as a keyboard without these letters writes it."""
-
-
 def _name_test(key: Key) -> Test:
     """Person names: case, accents and trailing empty components do not count; per group (PS3.4 C.2.2.2.1)."""
-    asked = [_folded(text) for text in _texts(key)]
-    return lambda values: any(_name_matches(name, _folded(value)) for name in asked for value in values)
+    asked = [folded(text) for text in _texts(key)]
+    return lambda values: any(_name_matches(name, folded(value)) for name in asked for value in values)
 
 
 def _name_matches(asked: tuple[str, ...], groups: tuple[str, ...]) -> bool:
@@ -197,15 +192,6 @@ def _name_matches(asked: tuple[str, ...], groups: tuple[str, ...]) -> bool:
 def _group_matches(asked: str, group: str) -> bool:
     missing = asked.count("^") - group.count("^")
     return bool(_pattern(asked).fullmatch(group + "^" * missing))
-
-
-@lru_cache(maxsize=4096)
-def _folded(name: str) -> tuple[str, ...]:
-    """The groups of a name: alphabetic, ideographic, phonetic."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
-    text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).translate(_PLAIN)
-    groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
-    return tuple(groups)
 
 
 # --- dates and times
