@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,9 @@ class StepOutcome:
     unmatched: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
 
+
+_PORTION = 100
+"""Worklist items read at once for an answer of many."""
 
 _HELD_UP_TOO_LONG = 5.0
 """Seconds a save may wait for another process before health says so."""
@@ -390,6 +393,24 @@ class Gateway(Application[UUID]):
         """Worklist items by date and time."""
         with self.reading() as connection:
             return list(projections.worklist.find(connection, wanted))
+
+    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+        """Worklist items by date and time, for whoever may take long over many of them (a modality, a network).
+
+        What is found is what was there at the first one. Each item is as it is when it is reached: one that was changed
+        meanwhile comes changed, and whoever asks looks at it again. No transaction stays open between two of them, and
+        only accession numbers are kept in memory.
+        """
+        with self.reading() as connection:
+            first = list(projections.worklist.find(connection, replace(wanted, limit=_PORTION)))
+            numbers = projections.worklist.find_numbers(connection, wanted) if len(first) == _PORTION else []
+        yield from first
+        seen = {row.accession_number for row in first}
+        rest = [number for number in numbers if number not in seen]
+        for begin in range(0, len(rest), _PORTION):
+            with self.reading() as connection:
+                portion = list(projections.worklist.get(connection, rest[begin : begin + _PORTION]))
+            yield from portion
 
     def count_by_status(self, *, is_test: bool = False) -> dict[str, int]:
         """How many items are in each status; test items are counted apart."""

@@ -36,11 +36,6 @@ def answerable(row: WorklistRow) -> bool:
     return all((row.study_instance_uid, row.patient_id, row.patient_name, row.scheduled_date, row.scheduled_time))
 
 
-def in_order(rows: Iterable[WorklistRow]) -> list[WorklistRow]:
-    """The order of answers: date, time, accession number."""
-    return sorted(rows, key=lambda row: (row.scheduled_date, row.scheduled_time, row.accession_number))
-
-
 def responses(
     rows: Iterable[WorklistRow],
     identifier: Identifier,

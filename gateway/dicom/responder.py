@@ -44,6 +44,9 @@ _log = structlog.get_logger(__name__)
 _COMMENT_LIMIT = 64
 """Error Comment is LO (PS3.7 E.1)."""
 
+_NAMED = 20
+"""At most so many items are named in one line of the log."""
+
 _ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
 
 _CHANGED: dict[StepStatus | None, str] = {
@@ -71,8 +74,8 @@ class StepOutcome(Protocol):
 class Application(Protocol):
     """What the modalities' door needs of `gateway.application.Gateway`."""
 
-    def find_items(self, wanted: WorklistFilter) -> list[WorklistRow]:
-        """Worklist items by date and time."""
+    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+        """Worklist items by date, time and accession number, read while they are taken."""
 
     def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> StepOutcome:
         """Keep an N-CREATE. Raises `StepExists`."""
@@ -187,18 +190,16 @@ class Responder:
         plan = matching.plan(
             asked, listed_statuses=self.listed_statuses, test_items=caller.ae_title in self.test_ae_titles
         )
-        rows = [row for row in self.application.find_items(plan.wanted) if plan.matches(row)]
-        complete = [row for row in rows if find.answerable(row)]
-        if len(complete) < len(rows):
-            lost = [row.accession_number for row in rows if not find.answerable(row)]
-            _log.warning("items_incomplete", accession_numbers=lost)
+        lost: list[str] = []
         yield from find.responses(
-            find.in_order(complete),
+            _answerable(filter(plan.matches, self.application.worklist(plan.wanted)), lost),
             asked,
             transfer_syntax,
             caller_ae_title=caller.ae_title,
             is_cancelled=is_cancelled,
         )
+        if lost:
+            _log.warning("items_incomplete", accession_numbers=lost)
 
     # --- Modality Performed Procedure Step (PS3.4 Annex F)
 
@@ -263,6 +264,14 @@ class Responder:
         for alert in outcome.alerts:
             _log.warning("step_alert", sop_instance_uid=uid, alert=alert)
         return NResponse(SUCCESS, uid)
+
+
+def _answerable(rows: Iterable[WorklistRow], lost: list[str]) -> Iterator[WorklistRow]:
+    for row in rows:
+        if find.answerable(row):
+            yield row
+        elif len(lost) < _NAMED:
+            lost.append(row.accession_number)
 
 
 def _require(sop_class_uid: str, sop_instance_uid: str) -> None:
