@@ -66,6 +66,7 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS idx_worklist_phonetic ON worklist_items (folded_phonetic)"
     " WHERE folded_phonetic IS NOT NULL",
 )
+_LAST_RESORT = "status"
 _FOLDED = ("folded_alphabetic", "folded_ideographic", "folded_phonetic")
 
 
@@ -206,6 +207,11 @@ def _conditions(wanted: WorklistFilter) -> Iterator[_Condition]:
         yield _Condition("is_test = ?", (int(wanted.is_test),))
 
 
+def is_indexed(wanted: WorklistFilter) -> bool:
+    """Whether an index serves it: what it takes grows with what is found, not with what there is."""
+    return _index(wanted) != _LAST_RESORT
+
+
 def _index(wanted: WorklistFilter) -> str:
     """The column whose index leaves the fewest rows to look at; a status is the last resort."""
     texts = {text.column for text in wanted.texts if all(map(_prefix, text.patterns))}
@@ -219,7 +225,7 @@ def _index(wanted: WorklistFilter) -> str:
         ("accession_number", "accession_number" in texts),
         ("scheduled_date", bool(first)),
     )
-    return next((column for column, serves in ways if serves), "status")
+    return next((column for column, serves in ways if serves), _LAST_RESORT)
 
 
 def _month(day: str) -> str:

@@ -26,6 +26,7 @@ from gateway.dicom.status import (
     DUPLICATE_SOP_INSTANCE,
     MAY_NO_LONGER_BE_UPDATED,
     NO_SUCH_SOP_INSTANCE,
+    OUT_OF_RESOURCES,
     PENDING,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
@@ -36,7 +37,7 @@ from gateway.dicom.status import (
 )
 from gateway.domain.lifecycle import StepStatus
 from gateway.domain.performed_procedure_step import StepChange, StepExists, StepFinal, StepReport, StepUnknown
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, TooMuchAsked
 from projections.worklist import WorklistFilter, WorklistRow
 
 _log = structlog.get_logger(__name__)
@@ -75,7 +76,7 @@ class Application(Protocol):
     """What the modalities' door needs of `gateway.application.Gateway`."""
 
     def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
-        """Worklist items by date, time and accession number, read while they are taken."""
+        """Worklist items by date, time and accession number, read while they are taken. Raises `TooMuchAsked`."""
 
     def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> StepOutcome:
         """Keep an N-CREATE. Raises `StepExists`."""
@@ -168,6 +169,9 @@ class Responder:
                 yield response
         except RequestRefused as refused:
             last = FindResponse(refused.status, None, _comment(refused.comment), refused.tags)
+            yield last
+        except TooMuchAsked as error:
+            last = FindResponse(OUT_OF_RESOURCES, None, _comment(error.message))
             yield last
         except Exception as error:  # noqa: BLE001  whatever fails, the modality gets an answer
             _failed("query", caller, error)

@@ -57,6 +57,12 @@ _MOMENT = 1.0
 _ACCEPT_POLL = 0.1
 """Seconds between looks whether to stop accepting."""
 
+_UNSENT = 64
+"""PDUs that may wait to be sent on one association."""
+
+_UNSENT_POLL = 0.005
+"""Seconds between looks whether they are fewer."""
+
 _LAST_WORDS = 0.5
 """Seconds that a peer which talked nonsense may still hold its connection."""
 
@@ -356,6 +362,10 @@ def _bytes(stream: BytesIO | None) -> bytes | None:
 
 
 def _send_pending(event: Any, response: FindResponse) -> None:  # noqa: ANN401
+    """Send it as soon as few wait to be sent: pynetdicom itself would queue any number for a peer that reads slowly."""
+    dul = event.assoc.dul
+    while dul.to_provider_queue.qsize() > _UNSENT and dul.is_alive() and not event.assoc.acse.is_aborted():
+        time.sleep(_UNSENT_POLL)
     message = C_FIND()
     message.MessageIDBeingRespondedTo = event.request.MessageID
     message.AffectedSOPClassUID = event.request.AffectedSOPClassUID
