@@ -406,7 +406,7 @@ _SINGLETONS = re.compile("[K;`]")
 
 def _loosened(text: str) -> str:
     """The pattern without what composing a kept value might change."""
-    return re.sub(r"\*+", "*", _COMPOSABLE.sub("*", text))
+    return re.sub(r"\*+", "*", _COMPOSABLE.sub("*", _composed(text)))
 
 
 def _contained(text: str) -> str:
