@@ -37,9 +37,22 @@ class Client:
         self._file.close()
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """Our own."""
+        return int(self._socket.getsockname()[1])
+
     def find(self, identifier: bytes) -> tuple[int, int]:
         """Ask the worklist; the number of answers and the final status."""
+        self.ask(identifier)
+        return self.answers()
+
+    def ask(self, identifier: bytes) -> None:
+        """Ask the worklist, and read nothing yet."""
         self._send(WORKLIST, _command(WORKLIST, _C_FIND_RQ), identifier)
+
+    def answers(self) -> tuple[int, int]:
+        """Read what comes: the number of answers and the final status."""
         answers = 0
         for status in self._statuses():
             if status not in _PENDING:
@@ -61,7 +74,7 @@ class Client:
 
     def _statuses(self) -> Iterator[int]:
         """The status of each response, as their commands come in; data sets are thrown away."""
-        command = b""
+        command, status = b"", 0
         while True:
             kind, body = self._read()
             if kind != _P_DATA:

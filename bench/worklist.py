@@ -241,7 +241,7 @@ def _number_of(started: int) -> str:
     return f"STARTED{started:06d}"
 
 
-def _seed(path: Path, size: int, started: int) -> None:
+def seed(path: Path, size: int, started: int) -> None:
     """The matches, other items of other days and people, and the items that steps are performed for.
 
     The first two are written by the projection's own `apply`, without their events, which no query reads.
@@ -299,7 +299,7 @@ def _server(path: Path, size: int, started: int) -> Iterator[int]:
 def _serve(path: Path, size: int, started: int, told: Connection) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     log.configure("json")
-    _seed(path, size, started)
+    seed(path, size, started)
     gc.collect()
     with opened(path) as gateway:
         server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)

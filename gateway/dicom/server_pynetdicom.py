@@ -362,16 +362,20 @@ def _bytes(stream: BytesIO | None) -> bytes | None:
 
 
 def _send_pending(event: Any, response: FindResponse) -> None:  # noqa: ANN401
-    """Send it as soon as few wait to be sent: pynetdicom itself would queue any number for a peer that reads slowly."""
-    dul = event.assoc.dul
-    while dul.to_provider_queue.qsize() > _UNSENT and dul.is_alive() and not event.assoc.acse.is_aborted():
-        time.sleep(_UNSENT_POLL)
+    _wait_for_room(event.assoc)
     message = C_FIND()
     message.MessageIDBeingRespondedTo = event.request.MessageID
     message.AffectedSOPClassUID = event.request.AffectedSOPClassUID
     message.Status = response.status
     message.Identifier = BytesIO(response.identifier or b"")
     event.assoc.dimse.send_msg(message, event.context.context_id)
+
+
+def _wait_for_room(association: Any) -> None:  # noqa: ANN401
+    """Until few PDUs wait to be sent: pynetdicom would queue any number for a peer that reads slowly."""
+    dul = association.dul
+    while dul.to_provider_queue.qsize() > _UNSENT and dul.is_alive() and not association.acse.is_aborted():
+        time.sleep(_UNSENT_POLL)
 
 
 def _find_status(response: FindResponse) -> Dataset:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from dicom_samples import query, to_bytes
 import pytest
+from dicom_samples import query, to_bytes
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -41,12 +41,16 @@ def valid(kept: Callable[[str], str], letters: str, size: int) -> st.SearchStrat
 
 
 NAMES = st.one_of(
-    st.sampled_from(["SMITH^JANE", "Smythe^Zoë", "Yamada^Tarou=山田^太郎=やまだ^たろう", "=山田", "MÜLLER", "SMITH^^ANN"]),
+    st.sampled_from(
+        ["SMITH^JANE", "Smythe^Zoë", "Yamada^Tarou=山田^太郎=やまだ^たろう", "=山田", "MÜLLER", "SMITH^^ANN"]
+    ),
     valid(values.person_name, LETTERS, 8),
 )
 NUMBERS = st.one_of(st.sampled_from(["ACC001", "ACC01", "KENT1"]), valid(values.accession_number, ID_LETTERS, 5))
 PATIENT_IDS = st.one_of(st.sampled_from(["9990000018", "9990000026"]), valid(values.patient_id, ID_LETTERS, 5))
-TEXTS = st.one_of(st.sampled_from(["Bilateral Mammography", "Kidney"]), valid(lambda t: values.long_string(t, "x"), LETTERS, 6))
+TEXTS = st.one_of(
+    st.sampled_from(["Bilateral Mammography", "Kidney"]), valid(lambda t: values.long_string(t, "x"), LETTERS, 6)
+)
 PLACES = valid(lambda t: values.short_string(t, "x"), LETTERS, 4)
 DAYS = ["20260630", "20260704", "20260705", "20261231"]
 TIMES = ["000000", "095959", "100000", "100030", "235959"]
