@@ -53,11 +53,9 @@ class Client:
 
     def answers(self) -> tuple[int, int]:
         """Read what comes: the number of answers and the final status."""
-        answers = 0
-        for status in self._statuses():
+        for answers, status in enumerate(self._statuses()):
             if status not in _PENDING:
                 return answers, status
-            answers += 1
         raise ConnectionResetError("the server went away")
 
     def create(self, sop_instance_uid: str, attribute_list: bytes) -> int:

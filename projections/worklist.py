@@ -61,10 +61,14 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS idx_worklist_study_uid ON worklist_items (study_instance_uid)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_patient_id ON worklist_items (patient_id)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_alphabetic ON worklist_items (folded_alphabetic)",
-    "CREATE INDEX IF NOT EXISTS idx_worklist_ideographic ON worklist_items (folded_ideographic)"
-    " WHERE folded_ideographic IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS idx_worklist_phonetic ON worklist_items (folded_phonetic)"
-    " WHERE folded_phonetic IS NOT NULL",
+    """
+    CREATE INDEX IF NOT EXISTS idx_worklist_ideographic ON worklist_items (folded_ideographic)
+        WHERE folded_ideographic IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS idx_worklist_phonetic ON worklist_items (folded_phonetic)
+        WHERE folded_phonetic IS NOT NULL
+    """,
 )
 _LAST_RESORT = "status"
 _FOLDED = ("folded_alphabetic", "folded_ideographic", "folded_phonetic")
