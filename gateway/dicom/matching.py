@@ -427,7 +427,7 @@ _GROUPS = 3
 
 
 def _beginning(group: str) -> str:
-    begins = group.rstrip("^?*")
+    begins = group.rstrip("^*")
     return f"{begins}*" if begins else ""
 
 

@@ -256,15 +256,18 @@ def test_an_amended_name_is_found_by_its_new_groups_only(gateway: Gateway) -> No
     assert numbers(gateway, names=(("smith*",),)) == ["ACC001"]
 
 
-def test_a_row_written_by_hand_is_a_candidate_for_every_name(gateway: Gateway, path: Path) -> None:
-    """Nobody has folded its name; whoever asks compares the name itself."""
+def test_a_row_written_by_hand_is_a_candidate_for_every_name_and_for_times_if_its_own_is_odd(
+    gateway: Gateway, path: Path
+) -> None:
+    """Nobody has folded its name or checked its time; whoever asks compares them as they are."""
     schedule(gateway, patient_name="JONES^MARY")
     with closing(sqlite3.connect(path)) as prompt, prompt:
         prompt.execute(
             "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date, scheduled_date,"
-            " scheduled_time, modality) VALUES ('ACC9', '1', 'SMITH^JOHN', '19800101', '20261123', '143000', 'MG')"
+            " scheduled_time, modality) VALUES ('ACC9', '1', 'SMITH^JOHN', '19800101', '20261123', '14:30', 'MG')"
         )
     assert numbers(gateway, names=(("smith*",),)) == ["ACC9"]
+    assert numbers(gateway, times=("120000", "130000")) == ["ACC9"]
 
 
 def test_the_query_of_a_modality_for_a_day_uses_the_index(gateway: Gateway) -> None:
