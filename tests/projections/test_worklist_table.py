@@ -263,8 +263,9 @@ def test_a_row_written_by_hand_is_a_candidate_for_every_name_and_for_times_if_it
     schedule(gateway, patient_name="JONES^MARY")
     with closing(sqlite3.connect(path)) as prompt, prompt:
         prompt.execute(
-            "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date, scheduled_date,"
-            " scheduled_time, modality) VALUES ('ACC9', '1', 'SMITH^JOHN', '19800101', '20261123', '14:30', 'MG')"
+            "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date,"
+            " scheduled_date, scheduled_time, modality)"
+            " VALUES ('ACC9', '1', 'SMITH^JOHN', '19800101', '20261123', '14:30', 'MG')"
         )
     assert numbers(gateway, names=(("smith*",),)) == ["ACC9"]
     assert numbers(gateway, times=("120000", "130000")) == ["ACC9"]
