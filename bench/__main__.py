@@ -18,7 +18,11 @@ from pathlib import Path
 
 from bench.figures import table
 
-BENCHES = {"bench.store": "Event store", "bench.relay": "Actions through the relay"}
+BENCHES = {
+    "bench.store": "Event store",
+    "bench.relay": "Actions through the relay",
+    "bench.worklist": "Worklist queries over DICOM",
+}
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 

@@ -7,8 +7,8 @@ same request is answered from the receipt ever after. What an operator or a moda
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,7 @@ from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
+from gateway.eventstore.turns import Turns
 from projections.outbox import OutboxCounts, OutboxRow
 from projections.performed_steps import PerformedStepRow
 from projections.timeline import TimelineRow
@@ -82,6 +83,9 @@ class StepOutcome:
     alerts: tuple[str, ...] = ()
 
 
+_PORTION = 100
+"""Worklist items read at once for an answer of many."""
+
 _HELD_UP_TOO_LONG = 5.0
 """Seconds a save may wait for another process before health says so."""
 
@@ -105,6 +109,7 @@ class Gateway(Application[UUID]):
         self.path = path
         self.report_wrong_entry = report_wrong_entry
         self._listeners: list[Callable[[], None]] = []
+        self._turns = Turns()
         super().__init__()
         self.caught_up = replay.catch_up(self.datastore.writer, self.mapper, PROJECTIONS)
 
@@ -445,6 +450,31 @@ class Gateway(Application[UUID]):
         """Worklist items by date and time."""
         with self.reading() as connection:
             return list(projections.worklist.find(connection, wanted))
+
+    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+        """Worklist items by date and time, for whoever may take long over many of them (a modality, a network).
+
+        What is found is what was there at the first one. Each item is as it is when it is reached: one that was changed
+        meanwhile comes changed, and whoever asks looks at it again. No transaction stays open between two of them, only
+        accession numbers are kept in memory, and long answers leave the processor to others most of the time.
+
+        Raises `TooMuchAsked` when too many ask what no index serves.
+        """
+        turn = nullcontext() if projections.worklist.is_indexed(wanted) else self._turns.scan()
+        with turn, self.reading() as connection:
+            first = list(projections.worklist.find(connection, replace(wanted, limit=_PORTION)))
+        yield from first
+        if len(first) == _PORTION:
+            yield from self._turns.slowly(self._rest(wanted, {row.accession_number for row in first}))
+
+    def _rest(self, wanted: WorklistFilter, seen: set[str]) -> Iterator[WorklistRow]:
+        with self._turns.scan(), self.reading() as connection:
+            numbers = projections.worklist.find_numbers(connection, wanted)
+        rest = [number for number in numbers if number not in seen]
+        for begin in range(0, len(rest), _PORTION):
+            with self.reading() as connection:
+                portion = list(projections.worklist.get(connection, rest[begin : begin + _PORTION]))
+            yield from portion
 
     def count_by_status(self, *, is_test: bool = False) -> dict[str, int]:
         """How many items are in each status; test items are counted apart."""

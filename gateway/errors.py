@@ -116,6 +116,13 @@ class Contention(GatewayError):
     retryable = True
 
 
+class TooMuchAsked(GatewayError):
+    """Too many ask at once what takes long to find."""
+
+    code = "too_much_asked"
+    retryable = True
+
+
 class PortUnusable(GatewayError):
     """A port can't be listened at."""
 

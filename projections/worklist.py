@@ -2,21 +2,26 @@
 
 It keeps the proof of concept's name, columns and indexes (design §3.12). Direct writes are found by
 `gateway projections verify` and lost in a rebuild: `gateway worklist add` and `set-status` are their replacement.
+
+Which index serves a query is decided here, not by SQLite, which keeps no statistics of this table and would guess: an
+indexed column that is not to be used is asked for with a unary plus.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gateway.domain.lifecycle import Status
+from gateway.domain.names import folded
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "worklist"
-VERSION = 1
+VERSION = 2
 TABLES = ("worklist_items",)
 
 SCHEMA = (
@@ -44,14 +49,29 @@ SCHEMA = (
         location TEXT,
         performing_physician TEXT,
         is_test INTEGER NOT NULL DEFAULT 0,
-        row_version INTEGER NOT NULL DEFAULT 0
+        row_version INTEGER NOT NULL DEFAULT 0,
+        folded_alphabetic TEXT,
+        folded_ideographic TEXT,
+        folded_phonetic TEXT
     )
-    """,  # station_ae_titles: joined with the backslash, as DICOM joins values; row_version: the stream's version
+    """,  # station_ae_titles: joined with the backslash, as DICOM joins values; row_version: the stream's version;
+    # folded_*: the groups of the name as they are compared; no alphabetic one: somebody wrote the row by hand
     "CREATE INDEX IF NOT EXISTS idx_worklist_date_modality ON worklist_items (scheduled_date, modality)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_status ON worklist_items (status)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_study_uid ON worklist_items (study_instance_uid)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_patient_id ON worklist_items (patient_id)",
+    "CREATE INDEX IF NOT EXISTS idx_worklist_alphabetic ON worklist_items (folded_alphabetic)",
+    """
+    CREATE INDEX IF NOT EXISTS idx_worklist_ideographic ON worklist_items (folded_ideographic)
+        WHERE folded_ideographic IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS idx_worklist_phonetic ON worklist_items (folded_phonetic)
+        WHERE folded_phonetic IS NOT NULL
+    """,
 )
+_LAST_RESORT = "status"
+_FOLDED = ("folded_alphabetic", "folded_ideographic", "folded_phonetic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +103,20 @@ class WorklistRow:
     row_version: int
 
 
+@dataclass(frozen=True, slots=True)
+class TextFilter:
+    """A column that is like any of the patterns: `*` is any run of characters, `?` one character, all else itself."""
+
+    column: str
+    patterns: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorklistFilter:
-    """What to look for; an empty field asks nothing. `dates` is a closed range, either end may be "".
+    """What to look for; an empty field asks nothing. `dates` and `times` are closed ranges, either end may be "".
 
+    `names` are folded patient names (`gateway.domain.names`), any of which: one pattern is for whichever group, several
+    are for the groups in their order, an empty one for any. `times` leaves out only what is `HHMMSS` and outside.
     `is_test` None: both real and test items.
     """
 
@@ -95,23 +125,50 @@ class WorklistFilter:
     study_instance_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     dates: tuple[str, str] = ("", "")
+    times: tuple[str, str] = ("", "")
+    names: tuple[tuple[str, ...], ...] = ()
+    texts: tuple[TextFilter, ...] = ()
     statuses: tuple[str, ...] = ()
     is_test: bool | None = None
     limit: int | None = None
 
 
+_ORDER = "ORDER BY scheduled_date, scheduled_time, accession_number"
+_NAMES = tuple(field.name for field in fields(WorklistRow))
+_COLUMNS = ", ".join(_NAMES)
+
+
 def find(connection: sqlite3.Connection, wanted: WorklistFilter) -> Iterator[WorklistRow]:
     """Items in the order of their date and time, then accession number."""
-    clauses, parameters = _conditions(wanted)
-    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-    statement = f"SELECT * FROM worklist_items {where} ORDER BY scheduled_date, scheduled_time, accession_number"  # noqa: S608  our own words
+    return map(_row, _select(connection, _COLUMNS, wanted))
+
+
+def find_numbers(connection: sqlite3.Connection, wanted: WorklistFilter) -> list[str]:
+    """The accession numbers of what `find` finds, in its order."""
+    return [number for (number,) in _select(connection, "accession_number", wanted)]
+
+
+def get(connection: sqlite3.Connection, accession_numbers: Sequence[str]) -> Iterator[WorklistRow]:
+    """These items, as far as there are such, in the order of `find`."""
+    marks = _marks(accession_numbers)
+    return map(
+        _row,
+        connection.execute(
+            f"SELECT {_COLUMNS} FROM worklist_items WHERE accession_number IN ({marks}) {_ORDER}",  # noqa: S608  our own words
+            accession_numbers,
+        ),
+    )
+
+
+def _select(connection: sqlite3.Connection, columns: str, wanted: WorklistFilter) -> sqlite3.Cursor:
+    conditions = list(_conditions(wanted))
+    where = f"WHERE {' AND '.join(condition.clause for condition in conditions)}" if conditions else ""
+    parameters = [value for condition in conditions for value in condition.values]
+    statement = f"SELECT {columns} FROM worklist_items {where} {_ORDER}"  # noqa: S608  our own words
     if wanted.limit is not None:
         statement += " LIMIT ?"
         parameters.append(wanted.limit)
-    cursor = connection.execute(statement, parameters)
-    names = [column[0] for column in cursor.description]
-    for values in cursor:
-        yield _row(dict(zip(names, values, strict=True)))
+    return connection.execute(statement, parameters)
 
 
 def count_by_status(connection: sqlite3.Connection, *, is_test: bool = False) -> dict[str, int]:
@@ -120,39 +177,153 @@ def count_by_status(connection: sqlite3.Connection, *, is_test: bool = False) ->
     return dict(connection.execute(statement, (int(is_test),)).fetchall())
 
 
-def _conditions(wanted: WorklistFilter) -> tuple[list[str], list[Any]]:
-    clauses: list[str] = []
-    parameters: list[Any] = []
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A piece of SQL and the values of its marks."""
 
-    def ask(clause: str, *values: object) -> None:
-        clauses.append(clause)
-        parameters.extend(values)
+    clause: str
+    values: tuple[object, ...] = ()
 
-    def ask_any_of(column: str, values: Sequence[str]) -> None:
-        if values:
-            ask(f"{column} IN ({', '.join('?' * len(values))})", *values)
+
+def _conditions(wanted: WorklistFilter) -> Iterator[_Condition]:
+    index = _index(wanted)
+
+    def named(column: str) -> str:
+        return column if column == index else f"+{column}"
 
     if wanted.accession_number:
-        ask("accession_number = ?", wanted.accession_number)
+        yield _Condition("accession_number = ?", (wanted.accession_number,))
     if wanted.patient_id:
-        ask("patient_id = ?", wanted.patient_id)
-    if wanted.dates[0]:
-        ask("scheduled_date >= ?", wanted.dates[0])
-    if wanted.dates[1]:
-        ask("scheduled_date <= ?", wanted.dates[1])
+        yield _Condition(f"{named('patient_id')} = ?", (wanted.patient_id,))
+    if wanted.study_instance_uids:
+        yield _any_of(named("study_instance_uid"), wanted.study_instance_uids)
+    yield from _within(named("scheduled_date"), wanted.dates)
+    if wanted.modalities:
+        yield _any_of("modality", wanted.modalities)
+    if wanted.names:
+        yield _names([named(column) if index != _FOLDED[0] else column for column in _FOLDED], wanted.names)
+    for text in wanted.texts:
+        yield _either(_like(named(text.column), pattern) for pattern in text.patterns)
+    yield from _times(wanted.times)
+    if wanted.statuses:
+        yield _any_of(named("status"), wanted.statuses)
     if wanted.is_test is not None:
-        ask("is_test = ?", int(wanted.is_test))
-    ask_any_of("study_instance_uid", wanted.study_instance_uids)
-    ask_any_of("modality", wanted.modalities)
-    ask_any_of("status", wanted.statuses)
-    return clauses, parameters
+        yield _Condition("is_test = ?", (int(wanted.is_test),))
 
 
-def _row(values: dict[str, Any]) -> WorklistRow:
-    stations = values["station_ae_titles"]
-    values["station_ae_titles"] = tuple(stations.split("\\")) if stations else ()
-    values["is_test"] = bool(values["is_test"])
-    return WorklistRow(**values)
+def is_indexed(wanted: WorklistFilter) -> bool:
+    """Whether an index serves it: what it takes grows with what is found, not with what there is."""
+    return _index(wanted) != _LAST_RESORT
+
+
+def _index(wanted: WorklistFilter) -> str:
+    """The column whose index leaves the fewest rows to look at; a status is the last resort."""
+    texts = {text.column for text in wanted.texts if all(map(_prefix, text.patterns))}
+    first, last = wanted.dates
+    ways = (
+        ("accession_number", bool(wanted.accession_number)),
+        ("study_instance_uid", bool(wanted.study_instance_uids)),
+        ("patient_id", bool(wanted.patient_id) or "patient_id" in texts),
+        ("scheduled_date", bool(first) and _month(first) == _month(last)),
+        (_FOLDED[0], bool(wanted.names) and all(map(_begins, wanted.names))),
+        ("accession_number", "accession_number" in texts),
+        ("scheduled_date", bool(first)),
+    )
+    return next((column for column, serves in ways if serves), _LAST_RESORT)
+
+
+def _month(day: str) -> str:
+    return day[:6]
+
+
+def _begins(name: Sequence[str]) -> bool:
+    """Whether an index of each group, or of one, serves the name."""
+    return any(map(_prefix, name))
+
+
+def _prefix(pattern: str) -> str:
+    return re.split("[*?\U0010ffff]", pattern, maxsplit=1)[0]
+
+
+def _names(columns: Sequence[str], names: Sequence[Sequence[str]]) -> _Condition:
+    """Any of the names. A row without folded name was written by hand: whoever asks has to look at the name itself."""
+    ways = [_Condition(f"{columns[0]} IS NULL")]
+    for name in names:
+        if len(name) == 1:
+            ways += [_like(column, name[0]) for column in columns]
+        else:
+            groups = [_like(column, pattern) for column, pattern in zip(columns, name, strict=False) if pattern]
+            ways.append(_all(groups))
+    return _either(ways)
+
+
+def _like(column: str, pattern: str) -> _Condition:
+    """A range that an index serves for what the pattern begins with, and SQLite's GLOB for the rest."""
+    prefix = _prefix(pattern)
+    if prefix == pattern:
+        return _Condition(f"{column} = ?", (pattern,))
+    conditions = []
+    if prefix:
+        conditions.append(_Condition(f"{column} >= ? AND {column} < ?", (prefix, _after(prefix))))
+    if not prefix or pattern != f"{prefix}*":
+        conditions.append(_Condition(f"{column} GLOB ?", (pattern.replace("[", "[[]"),)))
+    return _all(conditions)
+
+
+def _after(prefix: str) -> str:
+    """The first text in SQLite's order, which is that of code points, after all that begin so."""
+    last = ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(0xE000 if last == _SURROGATES else last)
+
+
+_SURROGATES = 0xD800
+
+
+def _within(column: str, ends: tuple[str, str]) -> Iterator[_Condition]:
+    first, last = ends
+    if first and first == last:
+        yield _Condition(f"{column} = ?", (first,))
+        return
+    if first:
+        yield _Condition(f"{column} >= ?", (first,))
+    if last:
+        yield _Condition(f"{column} <= ?", (last,))
+
+
+def _times(times: tuple[str, str]) -> Iterator[_Condition]:
+    odd = _Condition("scheduled_time NOT GLOB '[0-2][0-9][0-5][0-9][0-5][0-9]'")
+    for condition in _within("scheduled_time", times):
+        yield _either([condition, odd])
+
+
+def _any_of(column: str, values: Sequence[str]) -> _Condition:
+    return _Condition(f"{column} IN ({_marks(values)})", tuple(values))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _either(conditions: Iterable[_Condition]) -> _Condition:
+    return _joined(" OR ", conditions)
+
+
+def _all(conditions: Iterable[_Condition]) -> _Condition:
+    return _joined(" AND ", conditions)
+
+
+def _joined(word: str, conditions: Iterable[_Condition]) -> _Condition:
+    parts = list(conditions)
+    values = tuple(value for part in parts for value in part.values)
+    return _Condition(f"({word.join(part.clause for part in parts)})", values)
+
+
+def _row(values: Sequence[Any]) -> WorklistRow:
+    named = dict(zip(_NAMES, values, strict=True))
+    stations = named["station_ae_titles"]
+    named["station_ae_titles"] = tuple(stations.split("\\")) if stations else ()
+    named["is_test"] = bool(named["is_test"])
+    return WorklistRow(**named)
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
@@ -220,6 +391,9 @@ def _columns(person: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
     values = {**person, **step}
     if "station_ae_titles" in values:
         values["station_ae_titles"] = "\\".join(values["station_ae_titles"])
+    if "patient_name" in values:
+        alphabetic, ideographic, phonetic, *_ = (*folded(values["patient_name"]), "", "")
+        values |= zip(_FOLDED, (alphabetic, ideographic or None, phonetic or None), strict=True)
     return values
 
 

@@ -306,7 +306,7 @@ class _Replay:
     def items(self, rows: Iterable[WorklistRow], items: Items) -> Iterator[ItemExplained]:
         """Each row once, in the order of answers."""
         cut = self._cut(items)
-        for row in find.in_order({row.accession_number: row for row in rows}.values()):
+        for row in _in_order({row.accession_number: row for row in rows}.values()):
             reasons = tuple(self._reasons(row, cut))
             answered = self._answered(row.accession_number)
             listed = not reasons
@@ -337,7 +337,7 @@ class _Replay:
         """What the profile's answer limit leaves out."""
         if self.profile.answer_limit is None:
             return frozenset()
-        rows = find.in_order(row for row in self._matching(items, self.plan) if find.answerable(row))
+        rows = _in_order(row for row in self._matching(items, self.plan) if find.answerable(row))
         return frozenset(row.accession_number for row in rows[self.profile.answer_limit :])
 
     def _answered(self, accession_number: str) -> bool | None:
@@ -361,6 +361,11 @@ def outcome(query: Query) -> str:
     """The final status in words, with its comment."""
     word = _OUTCOMES.get(query.status, "failure")
     return f"0x{query.status:04X} {word}" + (f", {query.error_comment}" if query.error_comment else "")
+
+
+def _in_order(rows: Iterable[WorklistRow]) -> list[WorklistRow]:
+    """The order of answers."""
+    return sorted(rows, key=lambda row: (row.scheduled_date, row.scheduled_time, row.accession_number))
 
 
 _OUTCOMES = {

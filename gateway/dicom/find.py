@@ -7,7 +7,7 @@ none is unsupported for existence. Private elements are nobody's optional keys: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from enum import Enum
@@ -41,7 +41,8 @@ class Writing(Enum):
 class FindResponse:
     """One C-FIND response. `identifier` is encoded in the transfer syntax of the request; only pending ones have it.
 
-    `accession_number` is that of the item which a pending response is about.
+    `accession_number` is that of the item which a pending response is about; `is_cut` says of the final one that the
+    caller's answer limit left items out.
     """
 
     status: int
@@ -50,6 +51,7 @@ class FindResponse:
     offending_elements: tuple[int, ...] = ()
     accession_number: str = ""
     writing: Writing = Writing.WHOLE
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,8 @@ def answerable(row: WorklistRow) -> bool:
     return all((row.study_instance_uid, row.patient_id, row.patient_name, row.scheduled_date, row.scheduled_time))
 
 
-def in_order(rows: Iterable[WorklistRow]) -> list[WorklistRow]:
-    """The order of answers: date, time, accession number."""
-    return sorted(rows, key=lambda row: (row.scheduled_date, row.scheduled_time, row.accession_number))
-
-
 def responses(
-    rows: Sequence[WorklistRow],
+    rows: Iterable[WorklistRow],
     identifier: Identifier,
     transfer_syntax: str,
     *,
@@ -83,21 +80,24 @@ def responses(
 
     `profile` is the caller's; of more rows than it takes, the last are cut. `zone` is the site's.
     """
-    for row in rows[: profile.answer_limit]:
+    for number, row in enumerate(rows):
         if is_cancelled():
             yield FindResponse(CANCELLED)
             return
+        if number == profile.answer_limit:
+            yield _cut(profile)
+            return
         found = answer(row, identifier, transfer_syntax, profile=profile, zone=zone)
         yield FindResponse(PENDING, found.identifier, accession_number=row.accession_number, writing=found.writing)
-    yield _final(len(rows), profile)
+    yield FindResponse(SUCCESS)
 
 
-def _final(found: int, profile: Profile) -> FindResponse:
-    """Success; of a list that was cut what the profile says (there is no status for *more exist*)."""
-    limit = profile.answer_limit
-    if limit is None or found <= limit or profile.limit_status == "success":
-        return FindResponse(SUCCESS)
-    return FindResponse(OUT_OF_RESOURCES, None, f"more items match: {limit} shown, narrow the query")
+def _cut(profile: Profile) -> FindResponse:
+    """The end of a list that was cut, as the profile wants it: there is no status for *more exist*."""
+    if profile.limit_status == "success":
+        return FindResponse(SUCCESS, is_cut=True)
+    comment = f"more items match: {profile.answer_limit} shown, narrow the query"
+    return FindResponse(OUT_OF_RESOURCES, None, comment, is_cut=True)
 
 
 def answer(

@@ -81,10 +81,17 @@ START_TIME = 0x00400003
 STATUS = 0x00400020
 
 ACCESSION_NUMBER = 0x00080050
+PATIENT_NAME = 0x00100010
 PATIENT_ID = 0x00100020
+PATIENT_BIRTH_DATE = 0x00100030
+PATIENT_SEX = 0x00100040
 STUDY_INSTANCE_UID = 0x0020000D
 MODALITY = 0x00080060
+PERFORMING_PHYSICIAN = 0x00400006
+SCHEDULED_PROCEDURE_STEP_DESCRIPTION = 0x00400007
 SCHEDULED_PROCEDURE_STEP_ID = 0x00400009
+SCHEDULED_PROCEDURE_STEP_LOCATION = 0x00400011
+REQUESTED_PROCEDURE_DESCRIPTION = 0x00321060
 REQUESTED_PROCEDURE_ID = 0x00401001
 
 TIMEZONE_OFFSET_FROM_UTC = 0x00080201
@@ -121,12 +128,18 @@ STEP = _table(
     ),
     Attribute(START_DATE, "ScheduledProcedureStepStartDate", "1", _M.DATE, lambda row: _one(row.scheduled_date)),
     Attribute(START_TIME, "ScheduledProcedureStepStartTime", "1", _M.TIME, lambda row: _one(row.scheduled_time)),
-    Attribute(0x00400006, "ScheduledPerformingPhysicianName", "2", _M.NAME, lambda row: _one(row.performing_physician)),
-    Attribute(0x00400007, "ScheduledProcedureStepDescription", "1C", _M.TEXT, _description),
+    Attribute(
+        PERFORMING_PHYSICIAN,
+        "ScheduledPerformingPhysicianName",
+        "2",
+        _M.NAME,
+        lambda row: _one(row.performing_physician),
+    ),
+    Attribute(SCHEDULED_PROCEDURE_STEP_DESCRIPTION, "ScheduledProcedureStepDescription", "1C", _M.TEXT, _description),
     Attribute(0x00400008, "ScheduledProtocolCodeSequence", "1C"),
     Attribute(SCHEDULED_PROCEDURE_STEP_ID, "ScheduledProcedureStepID", "1", _M.TEXT, _accession_number),
     Attribute(0x00400010, "ScheduledStationName", "2"),
-    Attribute(0x00400011, "ScheduledProcedureStepLocation", "2", _M.TEXT, _location),
+    Attribute(SCHEDULED_PROCEDURE_STEP_LOCATION, "ScheduledProcedureStepLocation", "2", _M.TEXT, _location),
     Attribute(0x00400012, "PreMedication", "2C"),
     Attribute(STATUS, "ScheduledProcedureStepStatus", "3", _M.STATUS, lambda row: _one(row.status)),
 )
@@ -138,11 +151,11 @@ ROOT = _table(
     Attribute(TIMEZONE_OFFSET_FROM_UTC, "TimezoneOffsetFromUTC", "3"),
     Attribute(0x00081110, "ReferencedStudySequence", "2"),
     Attribute(0x00081120, "ReferencedPatientSequence", "2"),
-    Attribute(0x00100010, "PatientName", "1", _M.NAME, lambda row: _one(row.patient_name)),
+    Attribute(PATIENT_NAME, "PatientName", "1", _M.NAME, lambda row: _one(row.patient_name)),
     Attribute(PATIENT_ID, "PatientID", "1", _M.TEXT, lambda row: _one(row.patient_id)),
     Attribute(0x00100021, "IssuerOfPatientID", "3"),
-    Attribute(0x00100030, "PatientBirthDate", "2", _M.DATE, lambda row: _one(row.patient_birth_date)),
-    Attribute(0x00100040, "PatientSex", "2", _M.TEXT, lambda row: _one(row.patient_sex)),
+    Attribute(PATIENT_BIRTH_DATE, "PatientBirthDate", "2", _M.DATE, lambda row: _one(row.patient_birth_date)),
+    Attribute(PATIENT_SEX, "PatientSex", "2", _M.TEXT, lambda row: _one(row.patient_sex)),
     Attribute(0x00101002, "OtherPatientIDsSequence", "3"),
     Attribute(0x00101030, "PatientWeight", "2"),
     Attribute(0x00102000, "MedicalAlerts", "2"),
@@ -150,7 +163,7 @@ ROOT = _table(
     Attribute(0x001021C0, "PregnancyStatus", "2"),
     Attribute(STUDY_INSTANCE_UID, "StudyInstanceUID", "1", _M.UID, lambda row: _one(row.study_instance_uid)),
     Attribute(0x00321032, "RequestingPhysician", "2"),
-    Attribute(0x00321060, "RequestedProcedureDescription", "1C", _M.TEXT, _description),
+    Attribute(REQUESTED_PROCEDURE_DESCRIPTION, "RequestedProcedureDescription", "1C", _M.TEXT, _description),
     Attribute(0x00321064, "RequestedProcedureCodeSequence", "1C"),
     Attribute(0x00380010, "AdmissionID", "2"),
     Attribute(0x00380050, "SpecialNeeds", "2"),

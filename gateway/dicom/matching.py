@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
@@ -18,9 +18,16 @@ from gateway.dicom.identifier import Identifier, Key
 from gateway.dicom.keys import (
     ACCESSION_NUMBER,
     MODALITY,
+    PATIENT_BIRTH_DATE,
     PATIENT_ID,
+    PATIENT_NAME,
+    PATIENT_SEX,
+    PERFORMING_PHYSICIAN,
+    REQUESTED_PROCEDURE_DESCRIPTION,
     REQUESTED_PROCEDURE_ID,
+    SCHEDULED_PROCEDURE_STEP_DESCRIPTION,
     SCHEDULED_PROCEDURE_STEP_ID,
+    SCHEDULED_PROCEDURE_STEP_LOCATION,
     SCHEDULED_STATION_AE_TITLE,
     START_DATE,
     START_TIME,
@@ -32,7 +39,8 @@ from gateway.dicom.keys import (
 )
 from gateway.dicom.profiles import DEFAULT, Profile
 from gateway.dicom.status import IDENTIFIER_DOES_NOT_MATCH, RequestRefused
-from projections.worklist import WorklistFilter, WorklistRow
+from gateway.domain.names import folded
+from projections.worklist import TextFilter, WorklistFilter, WorklistRow
 
 Test = Callable[[Values], bool]
 """Whether an item's values for one attribute match; an item without a value has ()."""
@@ -198,16 +206,11 @@ def _composed(text: str) -> str:
 
 # --- names
 
-_ACCENTS = re.compile("[\u0300-\u036f]")
-"""Combining marks of Latin, Greek and Cyrillic letters; other scripts' marks tell letters apart."""
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "’": "'"})
-"""What has no decomposition in Unicode, as a keyboard without these letters writes it."""
-
 
 def _name_test(key: Key) -> Test:
     """Person names: case, accents, empty components and groups at the end do not count; per group (C.2.2.2.1)."""
-    asked = [_folded(text.rstrip("=^ ")) for text in _texts(key)]
-    return lambda values: any(_name_matches(name, _folded(value)) for name in asked for value in values)
+    asked = [folded(text.rstrip("=^ ")) for text in _texts(key)]
+    return lambda values: any(_name_matches(name, folded(value)) for name in asked for value in values)
 
 
 def _name_matches(asked: tuple[str, ...], groups: tuple[str, ...]) -> bool:
@@ -220,15 +223,6 @@ def _name_matches(asked: tuple[str, ...], groups: tuple[str, ...]) -> bool:
 def _group_matches(asked: str, group: str) -> bool:
     missing = asked.count("^") - group.count("^")
     return bool(_pattern(asked).fullmatch(group + "^" * missing))
-
-
-@lru_cache(maxsize=4096)
-def _folded(name: str) -> tuple[str, ...]:
-    """The groups of a name: alphabetic, ideographic, phonetic."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
-    text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).translate(_PLAIN)
-    groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
-    return tuple(groups)
 
 
 # --- dates and times
@@ -350,34 +344,127 @@ _TESTS: dict[Matching, tuple[str, Callable[[Key], Test]]] = {
 _WILDCARD_MATCHING = frozenset({Matching.TEXT, Matching.NAME, Matching.STATION, Matching.STATUS})
 
 
-# --- what an index can serve
+# --- what the store can look for itself
+
+
+_MOST_VALUES = 100
+_LONGEST_PATTERN = 256
+"""Characters. More, and more values than the above, are left to the criteria: SQL has bounds, and nobody types them."""
+
+_IDS = {
+    ACCESSION_NUMBER: "accession_number",
+    REQUESTED_PROCEDURE_ID: "accession_number",
+    SCHEDULED_PROCEDURE_STEP_ID: "accession_number",
+    PATIENT_ID: "patient_id",
+}
+_TEXT_COLUMNS = {
+    MODALITY: "modality",
+    PATIENT_SEX: "patient_sex",
+    REQUESTED_PROCEDURE_DESCRIPTION: "study_description",
+    SCHEDULED_PROCEDURE_STEP_DESCRIPTION: "study_description",
+    SCHEDULED_PROCEDURE_STEP_LOCATION: "location",
+}
 
 
 def _coarse(keys: dict[int, Key]) -> WorklistFilter:
-    """A superset of the matches: exact values and date bounds, which the store has indexes for."""
-    number = (_exact(keys.get(tag)) for tag in (ACCESSION_NUMBER, REQUESTED_PROCEDURE_ID, SCHEDULED_PROCEDURE_STEP_ID))
-    patient_ids = _exact(keys.get(PATIENT_ID))
-    statuses = keys.get(STATUS)
-    uids = keys.get(STUDY_INSTANCE_UID)
+    """A superset of the matches, as narrow as the store can look for: by an index, or in a scan that makes no rows.
+
+    It relies on values being kept as the domain lets them in: without padding, dates as YYYYMMDD, and accession numbers
+    and Patient IDs without letters that are canonically equivalent to ASCII (such as the Kelvin sign).
+    """
+    statuses, uids = keys.get(STATUS), keys.get(STUDY_INSTANCE_UID)
     return WorklistFilter(
-        accession_number=next((values[0] for values in number if len(values) == 1), ""),
-        patient_id=patient_ids[0] if len(patient_ids) == 1 else "",
-        study_instance_uids=_uids(uids) if uids else (),
+        accession_number=_one_exact(keys.get(tag) for tag in _IDS if tag != PATIENT_ID),
+        patient_id=_one_exact([keys.get(PATIENT_ID)]),
+        study_instance_uids=_few(_uids(uids)) if uids else (),
         modalities=_exact(keys.get(MODALITY)),
-        dates=_date_bounds(keys.get(START_DATE)),
+        dates=_bounds(_dates, keys.get(START_DATE)),
+        times=_time_bounds(keys.get(START_DATE), keys.get(START_TIME)),
+        names=_coarse_names(keys.get(PATIENT_NAME)),
+        texts=tuple(_coarse_texts(keys)),
         statuses=_exact(replace(statuses, text="\\".join(_statuses(statuses)))) if statuses else (),
     )
 
 
+def _few(values: tuple[str, ...]) -> tuple[str, ...]:
+    return values if len(values) <= _MOST_VALUES else ()
+
+
 def _exact(key: Key | None) -> tuple[str, ...]:
-    """The values of a key if an index can look them up as they stand, else ()."""
-    texts = _texts(key) if key else ()
+    """The values of a key if they can be looked up as they stand, else ()."""
+    texts = _few(_texts(key)) if key else ()
     return () if any(_WILDCARDS.search(text) or not text.isascii() for text in texts) else texts
 
 
-def _date_bounds(key: Key | None) -> Interval:
-    intervals = _dates(key) if key else []
+def _one_exact(keys: Iterable[Key | None]) -> str:
+    return next((values[0] for values in map(_exact, keys) if len(values) == 1), "")
+
+
+def _coarse_texts(keys: dict[int, Key]) -> Iterator[TextFilter]:
+    for tag, column in _IDS.items():
+        if len(_exact(keys.get(tag))) != 1:
+            yield from _text_filter(column, keys.get(tag), _loosened)
+    for tag, column in _TEXT_COLUMNS.items():
+        if tag != MODALITY or not _exact(keys.get(tag)):
+            yield from _text_filter(column, keys.get(tag), _contained)
+    if PERFORMING_PHYSICIAN in keys:
+        yield TextFilter("performing_physician", ("*",))
+    birth_dates = _dates(keys[PATIENT_BIRTH_DATE]) if PATIENT_BIRTH_DATE in keys else []
+    if all(first == last for first, last in birth_dates):
+        days = _few(tuple(first for first, _ in birth_dates))
+        yield from [TextFilter("patient_birth_date", days)] if days else []
+
+
+def _text_filter(column: str, key: Key | None, pattern_of: Callable[[str], str]) -> Iterator[TextFilter]:
+    patterns = tuple(pattern_of(text) for text in _few(_texts(key))) if key else ()
+    if patterns and not any(pattern == "*" or len(pattern) > _LONGEST_PATTERN for pattern in patterns):
+        yield TextFilter(column, patterns)
+
+
+_COMPOSABLE = re.compile(r"[^\x01-\x7f]|\?")
+"""What may be kept in another number of characters than it has when composed."""
+_SINGLETONS = re.compile("[K;`]")
+"""What other characters turn into when composed (U+212A, U+037E, U+1FEF)."""
+
+
+def _loosened(text: str) -> str:
+    """The pattern without what composing a kept value might change."""
+    return re.sub(r"\*+", "*", _COMPOSABLE.sub("*", _composed(text)))
+
+
+def _contained(text: str) -> str:
+    """The same for values that may be kept with blanks around, and hold any character."""
+    return re.sub(r"\*+", "*", f"*{_SINGLETONS.sub('*', _loosened(text))}*")
+
+
+def _coarse_names(key: Key | None) -> tuple[tuple[str, ...], ...]:
+    """The groups as they begin: the empty components that matching adds to a name can only be at its end."""
+    texts = _few(_texts(key)) if key else ()
+    names = tuple(tuple(_beginning(group) for group in folded(text)[:_GROUPS]) for text in texts)
+    asked = "".join(pattern for name in names for pattern in name)
+    unfit = any(not any(name) for name in names) or "\0" in asked or len(asked) > _LONGEST_PATTERN
+    return () if unfit else names
+
+
+_GROUPS = 3
+
+
+def _beginning(group: str) -> str:
+    begins = group.rstrip("^*")
+    return f"{begins}*" if begins else ""
+
+
+def _bounds(intervals_of: Callable[[Key], list[Interval]], key: Key | None) -> Interval:
+    intervals = intervals_of(key) if key else []
     if not intervals:
         return "", ""
     firsts, lasts = [first for first, _ in intervals], [last for _, last in intervals]
     return "" if "" in firsts else min(firsts), "" if "" in lasts else max(lasts)
+
+
+def _time_bounds(dates: Key | None, times: Key | None) -> Interval:
+    """To the second, as times are kept; those of a period hold for its first and its last day only."""
+    if _period(dates, times):
+        return "", ""
+    first, last = _bounds(_times, times)
+    return first[:6], last[:6]

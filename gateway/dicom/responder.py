@@ -32,6 +32,7 @@ from gateway.dicom.status import (
     MAY_NO_LONGER_BE_UPDATED,
     NO_SUCH_SOP_INSTANCE,
     OPTIONAL_ATTRIBUTES_NOT_SUPPORTED,
+    OUT_OF_RESOURCES,
     PENDING,
     PROCESSING_FAILURE,
     RESOURCE_LIMITATION,
@@ -52,13 +53,16 @@ from gateway.domain.performed_procedure_step import (
     StepReport,
     StepUnknown,
 )
-from gateway.errors import Contention, DiskFull, GatewayError
+from gateway.errors import Contention, DiskFull, GatewayError, TooMuchAsked
 from projections.worklist import WorklistFilter, WorklistRow
 
 _log = structlog.get_logger(__name__)
 
 _COMMENT_LIMIT = 64
 """Error Comment is LO (PS3.7 E.1)."""
+
+_NAMED = 20
+"""At most so many items are named in one line of the log."""
 
 _ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
 
@@ -89,8 +93,8 @@ class StepOutcome(Protocol):
 class Application(Protocol):
     """What the modalities' door needs of `gateway.application.Gateway`."""
 
-    def find_items(self, wanted: WorklistFilter) -> list[WorklistRow]:
-        """Worklist items by date and time."""
+    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+        """Worklist items by date, time and accession number, read while they are taken. Raises `TooMuchAsked`."""
 
     def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> StepOutcome:
         """Keep an N-CREATE. Raises `StepExists`."""
@@ -222,6 +226,9 @@ class Responder:
         except RequestRefused as refused:
             last = FindResponse(refused.status, None, _comment(refused.comment), refused.tags)
             yield last
+        except TooMuchAsked as error:
+            last = FindResponse(OUT_OF_RESOURCES, None, _comment(error.message))
+            yield last
         except Exception as error:  # noqa: BLE001  whatever fails, the modality gets an answer
             _failed("query", caller, error)
             last = FindResponse(UNABLE_TO_PROCESS, None, "the worklist can't be read now")
@@ -283,17 +290,18 @@ class Responder:
             test_items=caller.ae_title in self.test_ae_titles,
             profile=profile,
         )
-        rows = [row for row in self.application.find_items(plan.wanted) if plan.matches(row)]
-        complete = [row for row in rows if find.answerable(row)]
-        if len(complete) < len(rows):
-            lost = [row.accession_number for row in rows if not find.answerable(row)]
-            _log.warning("items_incomplete", accession_numbers=lost)
-        if profile.answer_limit is not None and len(complete) > profile.answer_limit:
-            _log.warning("answers_cut", **caller.logged(), matched=len(complete), answer_limit=profile.answer_limit)
+        lost: list[str] = []
         responses = find.responses(
-            find.in_order(complete), asked, transfer_syntax, profile=profile, is_cancelled=is_cancelled, zone=self.zone
+            _answerable(filter(plan.matches, self.application.worklist(plan.wanted)), lost),
+            asked,
+            transfer_syntax,
+            profile=profile,
+            is_cancelled=is_cancelled,
+            zone=self.zone,
         )
-        yield from _noting_writing(responses, caller, asked)
+        yield from _noting(responses, caller, asked)
+        if lost:
+            _log.warning("items_incomplete", accession_numbers=lost)
 
     # --- Modality Performed Procedure Step (PS3.4 Annex F)
 
@@ -415,6 +423,14 @@ class Responder:
             return NResponse(PROCESSING_FAILURE, uid, "the step can't be kept or read now; ask again")
 
 
+def _answerable(rows: Iterable[WorklistRow], lost: list[str]) -> Iterator[WorklistRow]:
+    for row in rows:
+        if find.answerable(row):
+            yield row
+        elif len(lost) < _NAMED:
+            lost.append(row.accession_number)
+
+
 def _kept(event: str, caller: Caller, uid: str, warnings: tuple[str, ...], outcome: StepOutcome) -> NResponse:
     """Success, once the step is in the log."""
     if warnings:
@@ -454,13 +470,15 @@ def _refusal(uid: str, error: RequestRefused | GatewayError) -> NResponse:
             return NResponse(PROCESSING_FAILURE, uid, comment, MAY_NO_LONGER_BE_UPDATED)
 
 
-def _noting_writing(responses: Iterable[FindResponse], caller: Caller, asked: Identifier) -> Iterator[FindResponse]:
-    """The responses; after them it is logged whose text is not as it is stored, or may not be readable."""
+def _noting(responses: Iterable[FindResponse], caller: Caller, asked: Identifier) -> Iterator[FindResponse]:
+    """The responses; it is logged whose text is not as it is stored or may not be readable, and that a list was cut."""
     unlike: dict[Writing, list[str]] = {Writing.TRANSLITERATED: [], Writing.BEYOND: []}
     try:
         for response in responses:
             if response.writing in unlike:
                 unlike[response.writing].append(response.accession_number)
+            if response.is_cut:
+                _log.warning("answers_cut", **caller.logged(), reason="answer_limit of its profile")
             yield response
     finally:
         character_set = str(character_sets.sets_of(asked.character_set)[-1]) or "ISO_IR 6"

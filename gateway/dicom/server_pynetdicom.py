@@ -57,6 +57,12 @@ _MOMENT = 1.0
 _ACCEPT_POLL = 0.1
 """Seconds between looks whether to stop accepting."""
 
+_UNSENT = 64
+"""PDUs that may wait to be sent on one association."""
+
+_UNSENT_POLL = 0.005
+"""Seconds between looks whether they are fewer."""
+
 _LAST_WORDS = 0.5
 """Seconds that a peer which talked nonsense may still hold its connection."""
 
@@ -398,12 +404,20 @@ def _tags(identifiers: Any) -> list[int]:  # noqa: ANN401
 
 
 def _send_pending(event: Any, response: FindResponse) -> None:  # noqa: ANN401
+    _wait_for_room(event.assoc)
     message = C_FIND()
     message.MessageIDBeingRespondedTo = event.request.MessageID
     message.AffectedSOPClassUID = event.request.AffectedSOPClassUID
     message.Status = response.status
     message.Identifier = BytesIO(response.identifier or b"")
     event.assoc.dimse.send_msg(message, event.context.context_id)
+
+
+def _wait_for_room(association: Any) -> None:  # noqa: ANN401
+    """Until few PDUs wait to be sent: pynetdicom would queue any number for a peer that reads slowly."""
+    dul = association.dul
+    while dul.to_provider_queue.qsize() > _UNSENT and dul.is_alive() and not association.acse.is_aborted():
+        time.sleep(_UNSENT_POLL)
 
 
 def _find_status(response: FindResponse) -> Dataset:

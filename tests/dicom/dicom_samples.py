@@ -86,6 +86,12 @@ class InMemory:
         self.asked.append(wanted)
         return [row for row in self.rows if _passes(row, wanted)]
 
+    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+        in_order = sorted(
+            self.find_items(wanted), key=lambda r: (r.scheduled_date, r.scheduled_time, r.accession_number)
+        )
+        yield from in_order
+
     def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> Outcome:
         if report.sop_instance_uid in self.reports:
             raise StepExists("exists")

@@ -191,11 +191,6 @@ def test_values_too_long_for_their_representation_never_go_out_6_2() -> None:
     assert step.ScheduledStationAETitle == "OK"
 
 
-def test_answers_are_sorted_by_date_and_time() -> None:
-    items = [row("A", scheduled_date="20261124"), row("B", scheduled_time="110000"), row("C")]
-    assert [item.accession_number for item in find.in_order(items)] == ["C", "B", "A"]
-
-
 def test_an_item_without_study_instance_uid_is_not_answerable_type_1() -> None:
     assert find.answerable(row())
     assert not find.answerable(row(study_instance_uid=None))

@@ -1,0 +1,24 @@
+"""Person names as they are compared: case, accents and trailing empty components do not count (PS3.4 C.2.2.2.1).
+
+The worklist keeps names folded so that an index finds them; queries fold what they ask for in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_ACCENTS = re.compile("[\u0300-\u036f]")
+"""Combining marks of Latin, Greek and Cyrillic letters; other scripts' marks tell letters apart."""
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "’": "'"})
+"""What has no decomposition in Unicode, as a keyboard without these letters writes it."""
+
+
+@lru_cache(maxsize=4096)
+def folded(name: str) -> tuple[str, ...]:
+    """The groups of a name, or of a key for names: alphabetic, ideographic, phonetic. An empty one is ""."""
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).translate(_PLAIN)
+    groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
+    return tuple(groups)
