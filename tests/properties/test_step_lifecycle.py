@@ -205,6 +205,9 @@ class StepLifecycle(RuleBasedStateMachine):
         else:
             delattr(attributes, what)
         response = self.n_create(uid, attributes, IMPLICIT)
+        if uid in self.steps:
+            assert response.status == DUPLICATE  # whatever it holds
+            return
         assert response.status == (EMPTY if empty else MISSING)
         assert len(response.attribute_identifier_list) == 1
 
@@ -213,6 +216,9 @@ class StepLifecycle(RuleBasedStateMachine):
         attributes = created([reference(self.items[number].study_instance_uid, number, number)], "")
         attributes.PerformedProcedureStepStatus = status
         response = self.n_create(uid, attributes, EXPLICIT)
+        if uid in self.steps:
+            assert response.status == DUPLICATE
+            return
         assert response.status == INVALID_VALUE
         self.holds_the_bad_status(response, status, EXPLICIT)
 
