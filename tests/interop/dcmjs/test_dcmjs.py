@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from threading import Event
 from typing import Any
 
 import pytest
 
 from gateway.application import Gateway
-from gateway.dicom.find import FindResponse
-from gateway.dicom.responder import Caller, Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from projections.worklist import WorklistFilter
+from tests.interop.awaiting_cancel import AwaitingCancel
 from tests.interop.dcmjs.dcmjs_client import Dcmjs, changed, create, created, echo, find, modify
 
 pytestmark = pytest.mark.slow
@@ -170,29 +167,10 @@ def test_a_refused_query_says_which_element_and_why_and_the_association_goes_on(
     assert refused.elements is None
 
 
-class Awaiting(Responder):
-    """After the first answer it waits for the cancel to be here."""
-
-    def find(
-        self, caller: Caller, data: bytes | None, transfer_syntax: str, is_cancelled: Callable[[], bool]
-    ) -> Iterator[FindResponse]:
-        looks, pause = iter(range(3000)), Event()
-
-        def cancelled() -> bool:
-            if next(looks) == 0:
-                return False
-            while not is_cancelled():
-                next(looks)
-                pause.wait(0.01)
-            return True
-
-        yield from super().find(caller, data, transfer_syntax, cancelled)
-
-
 def test_a_cancel_after_the_first_answer_ends_in_fe00_without_identifier(
     dcmjs: Dcmjs, gateway: Gateway, items: None
 ) -> None:
-    server = PynetdicomServer(Awaiting(gateway), host="127.0.0.1", port=0)
+    server = PynetdicomServer(AwaitingCancel(gateway), host="127.0.0.1", port=0)
     server.start()
     try:
         conversation = dcmjs.talk(server, find({"AccessionNumber": ""}, cancelAfter=1), echo())
