@@ -199,12 +199,14 @@ class _Answer:
         if key.tag == keys.SCHEDULED_PROCEDURE_STEP_SEQUENCE:
             return (self.elements(key.keys or _WHOLE_STEP),)
         if key.tag in keys.CODE_SEQUENCES:
-            return self._code()
+            return self._code(key)
         return ()
 
-    def _code(self) -> tuple[DataSet, ...]:
-        """The procedure code, whole whatever of it was asked for: an incomplete code is none (PS3.3 8.8)."""
-        code = {tag: text for tag, text in keys.code_of(self.row).items() if tag not in self.profile.omit_keys}
+    def _code(self, key: Key) -> tuple[DataSet, ...]:
+        """The procedure code as far as it was asked for; an incomplete code is none (PS3.3 8.8)."""
+        known = keys.code_of(self.row)
+        asked = {nested.tag for nested in key.keys} or known.keys()
+        code = {tag: text for tag, text in known.items() if tag in asked and tag not in self.profile.omit_keys}
         vrs = {tag: data_set.vr_of(tag) for tag in code}
         elements = {
             tag: Element(tag, vrs[tag], self.character_set.encode(text, vrs[tag])) for tag, text in code.items()
