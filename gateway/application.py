@@ -20,11 +20,13 @@ from eventsourcing.persistence import InfrastructureFactory, IntegrityError
 from eventsourcing.utils import Environment, EnvType
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
+import projections.epochs
 import projections.outbox
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
 from gateway.domain import lifecycle
+from gateway.domain.epoch import Epoch
 from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import new_study_instance_uid, status_event_id
 from gateway.domain.lifecycle import Status, StepStatus
@@ -55,7 +57,9 @@ from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
+from gateway.eventstore.sequence_mark import SequenceMark
 from gateway.eventstore.turns import Turns
+from projections.epochs import EpochRow
 from projections.outbox import OutboxCounts, OutboxRow
 from projections.performed_steps import PerformedStepRow
 from projections.timeline import TimelineRow
@@ -63,7 +67,13 @@ from projections.worklist import WorklistFilter, WorklistRow
 
 PROJECTIONS = tuple(
     as_projection(module)
-    for module in (projections.worklist, projections.outbox, projections.timeline, projections.performed_steps)
+    for module in (
+        projections.worklist,
+        projections.outbox,
+        projections.timeline,
+        projections.performed_steps,
+        projections.epochs,
+    )
 )
 
 _TRIES = 25
@@ -112,6 +122,9 @@ class Gateway(Application[UUID]):
         self._turns = Turns()
         super().__init__()
         self.caught_up = replay.catch_up(self.datastore.writer, self.mapper, PROJECTIONS)
+        epoch = self.restored()
+        self._sequence_floor = epoch.sequence_floor if epoch else 0  # a restore lets nobody have the database open
+        self._sequence_mark = SequenceMark(path)
 
     # --- what the web app asks
 
@@ -426,6 +439,40 @@ class Gateway(Application[UUID]):
             raise IllegalTransition(f"the status event is {row.state}, not waiting", field="event_id")
         self._settle(event_id, lambda update: update.park(reason, 0), source="operator")
 
+    # --- after a restore
+
+    def restored(self) -> EpochRow | None:
+        """The restore of a backup that began the present epoch of the log; None when none ever was."""
+        with self.reading() as connection:
+            return projections.epochs.present(connection)
+
+    def resume_delivery(self, *, operator: str) -> int:
+        """A person lets the outbox go on after a restore; returns how many status events it holds.
+
+        Raises `IllegalTransition` when it does not wait.
+        """
+
+        def decide() -> Decision[int]:
+            epoch = self.restored()
+            found = self._load(Epoch, Epoch.create_id(epoch.number)) if epoch else None
+            if found is None:
+                raise IllegalTransition("the outbox does not wait: no backup was restored")
+            waiting = self.count_updates().waiting
+            found.resume(operator, waiting)
+            return waiting, [found]
+
+        with circumstances(source="operator", correlation_id=operator):
+            return self._retry(decide)
+
+    def keep_sequence_mark(self, sequence: int = 0) -> None:
+        """Make sure that the file beside the database covers this `sequence` and all there ever were.
+
+        Raises `DiskFull`, `OutcomeUnknown`, `Contention`.
+        """
+        with self.datastore.writer.transaction() as cursor:  # its lock: two processes don't overtake each other
+            known = max(projections.outbox.highest_sequence(cursor), self._sequence_floor)
+            self._sequence_mark.cover(sequence, known)
+
     def _update(self, event_id: str) -> OutboxRow:
         with self.reading() as connection:
             row = projections.outbox.get(connection, event_id)
@@ -517,9 +564,10 @@ class Gateway(Application[UUID]):
             return projections.timeline.find(connection, accession_number)
 
     def due_updates(self) -> list[OutboxRow]:
-        """The next status update of each accession number."""
+        """The next status update of each accession number; none while deliveries wait after a restore."""
         with self.reading() as connection:
-            return projections.outbox.next_due(connection)
+            epoch = projections.epochs.present(connection)
+            return projections.outbox.next_due(connection) if epoch is None or epoch.resumed_at else []
 
     def find_updates(self, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
         """Status updates in the order they were requested; without a state: the unsettled ones."""
@@ -638,6 +686,7 @@ class Gateway(Application[UUID]):
             ):
                 with attempt:
                     answer, streams = decide()
+                    self._cover_sequences(streams)
                     self.save(*streams)
         except RetryError as error:
             raise Contention("the item was changed by others on every try", remedy="ask again") from error
@@ -651,9 +700,18 @@ class Gateway(Application[UUID]):
 
     def _load(self, _stream: type[S], stream_id: UUID) -> S | None:
         try:
-            return cast("S", self.repository.get(stream_id))
+            found = cast("S", self.repository.get(stream_id))
         except AggregateNotFoundError:
             return None
+        if isinstance(found, WorklistItem):
+            found.count_above(self._sequence_floor)
+        return found
+
+    def _cover_sequences(self, streams: list[Stream]) -> None:
+        """Before a `sequence` is committed, the mark outside the database is not below it."""
+        highest = max((item.update_sequence for item in streams if isinstance(item, WorklistItem)), default=0)
+        if highest > self._sequence_mark.kept:
+            self.keep_sequence_mark(highest)
 
 
 def _owed(

@@ -24,6 +24,7 @@ from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
+from gateway.audit.daily_backup import BackupPlan, DailyBackup
 from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom import profiles
 from gateway.dicom.record import QueryRecord
@@ -31,7 +32,7 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
-from gateway.ops.health import Check, Health, disk_check, outbox_check, steps_check, store_check
+from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
@@ -86,6 +87,8 @@ class Service:
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
         self._ownership = Ownership(settings.worklist_db_path)
+        self.gateway.keep_sequence_mark()
+        self.backups = _daily_backup(settings)
         self._say_what_is_there(is_new=is_new)
         self._stop = asyncio.Event()
         self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
@@ -106,7 +109,7 @@ class Service:
             ae_title=settings.gateway_ae_title,
             accept_any_called_ae=settings.gateway_accept_any_called_ae,
         )
-        self.health = Health(self._checks(), self._setting_warnings)
+        self.health = Health(self._checks(), self._setting_warnings, lambda: restored_from(self.gateway))
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
@@ -136,6 +139,8 @@ class Service:
             asyncio.create_task(self._expire_daily(), name="expiry"),
             asyncio.create_task(self._watch_steps(), name="steps"),
         ]
+        if self.backups:
+            parts.append(asyncio.create_task(self.backups.run(), name="backup"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -184,7 +189,7 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "delivery")),
+            *(part for part in parts if part.get_name() in ("expiry", "steps", "backup", "delivery")),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -336,10 +341,20 @@ class Service:
                 modalities=len(self.profiles.modalities),
                 strangers="admitted" if self.profiles.strangers_admitted else "refused",
             )
+        epoch = self.gateway.restored()
+        if epoch and not epoch.resumed_at:
+            log.warning(
+                "outbox_waits_after_restore",
+                backup=epoch.backup,
+                position=epoch.position,
+                restored_at=epoch.restored_at,
+                remedy="look at gateway backup lost and outbox list, then gateway outbox resume --after-restore",
+            )
         for name in unknown_variables():
             log.warning("setting_unknown", variable=name, remedy="gateway config show lists the ones there are")
 
     def _checks(self) -> dict[str, Callable[[], Check]]:
+        backups = {"backup": self.backups.check} if self.backups else {}
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self._dicom_check,
@@ -347,6 +362,7 @@ class Service:
             "outbox": self._outbox_check,
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
+            **backups,
         }
 
     def _dicom_check(self) -> Check:
@@ -387,6 +403,20 @@ class Service:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
             return []
         return [_SCHEDULED_TIMES_UNSET]
+
+
+def _daily_backup(settings: Settings) -> DailyBackup | None:
+    if settings.gateway_backup_at is None:
+        return None
+    return DailyBackup(
+        BackupPlan(
+            database=settings.worklist_db_path,
+            folder=settings.backup_folder,
+            kept_days=settings.gateway_backups_kept_days,
+            at=settings.gateway_backup_at,
+            zone=settings.zone,
+        )
+    )
 
 
 def _unfinished(row: PerformedStepRow) -> dict[str, object]:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from gateway.cli import (
+    backup,
     config,
     conformance,
     demo,
@@ -40,6 +41,7 @@ steps.register(app)
 timeline.register(app)
 outbox.register(app)
 events.register(app)
+backup.register(app)
 projections.register(app)
 relay.register(app)
 modality.register(app)
