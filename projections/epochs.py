@@ -63,11 +63,19 @@ def present(connection: sqlite3.Connection | sqlite3.Cursor) -> EpochRow | None:
 
 
 def number(connection: sqlite3.Connection | sqlite3.Cursor) -> int:
-    """The number of the present epoch, from 1; also in a database of a release that knew of none."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'epochs'").fetchone():
-        return 1
-    latest: int | None = connection.execute("SELECT MAX(number) FROM epochs").fetchone()[0]
-    return latest or 1
+    """The number of the present epoch, from 1, also where the table is behind the log.
+
+    It is so after a restore until the database is opened, and missing in a database of a release that knew of none.
+    """
+    latest = 1
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'epochs'").fetchone():
+        latest = connection.execute("SELECT COALESCE(MAX(number), 1) FROM epochs").fetchone()[0]
+    later = connection.execute(
+        "SELECT state FROM stored_events WHERE topic = ? AND rowid >"
+        " COALESCE((SELECT position FROM projection_positions WHERE name = ?), 0)",
+        (Epoch.Restored.TOPIC, NAME),
+    )
+    return max([latest, *(json.loads(state)["number"] for (state,) in later)])
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain.epoch import Epoch
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
@@ -90,7 +91,14 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
-    """The accession numbers; for a performed step also those it named without being linked to them."""
+    """The accession numbers; for a performed step also those it named without being linked to them.
+
+    For a restore those of which it may have lost something.
+    """
+    if isinstance(happened, Epoch.Restored):
+        return ["", *happened.lost["accession_numbers"]]
+    if isinstance(happened, Epoch.Event):
+        return [""]
     if isinstance(happened, PerformedProcedureStep.Event):
         return happened.concerned or [""]
     return [happened.accession_number or ""]
@@ -150,6 +158,15 @@ def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
     return {"event_id": e.event_id} | {name: getattr(e, name, None) for name in ("answer", "reason", "attempts")}
 
 
+def _restored(e: Epoch.Restored) -> dict[str, Any]:
+    names = ("backup", "backed_up_to", "restored_at", "operator", "sequence_floor", "replaced")
+    return {name: getattr(e, name) for name in names}
+
+
+def _resumed(e: Epoch.DeliveryResumed) -> dict[str, Any]:
+    return {"operator": e.operator, "waiting": e.waiting}
+
+
 _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     RelayAction.Accepted: _answered,
     RelayAction.Rejected: _answered,
@@ -173,4 +190,6 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     StatusUpdate.Acknowledged: _settled,
     StatusUpdate.Parked: _settled,
     StatusUpdate.Requeued: _settled,
+    Epoch.Restored: _restored,
+    Epoch.DeliveryResumed: _resumed,
 }

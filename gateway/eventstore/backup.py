@@ -209,8 +209,10 @@ def _opened(file: Path) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     try:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.Error as error:
+    except sqlite3.DatabaseError as error:
         connection.close()
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
         raise BackupUnusable(f"{file} is not a database: {error}", remedy=_WHICH) from error
     if owner != APPLICATION_ID:
         connection.close()

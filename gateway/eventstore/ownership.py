@@ -53,8 +53,10 @@ class Use:
     def __init__(self, database: Path, *, alone: bool = False) -> None:
         """Raises `StoreUnusable` when a restore replaces the database, or, `alone`, when somebody has it open."""
         self._file: int | None = None
-        path = database.with_name(database.name + ".use")
+        path = self._path = database.with_name(database.name + ".use")
+        self._made = False
         with suppress(OSError):  # where it can't be made the database can't be opened either: that says why
+            self._made = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             belongs_like(path, database.parent)
         if self._file is None:
@@ -70,6 +72,12 @@ class Use:
             raise StoreUnusable(
                 f"a backup is being restored to {database}", remedy="wait for gateway backup restore to end"
             ) from None
+
+    def give_up(self) -> None:
+        """It could not be opened: nothing of ours stays beside a file that is not ours."""
+        self.release()
+        if self._made:
+            self._path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Have it no longer open."""

@@ -42,7 +42,7 @@ class Datastore(SQLiteDatastore):
         try:
             self.writer = Writer(path)
         except BaseException:
-            self._use.release()
+            self._use.give_up()
             raise
         self.readers = Readers(path)
 

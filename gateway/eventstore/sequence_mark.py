@@ -11,7 +11,6 @@ import errno
 import os
 import zlib
 from pathlib import Path
-from uuid import uuid4
 
 from gateway.errors import DiskFull, OutcomeUnknown, StoreUnusable
 from gateway.eventstore.files import belongs_like, put_in_place
@@ -66,16 +65,13 @@ class SequenceMark:
             ) from error
 
     def _write(self, number: int) -> None:
-        partial = self.path.with_name(f".{self.path.name}-{uuid4().hex}")
-        try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(_written(number))
-                file.flush()
-                os.fsync(file.fileno())
-            belongs_like(partial, self.path.parent)
-            put_in_place(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        partial = self.path.with_name(f".{self.path.name}.partial")  # one writer at a time; what a killed one left goes
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(_written(number))
+            file.flush()
+            os.fsync(file.fileno())
+        belongs_like(partial, self.path.parent)
+        put_in_place(partial, self.path)
 
 
 def _written(number: int) -> str:
