@@ -28,6 +28,7 @@ class AnyRestore(AnyHistory):
 
     def __init__(self) -> None:
         super().__init__()
+        self.gateway.keep_sequence_mark()  # as the service does when it starts
         self.backups: list[tuple[Path, dict[str, Any]]] = []
         self.highest: dict[str, int] = {}
         self.told: dict[str, tuple[str, str]] = {}
