@@ -67,7 +67,7 @@ def number(connection: sqlite3.Connection | sqlite3.Cursor) -> int:
 
     It is so after a restore until the database is opened, and missing in a database of a release that knew of none.
     """
-    latest = 1
+    latest: int = 1
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'epochs'").fetchone():
         latest = connection.execute("SELECT COALESCE(MAX(number), 1) FROM epochs").fetchone()[0]
     later = connection.execute(
@@ -75,7 +75,8 @@ def number(connection: sqlite3.Connection | sqlite3.Cursor) -> int:
         " COALESCE((SELECT position FROM projection_positions WHERE name = ?), 0)",
         (Epoch.Restored.TOPIC, NAME),
     )
-    return max([latest, *(json.loads(state)["number"] for (state,) in later)])
+    numbers: list[int] = [json.loads(state)["number"] for (state,) in later]
+    return max([latest, *numbers])
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
