@@ -185,6 +185,7 @@ def test_killed_at_any_moment_the_old_or_the_new_database_is_in_place_whole(
         kept = [file for file in place.parent.glob("gateway.db.replaced-*") if not file.samefile(place)]
         assert old in {heads(file) for file in kept}, "the replaced database is kept"
         assert len(kept) == len([*place.parent.glob("gateway.db.replaced-*")])
+        assert len({file.stat().st_ino for file in kept}) == len(kept), "each once"
     assert found == {old[0], backup.position + 1}, "some were killed before, some after"
 
 
