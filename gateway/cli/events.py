@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from gateway.cli import output
+from gateway.cli import event_log, output
 
 events = typer.Typer(no_args_is_help=True, help="The event log.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
+    event_log.register(events)
     app.add_typer(events, name="events")
 
 
 @events.command(epilog="Example: gateway events verify")
-def verify(json: output.Json = False) -> None:
+def verify(
+    archive: Annotated[
+        list[Path] | None,
+        typer.Option("--archive", help="Check this file instead of the database; several in their order."),
+    ] = None,
+    json: output.Json = False,
+) -> None:
     """Check the hash chain over all events; names the first that was altered, removed or inserted."""
+    if archive:
+        event_log.verify_archives(archive, json=json)
     with output.database() as gateway, output.progress("verifying") as advance:
         found = gateway.verify_chain(lambda done: advance(done, None))
     if json:

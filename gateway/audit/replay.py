@@ -1,0 +1,219 @@
+"""A whole database from an export: what happened elsewhere, looked at here.
+
+The events keep their times, and their positions when the export is whole or begins with the log; the chain is this
+database's own, the projections are built. It is built aside and put in place when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+
+from gateway.application import PROJECTIONS, Gateway, opened
+from gateway.audit.export import FORMAT, VERSION, Header, Progress
+from gateway.errors import EventUnreadable, GatewayError, StoreUnusable
+from gateway.eventstore.loading import CannotBeLoaded, Loader
+
+DATABASE = "gateway.db"
+"""The file in the folder that is made."""
+
+_BATCH = 2_000
+"""Events to a transaction."""
+
+
+class ExportUnreadable(GatewayError):
+    """A file is no export, or a line of it is not as it was written. The message names the line, not its content."""
+
+    code = "export_unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What was built. `headless` streams began before the export: their items are not what they were."""
+
+    database: Path
+    events: int
+    positions_kept: bool
+    headless: int
+    waiting_updates: int
+    """Status events that a service over this database would send."""
+
+
+def replay(lines: Iterable[str], into: Path, progress: Progress = lambda _done, _all: None) -> Replayed:
+    """Build the database in the folder `into`, which is new or empty.
+
+    Raises `StoreUnusable` when that folder can't be had, `ExportUnreadable` for a file that is not a whole export; the
+    folder is then as it was.
+    """
+    _require_empty(into)
+    numbered = enumerate(lines, 1)
+    header = _header(numbered)
+    with _aside(into) as folder:
+        with opened(folder / DATABASE) as gateway:
+            replayed = _load(gateway, header, numbered, into, progress)
+        _put_in_place(folder, into)
+    return replayed
+
+
+def _require_empty(into: Path) -> None:
+    try:
+        taken = into.exists() and (not into.is_dir() or any(into.iterdir()))
+    except OSError as error:
+        raise _unusable(into, error) from error
+    if taken:
+        raise StoreUnusable(f"{into} is there already and not an empty folder", remedy="name a new folder with --into")
+
+
+@contextmanager
+def _aside(into: Path) -> Iterator[Path]:
+    """A folder beside it, which is gone in the end unless it was put in place."""
+    try:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=into.parent, prefix=f".{into.name}-"))
+    except OSError as error:
+        raise _unusable(into, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, into: Path) -> None:
+    try:
+        folder.rename(into)
+    except OSError as error:
+        raise _unusable(into, error) from error
+
+
+def _unusable(into: Path, error: OSError) -> StoreUnusable:
+    return StoreUnusable(
+        f"the folder {into} can't be made: {error.strerror}", remedy="name a folder that this user may make with --into"
+    )
+
+
+def _header(numbered: Iterator[tuple[int, str]]) -> Header:
+    found = next(numbered, None)
+    values = _object(found[1]) if found else None
+    if values is None or values.get("format") != FORMAT:
+        raise ExportUnreadable("line 1 is no header of an export", remedy="gateway events export writes one")
+    if values.get("version") != VERSION:
+        raise ExportUnreadable(
+            f"the export is of version {values.get('version')!r}, this gateway reads version {VERSION}",
+            remedy="replay it with the version of the gateway that its header names",
+        )
+    try:
+        header = Header(**{field.name: values[field.name] for field in fields(Header)})
+    except KeyError as error:
+        raise ExportUnreadable(f"line 1, the header, has no {error.args[0]}") from None
+    if not isinstance(header.events, int):
+        raise ExportUnreadable("line 1, the header, does not say how many events there are")
+    return header
+
+
+def _load(
+    gateway: Gateway, header: Header, numbered: Iterator[tuple[int, str]], into: Path, progress: Progress
+) -> Replayed:
+    before, done, kept = 0, 0, True
+    streams: dict[object, int] = {}
+    while batch := list(islice(numbered, _BATCH)):
+        with gateway.datastore.writer.transaction() as cursor:
+            loader = Loader(cursor, gateway.mapper, PROJECTIONS)
+            for number, line in batch:
+                with _named(number):
+                    event = _event(line, gateway)
+                    if event.position <= before:
+                        raise CannotBeLoaded("the event's position is not above the one before it")
+                    loader.add(event.committed_at, event.stored)
+                before, done = event.position, done + 1
+                kept = kept and event.position == done
+                streams.setdefault(event.stored.originator_id, event.stored.originator_version)
+            loader.finish()
+        progress(done, header.events)
+    if done != header.events:
+        raise ExportUnreadable(
+            f"the export is not whole: it holds {done} events after line 1, which says {header.events}",
+            remedy="export it again",
+        )
+    headless = sum(version > 1 for version in streams.values())
+    waiting = gateway.count_updates().waiting
+    return Replayed(
+        database=into / DATABASE,
+        events=done,
+        positions_kept=kept,
+        headless=headless,
+        waiting_updates=waiting,
+    )
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """What is wrong with an event is told with the number of its line."""
+    try:
+        yield
+    except (CannotBeLoaded, EventUnreadable) as error:
+        raise ExportUnreadable(f"line {number}: {error.message}", remedy="export it again") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    position: int
+    committed_at: str
+    stored: StoredEvent
+
+
+_KEYS: dict[str, type] = {
+    "position": int,
+    "committed_at": str,
+    "stream": str,
+    "version": int,
+    "topic": str,
+    "state": dict,
+}
+
+
+def _event(line: str, gateway: Gateway) -> _Event:
+    values = _object(line)
+    if values is None:
+        raise CannotBeLoaded("it is no JSON object")
+    for name, wanted in _KEYS.items():
+        if not isinstance(values.get(name), wanted) or isinstance(values[name], bool):
+            raise CannotBeLoaded(f"{name} is missing or not what it should be")
+    if values["version"] < 1:
+        raise CannotBeLoaded("version is not above 0")
+    try:
+        stream = UUID(values["stream"])
+    except ValueError:
+        raise CannotBeLoaded("stream is no UUID") from None
+    state = gateway.mapper.transcoder.encode(values["state"])
+    stored = StoredEvent(stream, values["version"], values["topic"], state)
+    return _Event(values["position"], _instant(values["committed_at"]), stored)
+
+
+def _instant(text: str) -> str:
+    """As the log writes its own: they compare as texts."""
+    try:
+        instant = datetime.fromisoformat(text)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):
+        pass
+    raise CannotBeLoaded("committed_at is no instant with an offset")
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
