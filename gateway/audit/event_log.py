@@ -11,31 +11,24 @@ from eventsourcing.utils import get_topic, resolve_topic
 
 from gateway.application import Gateway
 from gateway.domain.events import Stream
-from gateway.domain.performed_procedure_step import PerformedProcedureStep
-from gateway.domain.relay_action import RelayAction
-from gateway.domain.status_update import StatusUpdate
-from gateway.domain.worklist_item import WorklistItem
 from gateway.errors import EventUnreadable, InvalidValue, NotFound
 from gateway.eventstore import chain, selection
 from gateway.eventstore.mapper import ENVELOPE, EnvelopeMapper
 from gateway.eventstore.selection import Selection, StoredRow
 
-_STREAMS: tuple[type[Stream], ...] = (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate)
+def _streams() -> list[type[Stream]]:
+    return [stream for stream in Stream.__subclasses__() if stream.__module__.startswith("gateway.")]
 
-_BASES = ("Event", "Snapshot")
 
-TOPICS = tuple(
-    sorted(
+def topics() -> list[str]:
+    """Every kind of event that may be in the log."""
+    found = {
         get_topic(event)
-        for stream in _STREAMS
+        for stream in _streams()
         for event in vars(stream).values()
-        if isinstance(event, type)
-        and issubclass(event, Stream.Event)
-        and event.__name__ not in _BASES
-        and not event.__subclasses__()
-    )
-)
-"""Every kind of event that may be in the log."""
+        if isinstance(event, type) and issubclass(event, Stream.Event) and not event.__subclasses__()
+    }
+    return sorted(topic for topic in found if not topic.endswith((".Event", ".Snapshot")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +86,11 @@ def choose(gateway: Gateway, wanted: Wanted) -> Chosen:
 
 
 def _topics(kinds: Sequence[str]) -> tuple[str, ...]:
-    found = []
-    for kind in kinds:
-        of_kind = [
-            topic for topic in TOPICS if topic.lower() == kind.lower() or topic.lower().startswith(f"{kind.lower()}.")
-        ]
+    found, known = [], topics()
+    for kind in (kind.lower() for kind in kinds):
+        of_kind = [topic for topic in known if topic.lower() == kind or topic.lower().startswith(f"{kind}.")]
         if not of_kind:
-            streams = ", ".join(get_topic(stream) for stream in _STREAMS)
+            streams = ", ".join(sorted(get_topic(stream) for stream in _streams()))
             raise InvalidValue(f"--kind: must be one of {streams}, or one of their events", field="kind")
         found += of_kind
     return tuple(found)

@@ -47,7 +47,8 @@ class Redaction:
         told = copy.deepcopy(state)
         event_class = resolve_topic(topic)
         envelope = told.get(ENVELOPE)
-        sealed = envelope.get("sealed") if isinstance(envelope, dict) else None
+        erased = isinstance(envelope, dict) and envelope.get("erased")  # and says so: nothing is left to hide
+        sealed = envelope.get("sealed") if isinstance(envelope, dict) and not erased else None
         for holder in (sealed, told):  # an event of an old version may hold openly what is in the envelope today
             for name in getattr(event_class, "IDENTIFYING", ()):
                 if isinstance(holder, dict) and name in holder:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from uuid import UUID
 from eventsourcing.persistence import StoredEvent
 
 from gateway.application import PROJECTIONS, Gateway, opened
+from gateway.audit import event_log
 from gateway.audit.export import FORMAT, VERSION, Header, Progress
 from gateway.errors import EventUnreadable, GatewayError, StoreUnusable
 from gateway.eventstore.loading import CannotBeLoaded, Loader
@@ -189,6 +191,8 @@ def _event(line: str, gateway: Gateway) -> _Event:
     for name, wanted in _KEYS.items():
         if not isinstance(values.get(name), wanted) or isinstance(values[name], bool):
             raise CannotBeLoaded(f"{name} is missing or not what it should be")
+    if values["topic"] not in _topics():  # the library would import whatever module a topic names
+        raise CannotBeLoaded("topic is no kind of event that this gateway knows")
     if values["version"] < 1:
         raise CannotBeLoaded("version is not above 0")
     try:
@@ -198,6 +202,11 @@ def _event(line: str, gateway: Gateway) -> _Event:
     state = gateway.mapper.transcoder.encode(values["state"])
     stored = StoredEvent(stream, values["version"], values["topic"], state)
     return _Event(values["position"], _instant(values["committed_at"]), stored)
+
+
+@cache
+def _topics() -> frozenset[str]:
+    return frozenset(event_log.topics())
 
 
 def _instant(text: str) -> str:
