@@ -16,6 +16,7 @@ from gateway.eventstore import chain, selection
 from gateway.eventstore.mapper import ENVELOPE, EnvelopeMapper
 from gateway.eventstore.selection import Selection, StoredRow
 
+
 def _streams() -> list[type[Stream]]:
     return [stream for stream in Stream.__subclasses__() if stream.__module__.startswith("gateway.")]
 

@@ -1,8 +1,9 @@
-"""`gateway events list|show|export|replay|archive`: the record, looked at and taken elsewhere."""
+"""`gateway events list|show|export|replay|archive|verify-archive`: the record, looked at and taken elsewhere."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -41,6 +42,9 @@ def register(events: typer.Typer) -> None:
     events.command(epilog="Example: gateway events export incident.jsonl --since 2026-11-23 --redact")(export)
     events.command(epilog="Example: gateway events replay incident.jsonl --into /tmp/incident")(replay)
     events.command(epilog="Example: gateway events archive --until 2026-11-23 --into 2026-11.jsonl.gz")(archive)
+    events.command("verify-archive", epilog="Example: gateway events verify-archive 2026-10.jsonl.gz 2026-11.jsonl.gz")(
+        verify_archive
+    )
 
 
 # --- list and show
@@ -70,7 +74,11 @@ def list_events(
     headings = ("position", "committed at", "kind", "accession", "source", "AE")
     output.put_table(headings, [_cells(line, zone) for line in lines])
     more = f", the newest of {chosen.events}; --limit shows more" if chosen.events > len(lines) else ""
-    output.say(f"{len(lines)} event{'' if len(lines) == 1 else 's'}{more}")
+    output.say(_many(len(lines), "event") + more)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _cells(line: Line, zone: ZoneInfo) -> tuple[object, ...]:
@@ -245,8 +253,8 @@ def export(
     if json:
         output.put_json(header)
         return
-    events = header["events"]
-    output.say(f"exported {events} event{'' if events == 1 else 's'}{'' if file == files.STANDARD else f' to {file}'}")
+    events = int(header["events"])
+    output.say(f"exported {_many(events, 'event')}{'' if file == files.STANDARD else f' to {file}'}")
     if not redact:
         output.say("it holds names and ids of persons; --redact writes one without")
 
@@ -265,13 +273,14 @@ def replay(
     if json:
         output.put_json(asdict(replayed) | {"database": str(replayed.database)})
         return
-    output.put(f"replayed {replayed.events} events into {replayed.database}")
+    output.put(f"replayed {_many(replayed.events, 'event')} into {replayed.database}")
     if not replayed.positions_kept:
         output.say("the export holds a part of the log: the events are numbered anew")
     if replayed.headless:
-        output.say(f"{replayed.headless} streams began before the export: what they are about is not shown")
+        output.say(f"{_many(replayed.headless, 'stream')} began before the export: what they are about is not shown")
     if replayed.waiting_updates:
-        output.say(f"{replayed.waiting_updates} status events wait in it: serve it to no web app that means it")
+        waiting = _many(replayed.waiting_updates, "status event")
+        output.say(f"it holds {waiting} still to be sent: never serve it to the real web app")
     output.say(f"look into it: WORKLIST_DB_PATH={replayed.database} gateway events list")
 
 
@@ -286,7 +295,7 @@ def archive(
     ] = None,
     json: output.Json = False,
 ) -> None:
-    """Copy closed clinic days to a file that proves itself (events verify --archive). The log keeps everything."""
+    """Copy closed clinic days to a file that proves itself (events verify-archive). The log keeps everything."""
     from datetime import datetime
 
     from gateway.audit import archiving
@@ -316,7 +325,9 @@ def archive(
             }
         )
         return
-    output.put(f"archived {events} events, positions {part.first} to {part.last}, up to {day.isoformat()}, in {into}")
+    output.put(
+        f"archived {_many(events, 'event')}, positions {part.first} to {part.last}, up to {day.isoformat()}, in {into}"
+    )
     output.say(f"anchor of its end: {part.last}:{part.after.hex()}")
 
 
@@ -328,30 +339,52 @@ def _part_of(file: Path) -> Part:
         return archives.header_of(next(lines, ""))
 
 
-def verify_archives(archives: Sequence[Path], *, json: bool) -> None:
-    """Check archives by themselves, in their order; ends with exit code 1 when one is not as it was written."""
+def verify_archive(
+    files_: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Archives, in their order.")],
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option("--anchor", metavar="POSITION:HASH", help="An anchor that was kept elsewhere; repeatable."),
+    ] = None,
+    json: output.Json = False,
+) -> None:
+    """Check archives by themselves, without a database, and that each goes on where the one before it ended."""
     from gateway.cli import files
-    from gateway.eventstore import archive as archiving
+    from gateway.eventstore import archive as archives
 
+    anchors = dict(map(_anchor, anchor or ()))
     with ExitStack() as stack, output.progress("verifying") as advance:
-        lines = (stack.enter_context(files.lines_of(path)) for path in archives)
-        found = archiving.verify(lines, lambda done: advance(done, None))
+        lines = (stack.enter_context(files.lines_of(path)) for path in files_)
+        found = archives.verify(lines, lambda done: advance(done, None), anchors=anchors)
+    beyond = sorted(anchors.keys() - set(found.anchors))
     if json:
-        output.put_json(_told(found, archives))
+        output.put_json(_told(found, files_, beyond))
     elif found.intact and found.part:
-        output.put(f"intact: {found.events} events, files {found.archives}, head {_end(found.part)}")
-        output.say("a copy of that end kept elsewhere also shows an archive that was made up from its beginning")
+        kept = f"{_many(found.events, 'event')} in {_many(found.archives, 'file')}"
+        output.put(f"intact: {kept}, head {found.part.last}:{found.part.after.hex()}")
+        if found.anchors:
+            output.put(f"anchors that hold: {len(found.anchors)}, the newest at position {max(found.anchors)}")
+        else:
+            output.say(
+                "this can't show archives that were made up as a whole: an anchor from elsewhere would (--anchor)"
+            )
+        for position in beyond:
+            output.say(f"the anchor at position {position} is not in these archives")
     else:
-        file = archives[found.archives - 1]
+        file = files_[found.archives - 1]
         output.put(f"NOT intact: {file}, line {found.line}, position {found.position}: {found.finding}")
     raise typer.Exit(0 if found.intact else 1)
 
 
-def _end(part: Part) -> str:
-    return f"{part.last}:{part.after.hex()}"
+def _anchor(text: str) -> tuple[int, bytes]:
+    from gateway.errors import InvalidValue
+
+    written = re.fullmatch(r"([0-9]{1,18}):([0-9a-fA-F]{64})", text.strip())
+    if not written:
+        raise InvalidValue("--anchor: must be POSITION:HASH", field="anchor")
+    return int(written[1]), bytes.fromhex(written[2])
 
 
-def _told(found: Checked, archives: Sequence[Path]) -> dict[str, object]:
+def _told(found: Checked, archives: Sequence[Path], beyond: Sequence[int]) -> dict[str, object]:
     return {
         "intact": found.intact,
         "archives": found.archives,
@@ -361,4 +394,6 @@ def _told(found: Checked, archives: Sequence[Path]) -> dict[str, object]:
         "line": found.line,
         "position": found.position,
         "finding": found.finding or None,
+        "anchors_held": list(found.anchors),
+        "anchors_beyond": list(beyond),
     }

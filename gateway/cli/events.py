@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from gateway.cli import event_log, output
@@ -19,16 +16,8 @@ def register(app: typer.Typer) -> None:
 
 
 @events.command(epilog="Example: gateway events verify")
-def verify(
-    archive: Annotated[
-        list[Path] | None,
-        typer.Option("--archive", help="Check this file instead of the database; several in their order."),
-    ] = None,
-    json: output.Json = False,
-) -> None:
+def verify(json: output.Json = False) -> None:
     """Check the hash chain over all events; names the first that was altered, removed or inserted."""
-    if archive:
-        event_log.verify_archives(archive, json=json)
     with output.database() as gateway, output.progress("verifying") as advance:
         found = gateway.verify_chain(lambda done: advance(done, None))
     if json:

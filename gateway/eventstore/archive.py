@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,7 +54,7 @@ def part_of(connection: sqlite3.Connection, last: int, *, after: Part | None = N
     if after and selection.link_at(connection, after.last) != after.after:
         raise ArchiveUnusable(
             f"the log does not go on from that archive: at position {after.last} it is another one",
-            remedy="is it the archive of this database? gateway events verify checks the log, --archive the archive",
+            remedy="is it of this database? gateway events verify checks the log, verify-archive the archive",
         )
     if last < first:
         return None
@@ -130,6 +130,8 @@ class Checked:
     archives: int
     events: int
     part: Part | None = None
+    anchors: tuple[int, ...] = ()
+    """Positions of the anchors that hold."""
     line: int | None = None
     position: int | None = None
     finding: str = ""
@@ -140,46 +142,68 @@ class Checked:
         return not self.finding
 
 
-def verify(archives: Iterable[Iterable[str]], progress: Callable[[int], None] = lambda _: None) -> Checked:
+def verify(
+    archives: Iterable[Iterable[str]],
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    anchors: Mapping[int, bytes] | None = None,
+) -> Checked:
     """Check archives in their order, each by its own links and where it joins the one before; stop at the first fault.
 
-    Raises `ArchiveUnusable` for a file that is no archive.
+    `anchors` are links by position that were kept elsewhere. Raises `ArchiveUnusable` for a file that is no archive.
     """
     found = Checked(archives=0, events=0)
     for archive in archives:
-        found = _verify(enumerate(archive, 1), found, progress)
+        found = _verify(enumerate(archive, 1), found, anchors or {}, progress)
         if not found.intact:
             break
     return found
 
 
-def _verify(numbered: Iterator[tuple[int, str]], before: Checked, progress: Callable[[int], None]) -> Checked:
+def _verify(
+    numbered: Iterator[tuple[int, str]],
+    before: Checked,
+    anchors: Mapping[int, bytes],
+    progress: Callable[[int], None],
+) -> Checked:
     part = header_of(next(numbered, (1, ""))[1])
-    number, done, previous, expected = before.archives + 1, before.events, part.before, part.first
-
-    def fault(line: int, finding: str) -> Checked:
-        return Checked(archives=number, events=done, part=part, line=line, position=expected, finding=finding)
-
-    joins = before.part is None or (before.part.last + 1 == part.first and before.part.after == part.before)
-    if not joins:
-        return fault(1, "the archive does not go on from the one before it")
-    if part.first == 1 and part.before != chain.GENESIS:
-        return fault(1, "the header was altered")
-    line = 1
+    found = replace(before, archives=before.archives + 1, part=part)
+    finding = _beginning(before.part, part)
+    if finding:
+        return replace(found, line=1, position=part.first, finding=finding)
+    previous, expected, line = part.before, part.first, 1
     for line, text in numbered:
-        if expected > part.last:
-            return fault(line, "there is more than the header says")
         row = _row(text)
-        if row is None or row.position != expected or _link(previous, row) != row.link:
-            return fault(line, "the event is missing, or was altered or inserted")
-        previous, expected, done = row.link, expected + 1, done + 1
-        if done % _HOW_OFTEN == 0:
-            progress(done)
+        finding = _fault(row, previous, expected, part, anchors)
+        if finding or row is None:
+            return replace(found, line=line, position=expected, finding=finding)
+        held = (expected,) if expected in anchors else ()
+        found = replace(found, events=found.events + 1, anchors=found.anchors + held)
+        previous, expected = row.link, expected + 1
+        if found.events % _HOW_OFTEN == 0:
+            progress(found.events)
     if expected <= part.last:
-        return fault(line, "the archive ends too early")
+        return replace(found, line=line, position=expected, finding="the archive ends too early")
     if previous != part.after:
-        return fault(1, "the last event is not the one that the header names")
-    return Checked(archives=number, events=done, part=part)
+        finding = "the last event is not the one that the header names"
+        return replace(found, line=1, position=part.last, finding=finding)
+    return found
+
+
+def _beginning(before: Part | None, part: Part) -> str:
+    if before and (before.last + 1, before.after) != (part.first, part.before):
+        return "the archive does not go on from the one before it"
+    return "the header was altered" if part.first == 1 and part.before != chain.GENESIS else ""
+
+
+def _fault(row: StoredRow | None, previous: bytes, expected: int, part: Part, anchors: Mapping[int, bytes]) -> str:
+    if expected > part.last:
+        return "there is more than the header says"
+    if row is None or row.position != expected or _link(previous, row) != row.link:
+        return "the event is missing, or was altered or inserted"
+    if anchors.get(expected, row.link) != row.link:
+        return "an anchor from elsewhere does not hold: what is before it was rewritten as a whole"
+    return ""
 
 
 def header_of(line: str) -> Part:
