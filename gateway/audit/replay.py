@@ -1,4 +1,4 @@
-"""A whole database from an export: what happened elsewhere, looked at here.
+"""A whole database from an export, or from archives: what happened elsewhere or long ago, looked at here.
 
 The events keep their times, and their positions when the export is whole or begins with the log; the chain is this
 database's own, the projections are built. It is built aside and put in place when it is complete.
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -22,9 +22,10 @@ from uuid import UUID
 from eventsourcing.persistence import StoredEvent
 
 from gateway.application import PROJECTIONS, Gateway, opened
-from gateway.audit import event_log
-from gateway.audit.export import FORMAT, VERSION, Header, Progress
+from gateway.audit import event_log, export
+from gateway.audit.export import Progress
 from gateway.errors import EventUnreadable, GatewayError, StoreUnusable
+from gateway.eventstore import archive
 from gateway.eventstore.loading import CannotBeLoaded, Loader
 
 DATABASE = "gateway.db"
@@ -32,6 +33,9 @@ DATABASE = "gateway.db"
 
 _BATCH = 2_000
 """Events to a transaction."""
+
+_VERSIONS = {export.FORMAT: export.VERSION, archive.FORMAT: archive.VERSION}
+_HEADER = '{"format":'
 
 
 class ExportUnreadable(GatewayError):
@@ -55,15 +59,15 @@ class Replayed:
 def replay(lines: Iterable[str], into: Path, progress: Progress = lambda _done, _all: None) -> Replayed:
     """Build the database in the folder `into`, which is new or empty.
 
-    Raises `StoreUnusable` when that folder can't be had, `ExportUnreadable` for a file that is not a whole export; the
-    folder is then as it was.
+    Raises `StoreUnusable` when that folder can't be had, `ExportUnreadable` for what is not whole; then the folder is
+    as it was.
     """
     _require_empty(into)
     numbered = enumerate(lines, 1)
-    header = _header(numbered)
+    promised = _promised(next(numbered, (1, ""))[1], 1)
     with _aside(into) as folder:
         with opened(folder / DATABASE) as gateway:
-            replayed = _load(gateway, header, numbered, into, progress)
+            replayed = _load(gateway, promised, numbered, into, progress)
         _put_in_place(folder, into)
     return replayed
 
@@ -104,27 +108,28 @@ def _unusable(into: Path, error: OSError) -> StoreUnusable:
     )
 
 
-def _header(numbered: Iterator[tuple[int, str]]) -> Header:
-    found = next(numbered, None)
-    values = _object(found[1]) if found else None
-    if values is None or values.get("format") != FORMAT:
-        raise ExportUnreadable("line 1 is no header of an export", remedy="gateway events export writes one")
-    if values.get("version") != VERSION:
+def _promised(line: str, number: int) -> int:
+    """How many events a header promises. Raises `ExportUnreadable`."""
+    values = _object(line) or {}
+    known = _VERSIONS.get(str(values.get("format")))
+    if known is None:
         raise ExportUnreadable(
-            f"the export is of version {values.get('version')!r}, this gateway reads version {VERSION}",
+            f"line {number} is no header of an export or an archive",
+            remedy="gateway events export and gateway events archive write them",
+        )
+    if values.get("version") != known:
+        raise ExportUnreadable(
+            f"the file is of version {values.get('version')!r}, this gateway reads version {known}",
             remedy="replay it with the version of the gateway that its header names",
         )
-    try:
-        header = Header(**{field.name: values[field.name] for field in fields(Header)})
-    except KeyError as error:
-        raise ExportUnreadable(f"line 1, the header, has no {error.args[0]}") from None
-    if not isinstance(header.events, int):
-        raise ExportUnreadable("line 1, the header, does not say how many events there are")
-    return header
+    events = values.get("events")
+    if not isinstance(events, int):
+        raise ExportUnreadable(f"line {number}, the header, does not say how many events there are")
+    return events
 
 
 def _load(
-    gateway: Gateway, header: Header, numbered: Iterator[tuple[int, str]], into: Path, progress: Progress
+    gateway: Gateway, promised: int, numbered: Iterator[tuple[int, str]], into: Path, progress: Progress
 ) -> Replayed:
     before, done, kept = 0, 0, True
     streams: dict[object, int] = {}
@@ -132,6 +137,9 @@ def _load(
         with gateway.datastore.writer.transaction() as cursor:
             loader = Loader(cursor, gateway.mapper, PROJECTIONS)
             for number, line in batch:
+                if line.startswith(_HEADER):  # archives one after the other
+                    promised += _promised(line, number)
+                    continue
                 with _named(number):
                     event = _event(line, gateway)
                     if event.position <= before:
@@ -141,11 +149,10 @@ def _load(
                 kept = kept and event.position == done
                 streams.setdefault(event.stored.originator_id, event.stored.originator_version)
             loader.finish()
-        progress(done, header.events)
-    if done != header.events:
+        progress(done, promised)
+    if done != promised:
         raise ExportUnreadable(
-            f"the export is not whole: it holds {done} events after line 1, which says {header.events}",
-            remedy="export it again",
+            f"the file is not whole: it holds {done} events, and its header says {promised}", remedy="export it again"
         )
     headless = sum(version > 1 for version in streams.values())
     waiting = gateway.count_updates().waiting
@@ -174,14 +181,17 @@ class _Event:
     stored: StoredEvent
 
 
-_KEYS: dict[str, type] = {
+_KEYS: dict[str, type | tuple[type, ...]] = {
     "position": int,
     "committed_at": str,
     "stream": str,
     "version": int,
     "topic": str,
-    "state": dict,
+    "state": (dict, str),  # an archive has the very text that was stored
 }
+
+
+_HIGHEST = 2**31
 
 
 def _event(line: str, gateway: Gateway) -> _Event:
@@ -193,14 +203,18 @@ def _event(line: str, gateway: Gateway) -> _Event:
             raise CannotBeLoaded(f"{name} is missing or not what it should be")
     if values["topic"] not in _topics():  # the library would import whatever module a topic names
         raise CannotBeLoaded("topic is no kind of event that this gateway knows")
-    if values["version"] < 1:
-        raise CannotBeLoaded("version is not above 0")
+    if not 1 <= values["version"] <= _HIGHEST:
+        raise CannotBeLoaded("version is not above 0, or far too high")
     try:
         stream = UUID(values["stream"])
     except ValueError:
         raise CannotBeLoaded("stream is no UUID") from None
-    state = gateway.mapper.transcoder.encode(values["state"])
-    stored = StoredEvent(stream, values["version"], values["topic"], state)
+    state = values["state"]
+    try:
+        encoded = state.encode() if isinstance(state, str) else gateway.mapper.transcoder.encode(state)
+    except (UnicodeEncodeError, RecursionError):
+        raise CannotBeLoaded("state can't be written in UTF-8") from None
+    stored = StoredEvent(stream, values["version"], values["topic"], encoded)
     return _Event(values["position"], _instant(values["committed_at"]), stored)
 
 

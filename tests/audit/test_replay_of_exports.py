@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from audit_support import TABLES, events, exported, header, replayed, rows, tables, without_persons
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.application import Gateway, opened
 from gateway.audit.replay import ExportUnreadable, replay
 from gateway.domain.lifecycle import Status
 from gateway.errors import StoreUnusable
+from gateway.eventstore import archive
 from tests.eventstore.everything import everything_happened
 
 
@@ -111,6 +114,19 @@ def test_an_empty_folder_is_taken_and_one_with_something_in_it_is_left_alone(eve
     assert [file.name for file in (tmp_path / "taken").iterdir()] == ["note"]
 
 
+def test_archives_one_after_the_other_are_the_log_again(eventful: Gateway, database: Path, tmp_path: Path) -> None:
+    with eventful.reading() as connection:
+        first = archive.part_of(connection, 20)
+        second = archive.part_of(connection, eventful.check_store(), after=first)
+        lines = [line for part in (first, second) if part for line in archive.lines(connection, part, {})]
+    built = replayed(lines, tmp_path)
+    assert built.positions_kept
+    for table in ("stored_events", "event_chain", *TABLES):
+        assert rows(built.database, table) == rows(database, table)
+    with pytest.raises(ExportUnreadable, match="the file is not whole"):
+        replayed([*lines[:10], *lines[21:]], tmp_path, "again")
+
+
 def test_progress_is_told(eventful: Gateway, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     lines = exported(eventful)
@@ -138,6 +154,9 @@ def without(name: str) -> Any:
         (changed(position=True), "position is missing or not what it should be"),
         (changed(position=5), "the event's position is not above the one before it"),
         (changed(version=0), "version is not above 0"),
+        (changed(version=10**30), "version is not above 0, or far too high"),
+        (changed(state="{"), r"event 1 of stream .* can't be read \(JSONDecodeError\)"),
+        (changed(state={"x": "\ud800"}), "state can't be written in UTF-8"),
         (changed(stream="x"), "stream is no UUID"),
         (changed(committed_at="yesterday"), "committed_at is no instant with an offset"),
         (changed(committed_at="2026-11-23T10:42:00"), "committed_at is no instant with an offset"),
@@ -170,7 +189,7 @@ def test_an_event_that_comes_twice_is_named(eventful: Gateway, tmp_path: Path) -
 def test_a_cut_export_is_not_taken_for_a_whole_one(eventful: Gateway, tmp_path: Path) -> None:
     lines = exported(eventful)
     count = len(lines) - 1
-    with pytest.raises(ExportUnreadable, match=f"it holds {count - 1} events after line 1, which says {count}"):
+    with pytest.raises(ExportUnreadable, match=f"it holds {count - 1} events, and its header says {count}"):
         replayed(lines[:-1], tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -178,14 +197,14 @@ def test_a_cut_export_is_not_taken_for_a_whole_one(eventful: Gateway, tmp_path: 
 def test_what_is_no_export_is_refused_by_its_first_line(eventful: Gateway, tmp_path: Path) -> None:
     lines = exported(eventful)
     for first in ("", "{}", "SQLite format 3", lines[1]):
-        with pytest.raises(ExportUnreadable, match="line 1 is no header of an export"):
+        with pytest.raises(ExportUnreadable, match="line 1 is no header of an export or an archive"):
             replayed([first, *lines[1:]], tmp_path)
     with pytest.raises(ExportUnreadable, match="line 1 is no header"):
         replayed([], tmp_path)
-    with pytest.raises(ExportUnreadable, match="the export is of version 2, this gateway reads version 1"):
+    with pytest.raises(ExportUnreadable, match="the file is of version 2, this gateway reads version 1"):
         replayed([json.dumps({**header(lines), "version": 2}), *lines[1:]], tmp_path)
-    with pytest.raises(ExportUnreadable, match="line 1, the header, has no anchor"):
-        replayed([json.dumps({k: v for k, v in header(lines).items() if k != "anchor"}), *lines[1:]], tmp_path)
+    with pytest.raises(ExportUnreadable, match="line 1, the header, does not say how many events"):
+        replayed([json.dumps({k: v for k, v in header(lines).items() if k != "events"}), *lines[1:]], tmp_path)
 
 
 def test_no_message_tells_what_is_in_a_line(eventful: Gateway, tmp_path: Path) -> None:
@@ -206,3 +225,44 @@ def test_an_event_of_an_earlier_version_is_stored_as_it_was(eventful: Gateway, t
         [(state,)] = connection.execute("SELECT state FROM stored_events").fetchall()
     assert json.loads(state) == event["state"]
     assert len(rows(built.database, "outbox")) == 1
+
+
+@pytest.fixture(scope="module")
+def a_story(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    with opened(tmp_path_factory.mktemp("story") / "gateway.db") as gateway:
+        everything_happened(gateway)
+        return exported(gateway)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_line_holds_it_is_replayed_or_named(
+    a_story: list[str], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    lines = list(a_story)
+    number = data.draw(st.integers(1, len(lines) - 1))
+    event = json.loads(lines[number])
+    holder = event
+    name = data.draw(st.sampled_from(sorted(holder)))
+    while isinstance(holder[name], dict) and holder[name] and data.draw(st.booleans()):
+        holder = holder[name]
+        name = data.draw(st.sampled_from(sorted(holder)))
+    holder[name] = data.draw(VALUES)
+    lines[number] = json.dumps(event)
+    folder = tmp_path_factory.mktemp("fuzz")
+    told = ""
+    try:
+        replay(lines, folder / "elsewhere")
+    except ExportUnreadable as error:
+        told = str(error)
+    left = [file.name for file in folder.iterdir()]
+    assert left == ([] if told else ["elsewhere"])
+    assert told.startswith(f"line {number + 1}: ") or told.startswith(f"line {number + 2}: ") or not told
