@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
+from eventsourcing.utils import resolve_topic
 
 from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.audit import event_log, export
@@ -203,6 +204,8 @@ def _event(line: str, gateway: Gateway) -> _Event:
             raise CannotBeLoaded(f"{name} is missing or not what it should be")
     if values["topic"] not in _topics():  # the library would import whatever module a topic names
         raise CannotBeLoaded("topic is no kind of event that this gateway knows")
+    if _is_of_later(values["topic"], values["state"]):
+        raise CannotBeLoaded("the event is of a later version than this gateway knows")
     if not 1 <= values["version"] <= _HIGHEST:
         raise CannotBeLoaded("version is not above 0, or far too high")
     try:
@@ -221,6 +224,11 @@ def _event(line: str, gateway: Gateway) -> _Event:
 @cache
 def _topics() -> frozenset[str]:
     return frozenset(event_log.topics())
+
+
+def _is_of_later(topic: str, state: Any) -> bool:  # noqa: ANN401  an object or its text
+    version = state.get("class_version", 1) if isinstance(state, dict) else 1
+    return isinstance(version, int) and version > getattr(resolve_topic(topic), "class_version", 1)
 
 
 def _instant(text: str) -> str:

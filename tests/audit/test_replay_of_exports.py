@@ -156,6 +156,7 @@ def without(name: str) -> Any:
         (changed(version=0), "version is not above 0"),
         (changed(version=10**30), "version is not above 0, or far too high"),
         (changed(state="{"), r"event 1 of stream .* can't be read \(JSONDecodeError\)"),
+        (changed(state={"class_version": 7}), "the event is of a later version than this gateway knows"),
         (changed(state={"x": "\ud800"}), "state can't be written in UTF-8"),
         (changed(stream="x"), "stream is no UUID"),
         (changed(committed_at="yesterday"), "committed_at is no instant with an offset"),

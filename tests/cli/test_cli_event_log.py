@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sqlite3
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from cli_support import Command, in_a_process
+from cli_support import GATEWAY, Command, environment, in_a_process
 from test_cli_json import SECTIONS, is_documented
 
 from bench.synthetic import EXPLICIT_LITTLE_ENDIAN, naming, start, step_uid
@@ -217,6 +220,29 @@ def test_what_can_not_be_replayed_is_told_in_one_line_and_leaves_nothing(
         assert found.err.startswith(f"gateway: {told}")
     assert not (tmp_path / "laptop").exists()
     assert [name for name in names(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "left"), [(signal.SIGKILL, 1), (signal.SIGINT, 0)], ids=["kill", "ctrl-c"])
+def test_a_replay_that_is_ended_half_way_leaves_no_folder_that_looks_whole(
+    story: Gateway, run: Command, tmp_path: Path, sign: signal.Signals, left: int
+) -> None:
+    text = run("events", "export").out
+    command = [GATEWAY, "events", "replay", "-", "--into", "laptop"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), stdin=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        process.stdin.write(text)
+        process.stdin.flush()  # and no end: it waits for more
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob(".laptop-*/gateway.db")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(sign)
+        assert process.wait(30) != 0
+    assert not (tmp_path / "laptop").exists()
+    assert len(list(tmp_path.glob(".laptop-*"))) == left
 
 
 # --- archives
