@@ -68,6 +68,7 @@ def test_a_list_is_the_newest_hundred_unless_asked(gateway: Gateway, run: Comman
     assert len(run("events", "list", "--limit", "1000").out.splitlines()) == total + 1
 
 
+@pytest.mark.slow
 def test_a_list_is_narrowed_by_kind_position_and_moment(clinic: Path, run: Command) -> None:
     def positions(*options: str) -> list[int]:
         return [event["position"] for event in run("events", "list", *options, "--json").json]
@@ -171,6 +172,7 @@ def test_a_redacted_export_names_nobody(story: Gateway, run: Command) -> None:
     assert "names" not in found.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["incident.jsonl", "incident.jsonl.gz"])
 def test_yesterday_s_incident_runs_on_a_laptop(story: Gateway, run: Command, tmp_path: Path, name: str) -> None:
     assert run("events", "export", name, "--redact").code == 0
