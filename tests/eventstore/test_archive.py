@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.application import Gateway
+from gateway.application import Gateway, opened
 from gateway.eventstore import archive, chain
 from gateway.eventstore.archive import ArchiveUnusable, Checked, Part
 from tests.eventstore.everything import everything_happened
@@ -101,6 +101,15 @@ def test_archives_join_from_position_to_position(eventful: Gateway) -> None:
         found = check(*(archives[number] for number in others))
         assert (found.intact, found.archives, found.line) == (False, len(others), 1)
         assert found.finding == "the archive does not go on from the one before it"
+
+
+def test_an_archive_of_another_log_does_not_join_although_its_positions_do(eventful: Gateway, tmp_path: Path) -> None:
+    with opened(tmp_path / "other.db") as other:
+        everything_happened(other)
+        second = copied(other, part(other, 25, after=part(other, 10)))
+    assert check(second).intact
+    found = check(copied(eventful, part(eventful, 10)), second)
+    assert (found.intact, found.archives, found.line) == (False, 2, 1)
 
 
 def test_an_archive_knows_where_it_ends_from_its_first_line(eventful: Gateway) -> None:
