@@ -108,7 +108,9 @@ def read_set(
     return StepChange(
         sop_instance_uid=sop_instance_uid,
         status=status,
-        discontinuation_reason=_discontinuation_reason(attributes, before) if status is StepStatus.DISCONTINUED else None,
+        discontinuation_reason=_discontinuation_reason(attributes, before)
+        if status is StepStatus.DISCONTINUED
+        else None,
         ended=attributes.moment(END_DATE, END_TIME),
         attribute_list=data,
         transfer_syntax=transfer_syntax,

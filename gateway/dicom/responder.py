@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from itertools import takewhile
 from pathlib import Path
 from traceback import extract_tb
 from typing import Protocol
@@ -186,6 +187,11 @@ class Responder:
         _log.warning("connection_broken", address=address, reason=reason)
         self._record_refusal(Caller("", "", address, 0), reason)
 
+    def association_aborted(self, caller: Caller, *, reason: str) -> None:
+        """The peer asked for what this engine can only answer by an abort."""
+        _log.warning("association_aborted", **caller.logged(), reason=reason)
+        self._record_refusal(caller, reason)
+
     def _record_refusal(self, caller: Caller, reason: str) -> None:
         if self.record:
             self.record.add(
@@ -206,6 +212,12 @@ class Responder:
         return SUCCESS
 
     # --- Modality Worklist (PS3.4 Annex K)
+
+    def find_of_another_class(self, caller: Caller) -> FindResponse:
+        """The response to a C-FIND that names another SOP class than its context has (PS3.7 9.1.2.1.5)."""
+        _log.warning("query_refused", **caller.logged(), reason=_ASK_THE_WORKLIST)
+        self._record_refusal(caller, f"C-FIND of another SOP class: {_ASK_THE_WORKLIST}")
+        return FindResponse(SOP_CLASS_NOT_SUPPORTED, None, "only Modality Worklist is supported")
 
     def find(
         self, caller: Caller, data: bytes | None, transfer_syntax: str, is_cancelled: Callable[[], bool]
@@ -290,9 +302,10 @@ class Responder:
             test_items=caller.ae_title in self.test_ae_titles,
             profile=profile,
         )
+        rows = self.application.worklist(plan.wanted)
         lost: list[str] = []
         responses = find.responses(
-            _answerable(filter(plan.matches, self.application.worklist(plan.wanted)), lost),
+            _answerable(filter(plan.matches, takewhile(lambda _: not is_cancelled(), rows)), lost),
             asked,
             transfer_syntax,
             profile=profile,
@@ -485,7 +498,13 @@ def _noting(responses: Iterable[FindResponse], caller: Caller, asked: Identifier
         for writing, numbers in unlike.items():
             if numbers:
                 event = _WRITING_EVENTS[writing]
-                _log.warning(event, **caller.logged(), accession_numbers=numbers, character_set=character_set)
+                _log.warning(
+                    event,
+                    **caller.logged(),
+                    items=len(numbers),
+                    accession_numbers=numbers[:_NAMED],
+                    character_set=character_set,
+                )
 
 
 def _comment(text: str) -> str:

@@ -198,9 +198,17 @@ def test_an_item_without_study_instance_uid_is_not_answerable_type_1() -> None:
 
 def test_a_cancel_is_looked_for_before_each_response_ps3_7_9_1_2_1_7() -> None:
     asked = identifier.read(to_bytes(query(PatientID="")), IMPLICIT)
-    cancels = iter([False, True])
-    responses = find.responses([row(), row()], asked, IMPLICIT, profile=DEFAULT, is_cancelled=lambda: next(cancels))
-    assert [(r.status, r.identifier is None) for r in responses] == [(0xFF00, False), (0xFE00, True)]
+    for after in range(3):
+        sent: list[find.FindResponse] = []
+        for response in find.responses(
+            [row(), row()],
+            asked,
+            IMPLICIT,
+            profile=DEFAULT,
+            is_cancelled=lambda after=after, sent=sent: len(sent) >= after,  # type: ignore[misc]  bound early
+        ):
+            sent.append(response)
+        assert [response.status for response in sent] == [0xFF00] * after + [0xFE00]
 
 
 # --- what a profile says of answers

@@ -97,6 +97,7 @@ def test_only_what_the_data_set_holds_is_told() -> None:
     assert told() == {}
     assert told(PerformedSeriesSequence=[series(ReferencedImageSequence=None)]) == {
         "series_count": 1,
+        "image_count": 0,
         "non_image_count": 0,
     }
 
