@@ -167,8 +167,8 @@ def _change(cursor: sqlite3.Cursor, event: RecordedEvent, changed: PerformedProc
 def _link(cursor: sqlite3.Cursor, event: RecordedEvent, linked: PerformedProcedureStep.Linked) -> None:
     named = [number for number in linked.concerned if number not in linked.accession_numbers]
     cursor.execute(
-        "UPDATE performed_steps SET accession_numbers = ?, named = ?, waits_for_person = 0, dismissed = 0, updated_at = ?"
-        " WHERE sop_instance_uid = ?",
+        "UPDATE performed_steps SET accession_numbers = ?, named = ?, waits_for_person = 0, dismissed = 0,"
+        " updated_at = ? WHERE sop_instance_uid = ?",
         (json.dumps(linked.accession_numbers), json.dumps(named), event.committed_at, linked.sop_instance_uid),
     )
 

@@ -26,6 +26,7 @@ from gateway.dicom.record import Query, RefusedAssociation
 from gateway.dicom.status import (
     CANCELLED,
     IDENTIFIER_DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
     PENDING,
     SUCCESS,
     UNABLE_TO_PROCESS,
@@ -38,21 +39,17 @@ from projections.worklist import WorklistFilter, WorklistRow
 _LONGEST_RANGE = timedelta(days=7)
 """A query for more days than that is explained for today."""
 
-_PATIENT_NAME = 0x00100010
-_BIRTH_DATE = 0x00100030
-_OUT_OF_RESOURCES = 0xA700
-
 _NAMING_KEYS = (
     keys.ACCESSION_NUMBER,
     keys.REQUESTED_PROCEDURE_ID,
     keys.SCHEDULED_PROCEDURE_STEP_ID,
     keys.PATIENT_ID,
-    _PATIENT_NAME,
+    keys.PATIENT_NAME,
     keys.STUDY_INSTANCE_UID,
 )
 """Keys that mean one item or one patient: what they find is explained whatever its day."""
 
-_ALWAYS_ANSWERED = (keys.STUDY_INSTANCE_UID, keys.PATIENT_ID, _PATIENT_NAME, keys.START_DATE, keys.START_TIME)
+_ALWAYS_ANSWERED = (keys.STUDY_INSTANCE_UID, keys.PATIENT_ID, keys.PATIENT_NAME, keys.START_DATE, keys.START_TIME)
 """The attributes of type 1 without which an item is not answered (`find.answerable`)."""
 
 _EVERY_STATUS = tuple(status.value for status in Status)
@@ -380,7 +377,7 @@ _OUTCOMES = {
     PENDING: "the association ended before the answer was complete",
     IDENTIFIER_DOES_NOT_MATCH: "refused",
     UNABLE_TO_PROCESS: "unable to process",
-    _OUT_OF_RESOURCES: "out of resources: a limit cut the answer",
+    OUT_OF_RESOURCES: "out of resources: a limit cut the answer",
 }
 
 
@@ -396,4 +393,4 @@ def _keyword(tag: int) -> str:
 
 def identifies(tag: int) -> bool:
     """Whether the value of an attribute may identify a person."""
-    return vr_of(tag) == "PN" or tag in (keys.PATIENT_ID, _BIRTH_DATE)
+    return vr_of(tag) == "PN" or tag in (keys.PATIENT_ID, keys.PATIENT_BIRTH_DATE)

@@ -31,9 +31,9 @@ _TRAILING_PADDING = 0xFFFCFFFC
 class Key:
     """One requested attribute.
 
-    `text` is its matching value without padding, "" for a key that only wants an answer; `keys` are those of the item
-    of a sequence, none of them when the whole item is wanted. `attribute` is its row of Table K.6-1, if it has one. `is_ignored`: it came with
-    a value that nothing is matched by (PS3.4 K.2.2.1.1.2).
+    `text` is its matching value without padding, "" for a key that only wants an answer; `is_ignored`: it came with a
+    value that nothing is matched by (PS3.4 K.2.2.1.1.2). `keys` are those of the item of a sequence, none of them when
+    the whole item is wanted. `attribute` is its row of Table K.6-1, if it has one.
     """
 
     tag: int

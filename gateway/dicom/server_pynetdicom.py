@@ -38,10 +38,12 @@ from gateway.dicom.association import (
     STALL_SECONDS,
     WORKLIST,
 )
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import TRANSFER_SYNTAXES
 from gateway.dicom.find import FindResponse
-from gateway.dicom.responder import Caller, NResponse, Responder
+from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING, SUCCESS
+from gateway.dicom.step_scp import NResponse
 
 # pynetdicom logs whole identifiers, and handler errors with their text: patients. What matters we log ourselves.
 _config.LOG_REQUEST_IDENTIFIERS = False

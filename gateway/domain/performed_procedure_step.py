@@ -305,7 +305,7 @@ class PerformedProcedureStep(Stream):
         )
 
     def dismiss(self, reason: str) -> None:
-        """Say that it, or what of it no item explains, is nobody's. Raises `IllegalTransition` when no person is asked about it."""
+        """Say that what no item explains of it is nobody's. Raises `IllegalTransition` when no person is asked."""
         if not self.waits_for_person:
             raise IllegalTransition("no person is asked about this step", field="sop_instance_uid")
         self.trigger_event(

@@ -16,11 +16,12 @@ from pydicom.dataset import Dataset
 
 from bench.synthetic import schedule
 from gateway.application import Gateway, opened
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.explain import Explanation, ItemExplained, Site, explain, explain_query
 from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.record import Query, QueryRecord, Record, RefusedAssociation
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING
 from gateway.errors import NotFound
 from projections.worklist import WorklistRow
@@ -59,7 +60,11 @@ def asked(
     book, taken = Book(), 0
     responder = Responder(InMemory(items), listed_statuses=listed_statuses, record=book)  # type: ignore[arg-type]
     data = request if isinstance(request, bytes) else to_bytes(request)
-    for response in responder.find(caller, data, IMPLICIT, lambda: taken == take):
+
+    def is_cancelled() -> bool:
+        return taken == take
+
+    for response in responder.find(caller, data, IMPLICIT, is_cancelled):
         taken += response.status == PENDING
     return book.query
 

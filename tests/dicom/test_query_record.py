@@ -18,9 +18,10 @@ from structlog.testing import LogCapture
 
 from gateway.application import Gateway, opened
 from gateway.dicom import record
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.record import Query, QueryRecord, RefusedAssociation
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 from gateway.errors import NotFound
 
 CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
