@@ -18,7 +18,7 @@ from bench.synthetic import schedule
 from gateway.application import Gateway, opened
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
-from gateway.dicom.explain import Explanation, ItemExplained, Site, explain, explain_query
+from gateway.dicom.explain import Explanation, ItemExplained, Site, explain, explain_query, identifies
 from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.record import Query, QueryRecord, Record, RefusedAssociation
 from gateway.dicom.responder import Responder
@@ -291,6 +291,21 @@ def test_a_key_that_stands_where_nothing_is_matched_by_it_is_named_k_2_2_1_1_2()
     found = explained([row()], query(Modality="US", AccessionNumber="", ReferringPhysicianName="A^B"))
     assert found.ignored == ("Modality (0008,0060)", "ReferringPhysicianName (0008,0090)")
     assert item(found).listed
+
+
+def test_names_ids_and_birth_dates_identify_and_nothing_else_does() -> None:
+    identifying = {"PatientName", "PatientID", "PatientBirthDate", "ScheduledPerformingPhysicianName"}
+    found = explained(
+        [],
+        query(
+            {"Modality": "MG", "ScheduledPerformingPhysicianName": "A"},
+            PatientName="A",
+            PatientID="B",
+            PatientBirthDate="19650315",
+            AccessionNumber="ACC001",
+        ),
+    )
+    assert {key.keyword for key in found.keys if identifies(key.tag)} == identifying
 
 
 def test_what_was_looked_at_is_days_only_where_days_were_looked_at() -> None:
