@@ -333,11 +333,10 @@ class Gateway(Application[UUID]):
             if step is None:
                 raise StepUnknown("there is no such performed procedure step")
             step.change(change, received_at.isoformat())
-            streams: list[Stream] = [step]
-            if lifecycle.is_final(step.status):
-                for accession_number in step.accession_numbers:
-                    streams += self._finished(self._item(accession_number), step)
-            return StepOutcome(tuple(step.accession_numbers)), streams
+            items = [self._item(number) for number in step.accession_numbers] if lifecycle.is_final(step.status) else []
+            alerts = () if step.status is StepStatus.WITHDRAWN else tuple(_over(items))
+            finished = [stream for item in items for stream in self._finished(item, step)]
+            return StepOutcome(tuple(step.accession_numbers), alerts=alerts), [step, *finished]
 
         with circumstances(source="mpps", correlation_id=change.sop_instance_uid, ae_title=calling_ae_title):
             return self._retry(decide)
