@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,9 @@ class Kept:
 def read(path: Path) -> Kept:
     """The anchors of a file; empty lines and those that begin with `#` are skipped. Raises `AnchorsUnusable`."""
     try:
-        if path.stat().st_size > _LARGEST:
-            raise AnchorsUnusable(f"{path} is too large for an anchors file", remedy="name the right file")
+        there = path.stat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size > _LARGEST:
+            raise AnchorsUnusable(f"{path} is no anchors file", remedy="name a text file of anchors, a line each")
         text = path.read_bytes().decode("utf-8", "replace")
     except OSError as error:
         raise AnchorsUnusable(
