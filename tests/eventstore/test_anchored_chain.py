@@ -193,6 +193,15 @@ def test_what_a_chain_alone_can_not_show(
         assert chain.verify(log).intact
 
 
+def test_a_gap_in_the_positions_is_named_even_where_the_links_lead_over_it(history: History) -> None:
+    with closing(history.copy()) as log:
+        log.execute("DELETE FROM stored_events WHERE rowid = 11")
+        log.execute("DELETE FROM event_chain WHERE position = 11")
+        rechain(log, 12)
+        found = chain.verify(log)
+    assert (found.position, found.finding) == (11, "the event is missing")
+
+
 # --- with anchors
 
 
