@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,9 +76,9 @@ def verify(
         )
     not_shown = _not_shown(found, path, has_others=bool(named) or anchors is not None)
     if json:
-        output.put_json(_as_json(found, path, kept.unreadable, not_shown))
+        output.put_json(_as_json(found, path, kept, not_shown))
     else:
-        _put(found, path, kept.unreadable, not_shown)
+        _put(found, path, kept, not_shown)
     raise typer.Exit(0 if found.intact else 1)
 
 
@@ -140,7 +140,7 @@ def _not_shown(found: Verification, path: Path | None, *, has_others: bool) -> l
     return told
 
 
-def _put(found: Verification, path: Path | None, unreadable: Sequence[int], not_shown: list[str]) -> None:
+def _put(found: Verification, path: Path | None, kept: Kept, not_shown: list[str]) -> None:
     from gateway.eventstore.chain import Verdict
 
     if found.intact:
@@ -148,9 +148,7 @@ def _put(found: Verification, path: Path | None, unreadable: Sequence[int], not_
     else:
         output.put(f"NOT intact: at position {found.position} {found.finding}; {found.events} events before it are")
     if path:
-        output.say(f"anchors file: {output.printable(str(path))}")
-    for number in unreadable:
-        output.say(f"line {number} of it is no anchor")
+        _say_of_file(path, kept)
     for each in found.anchors:
         if each.verdict is not Verdict.HOLDS:
             output.put(f"anchor at position {each.anchor.position} {each.verdict.value}: {each.meaning}")
@@ -168,7 +166,15 @@ def _put(found: Verification, path: Path | None, unreadable: Sequence[int], not_
         )
 
 
-def _as_json(found: Verification, path: Path | None, unreadable: Sequence[int], not_shown: list[str]) -> dict[str, Any]:
+def _say_of_file(path: Path, kept: Kept) -> None:
+    output.say(f"anchors file: {output.printable(str(path))}")
+    for number in kept.unreadable:
+        output.say(f"line {number} of it is no anchor")
+    if kept.replaced:
+        output.say(f"anchors in it of a log that a restore from a backup replaced, not compared: {len(kept.replaced)}")
+
+
+def _as_json(found: Verification, path: Path | None, kept: Kept, not_shown: list[str]) -> dict[str, Any]:
     return {
         "intact": found.intact,
         "events": found.events,
@@ -176,7 +182,8 @@ def _as_json(found: Verification, path: Path | None, unreadable: Sequence[int], 
         "position": found.position,
         "finding": found.finding or None,
         "anchors_file": str(path) if path else None,
-        "unreadable_lines": list(unreadable),
+        "unreadable_lines": list(kept.unreadable),
+        "replaced_anchors": [_anchor_as_json(anchor) for anchor in kept.replaced],
         "anchors": [
             _anchor_as_json(each.anchor) | {"verdict": each.verdict.value, "meaning": each.meaning}
             for each in found.anchors

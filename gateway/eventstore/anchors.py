@@ -16,6 +16,7 @@ from gateway.errors import AnchorsUnusable, InvalidValue
 from gateway.eventstore.chain import Anchor
 
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})(?:\s+(\S+))?")
+_RESTORED = re.compile(r"# restored to ([0-9]{1,18})(?:\s.*)?")
 _LARGEST = 64 * 1024 * 1024
 """Bytes; two centuries of a start, a stop and a day's anchor each day."""
 
@@ -38,10 +39,14 @@ def line(anchor: Anchor) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What an anchors file holds. `unreadable` are the numbers of lines that are no anchors, counted from 1."""
+    """What an anchors file holds. `unreadable` are the numbers of lines that are no anchors, counted from 1.
+
+    `replaced` are those of a log that a restore from a backup replaced (`note_restore`): they need not hold any more.
+    """
 
     anchors: tuple[Anchor, ...]
     unreadable: tuple[int, ...] = ()
+    replaced: tuple[Anchor, ...] = ()
 
 
 def read(path: Path) -> Kept:
@@ -55,15 +60,20 @@ def read(path: Path) -> Kept:
         raise AnchorsUnusable(
             f"the anchors file {path} can't be read: {error.strerror}", remedy="check its path and rights"
         ) from error
-    anchors, unreadable = [], []
+    anchors: list[Anchor] = []
+    unreadable: list[int] = []
+    replaced: list[Anchor] = []
     for number, entry in enumerate(text.splitlines(), 1):
-        if not entry.strip() or entry.lstrip().startswith("#"):
-            continue
-        try:
-            anchors.append(parse(entry))
-        except InvalidValue:
-            unreadable.append(number)
-    return Kept(tuple(anchors), tuple(unreadable))
+        restored = _RESTORED.fullmatch(entry)
+        if restored:
+            replaced += [anchor for anchor in anchors if anchor.position > int(restored[1])]
+            anchors = [anchor for anchor in anchors if anchor.position <= int(restored[1])]
+        elif entry.strip() and not entry.lstrip().startswith("#"):
+            try:
+                anchors.append(parse(entry))
+            except InvalidValue:
+                unreadable.append(number)
+    return Kept(tuple(anchors), tuple(unreadable), tuple(replaced))
 
 
 def keep(path: Path, anchor: Anchor) -> bool:
@@ -71,26 +81,51 @@ def keep(path: Path, anchor: Anchor) -> bool:
 
     What is in the file is never changed: a line that a power cut has left incomplete stays, and the next begins anew.
     """
+    if _exists(path) and _is_in(path, anchor):
+        return False
+    _append(path, line(anchor))
+    return True
+
+
+def note_restore(path: Path, position: int, at: str) -> None:
+    """Note in the file, if there is one, that a backup of so many events was put in the log's place.
+
+    The anchors after that position stay in the file and are said to be of the log that was replaced. `at` is the
+    restore's instant. Raises `AnchorsUnusable`.
+    """
+    if _exists(path):
+        _append(path, f"# restored to {position} {at}")
+
+
+def _append(path: Path, text: str) -> None:
     try:
         is_new = not path.exists()
-        if not is_new and _is_in(path, anchor):
-            return False
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(file).st_size
             broken_off = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-            _write(file, f"{chr(10) * broken_off}{line(anchor)}\n".encode())
+            _write(file, f"{chr(10) * broken_off}{text}\n".encode())
             os.fsync(file)
         finally:
             os.close(file)
         if is_new:
             _sync_folder(path.absolute().parent)
     except OSError as error:
-        raise AnchorsUnusable(
-            f"the anchors file {path} can't be written: {error.strerror}",
-            remedy="check its folder, its rights and the disk, or set GATEWAY_ANCHORS_FILE",
-        ) from error
-    return True
+        raise _unwritable(path, error) from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> AnchorsUnusable:
+    return AnchorsUnusable(
+        f"the anchors file {path} can't be written: {error.strerror}",
+        remedy="check its folder, its rights and the disk, or set GATEWAY_ANCHORS_FILE",
+    )
 
 
 def _is_in(path: Path, anchor: Anchor) -> bool:

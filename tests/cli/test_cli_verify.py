@@ -15,6 +15,7 @@ from cli_support import Command, Outcome
 from bench.synthetic import schedule
 from gateway.application import Gateway, opened
 from gateway.eventstore import chain
+from gateway.eventstore.anchors import note_restore
 from gateway.eventstore.ownership import Ownership
 
 CUT, OLD, REWRITTEN = (
@@ -223,6 +224,21 @@ def test_the_file_beside_the_database_is_used_by_itself_and_said_to_be_within_re
     assert "could write the anchors file beside the database as well" in said(outcome)[2]
     put_back(log)
     assert run("events", "verify").code == 1
+
+
+def test_after_a_restore_that_the_file_tells_of_its_later_anchors_are_told_and_not_compared(
+    log: Path, run: Command
+) -> None:
+    beside = Path(f"{log}.anchors")
+    beside.write_text(f"{anchor_of(log, 20)}\n{anchor_of(log, 30)}\n")
+    late = anchor_of(log, 30)
+    put_back(log)
+    assert run("events", "verify").code == 1
+    note_restore(beside, 20, "2026-11-23T09:00:00+00:00")
+    outcome = run("events", "verify")
+    assert outcome.code == 0
+    assert "anchors in it of a log that a restore from a backup replaced, not compared: 1" in said(outcome)
+    assert run("events", "verify", "--anchor", late).code == 1
 
 
 def test_an_anchor_from_elsewhere_is_compared_beside_that_file(log: Path, run: Command) -> None:

@@ -96,6 +96,23 @@ def test_lines_that_are_no_anchors_are_named_and_the_others_are_read(file: Path)
     assert anchors.read(file) == anchors.Kept((ONE, TWO), (3, 5))
 
 
+def test_after_a_restore_later_anchors_are_those_of_the_log_that_was_replaced(file: Path) -> None:
+    """And the same position may come again, with another link."""
+    anchors.keep(file, ONE)
+    anchors.keep(file, TWO)
+    anchors.note_restore(file, 15, AT)
+    assert anchors.read(file) == anchors.Kept((ONE,), (), (TWO,))
+    other = Anchor(20, b"\x03" * 32, AT)
+    assert anchors.keep(file, other)
+    assert anchors.read(file) == anchors.Kept((ONE, other), (), (TWO,))
+    assert file.read_text().splitlines()[2] == f"# restored to 15 {AT}"
+
+
+def test_a_restore_makes_no_file_where_there_is_none(file: Path) -> None:
+    anchors.note_restore(file, 15, AT)
+    assert not file.exists()
+
+
 def test_a_line_without_its_time_is_an_anchor(file: Path) -> None:
     file.write_text(f"{ONE}\n")
     assert anchors.read(file).anchors == (Anchor(10, ONE.link),)
