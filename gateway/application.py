@@ -6,7 +6,7 @@ same request is answered from the receipt ever after. What an operator or a moda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -532,10 +532,12 @@ class Gateway(Application[UUID]):
 
     # --- keeping the log and its projections
 
-    def verify_chain(self, progress: Callable[[int], None] = lambda _: None) -> chain.Verification:
-        """Whether every event is as it was written."""
+    def verify_chain(
+        self, progress: Callable[[int], None] = lambda _: None, *, anchors: Sequence[chain.Anchor] = ()
+    ) -> chain.Verification:
+        """Whether every event is as it was written, and as the anchors say."""
         with self.reading() as connection:
-            return chain.verify(connection, progress)
+            return chain.verify(connection, progress, anchors=anchors)
 
     def rebuild_projections(self, progress: replay.Progress = lambda _done, _all: None) -> int:
         """Build all projections anew while the service goes on; returns the number of events."""
