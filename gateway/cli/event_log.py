@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -345,22 +344,25 @@ def verify_archive(
         list[str] | None,
         typer.Option("--anchor", metavar="POSITION:HASH", help="An anchor that was kept elsewhere; repeatable."),
     ] = None,
+    anchors: Annotated[Path | None, typer.Option("--anchors", help="A file of anchors, one a line.")] = None,
     json: output.Json = False,
 ) -> None:
     """Check archives by themselves, without a database, and that each goes on where the one before it ended."""
     from gateway.cli import files
     from gateway.eventstore import archive as archives
+    from gateway.eventstore.anchors import parse, read
 
-    anchors = dict(map(_anchor, anchor or ()))
+    kept = [parse(text) for text in anchor or ()] + list(read(anchors).anchors if anchors else ())
+    links = {one.position: one.link for one in kept}
     with ExitStack() as stack, output.progress("verifying") as advance:
         lines = (stack.enter_context(files.lines_of(path)) for path in files_)
-        found = archives.verify(lines, lambda done: advance(done, None), anchors=anchors)
-    beyond = sorted(anchors.keys() - set(found.anchors))
+        found = archives.verify(lines, lambda done: advance(done, None), anchors=links)
+    beyond = sorted(links.keys() - set(found.anchors))
     if json:
         output.put_json(_told(found, files_, beyond))
     elif found.intact and found.part:
-        kept = f"{_many(found.events, 'event')} in {_many(found.archives, 'file')}"
-        output.put(f"intact: {kept}, head {found.part.last}:{found.part.after.hex()}")
+        looked_at = f"{_many(found.events, 'event')} in {_many(found.archives, 'file')}"
+        output.put(f"intact: {looked_at}, head {found.part.last}:{found.part.after.hex()}")
         if found.anchors:
             output.put(f"anchors that hold: {len(found.anchors)}, the newest at position {max(found.anchors)}")
         else:
@@ -373,15 +375,6 @@ def verify_archive(
         file = files_[found.archives - 1]
         output.put(f"NOT intact: {file}, line {found.line}, position {found.position}: {found.finding}")
     raise typer.Exit(0 if found.intact else 1)
-
-
-def _anchor(text: str) -> tuple[int, bytes]:
-    from gateway.errors import InvalidValue
-
-    written = re.fullmatch(r"([0-9]{1,18}):([0-9a-fA-F]{64})", text.strip())
-    if not written:
-        raise InvalidValue("--anchor: must be POSITION:HASH", field="anchor")
-    return int(written[1]), bytes.fromhex(written[2])
 
 
 def _told(found: Checked, archives: Sequence[Path], beyond: Sequence[int]) -> dict[str, object]:

@@ -288,6 +288,8 @@ def test_an_archive_is_held_against_anchors_from_elsewhere(clinic: Path, run: Co
     assert found.code == 0
     assert f"anchors that hold: 1, the newest at position {told['last_position']}\n" in found.out
     assert "the anchor at position 999 is not in these archives" in found.err
+    Path("anchors").write_text(f"# kept elsewhere\n{anchor} 2026-11-20T12:00:00+00:00\n")
+    assert "anchors that hold: 1" in run("events", "verify-archive", "1.jsonl", "--anchors", "anchors").out
     found = run("events", "verify-archive", "1.jsonl", "--anchor", f"3:{'00' * 32}")
     assert found.code == 1
     assert found.out.startswith("NOT intact: 1.jsonl, line 4, position 3: an anchor from elsewhere does not hold")
