@@ -20,7 +20,7 @@ from gateway.eventstore.backup import Checked, Pace, listed, newest_sound, prune
 _RETRY_SECONDS = 600.0
 _TOO_OLD = timedelta(hours=26)
 _REST = 0.02
-"""Seconds of rest after each MB copied and each 2,000 events checked: saves and queries go before."""
+"""Seconds of rest after each MB copied: saves and queries go before."""
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ the backup is compared, where the replaced database can still be read, and told.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +21,9 @@ import projections.outbox
 from gateway.domain.epoch import Epoch
 from gateway.domain.events import circumstances
 from gateway.errors import BackupUnusable, NotFound, StoreUnusable
-from gateway.eventstore import backup, replacing
+from gateway.eventstore import anchors, backup, replacing
 from gateway.eventstore.backup import Checked, Progress
+from gateway.eventstore.chain import Anchor
 from gateway.eventstore.connections import connect
 from gateway.eventstore.losses import Losses, missing
 from gateway.eventstore.ownership import Ownership, Use
@@ -36,7 +37,8 @@ class Plan:
     """What a restore is going to do, for a person to agree to.
 
     `replaced` is the name under which the database that goes is kept, None where there is none; `losses` is None when
-    it can't be compared: then all that is known is the time between the backup's last commit and now.
+    it can't be compared: then all that is known is the time between the backup's last commit and now, and the last
+    anchor that was taken of it (`last_anchor`).
     """
 
     backup: Checked
@@ -46,6 +48,14 @@ class Plan:
     present: Present | None
     replaced: str | None
     losses: Losses | None
+    last_anchor: Anchor | None
+
+    @property
+    def replaced_position(self) -> int | None:
+        """The last position that is known of the replaced log."""
+        if self.present and self.present.position is not None:
+            return self.present.position
+        return self.last_anchor.position if self.last_anchor else None
 
     def lost(self) -> dict[str, Any]:
         """What the log keeps of the losses."""
@@ -68,6 +78,7 @@ def restore(
     *,
     operator: str,
     agreed: Callable[[Plan], bool],
+    anchors_path: Path | None = None,
     sequence_floor: int | None = None,
     despite_chain: bool = False,
     progress: Progress = lambda _done, _all: None,
@@ -77,17 +88,21 @@ def restore(
     The service must be stopped, and no command have the database open. `sequence_floor` is told where the mark of
     the highest `sequence` was lost (`gateway.eventstore.sequence_mark`); a higher one wins anyway. `despite_chain`
     takes a backup whose chain is not intact, which may be better than none. The replaced database is kept, whole,
-    beside it. Raises `StoreUnusable`, `BackupUnusable`.
+    beside it, and the restore is noted in the anchors file. Raises `StoreUnusable`, `BackupUnusable`,
+    `AnchorsUnusable`.
     """
     owner = _of_a_stopped_service(database)
     try:
         alone = Use(database, alone=True)
         try:
             replacing.sweep(database)
-            plan = _planned(database, file, sequence_floor, despite_chain=despite_chain, progress=progress)
+            kept = anchors.read(anchors_path).anchors if anchors_path and anchors_path.exists() else ()
+            plan = _planned(database, file, sequence_floor, kept, despite_chain=despite_chain, progress=progress)
             if not agreed(plan):
                 return None
             _carry_out(database, plan, operator)
+            if anchors_path:
+                anchors.note_restore(anchors_path, plan.backup.position, _instant(plan.restored_at))
             return plan
         finally:
             alone.release()
@@ -107,8 +122,23 @@ def _of_a_stopped_service(database: Path) -> Ownership:
         raise StoreUnusable(error.message, remedy="stop the service, restore, start it again") from error
 
 
+def note_restore(anchors_path: Path, epoch: EpochRow) -> None:
+    """Note the restore in the anchors file, if one that was killed has not. Raises `AnchorsUnusable`."""
+    anchors.note_restore(anchors_path, epoch.position, epoch.restored_at)
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")
+
+
 def _planned(
-    database: Path, file: Path, sequence_floor: int | None, *, despite_chain: bool, progress: Progress
+    database: Path,
+    file: Path,
+    sequence_floor: int | None,
+    kept: Sequence[Anchor],
+    *,
+    despite_chain: bool,
+    progress: Progress,
 ) -> Plan:
     if database.exists() and file.exists() and file.samefile(database):
         raise BackupUnusable(f"{file} is the database itself", remedy="name a backup: gateway backup list")
@@ -132,6 +162,7 @@ def _planned(
         present=present,
         replaced=_free_name(database, now) if present else None,
         losses=losses,
+        last_anchor=max(kept, key=lambda anchor: anchor.position, default=None),
     )
 
 
@@ -198,11 +229,11 @@ def _epoch(plan: Plan, operator: str) -> Epoch:
         position=plan.backup.position,
         head=plan.backup.head.hex(),
         backed_up_to=plan.backup.committed_at,
-        restored_at=plan.restored_at.isoformat(timespec="microseconds"),
+        restored_at=_instant(plan.restored_at),
         operator=operator,
         sequence_floor=plan.sequence_floor,
         replaced=plan.replaced,
-        replaced_position=plan.present.position if plan.present else None,
+        replaced_position=plan.replaced_position,
         lost=plan.lost(),
     )
 

@@ -151,6 +151,7 @@ def restore(
             file,
             operator=getpass.getuser(),
             agreed=agreed,
+            anchors_path=settings.anchors_path,
             sequence_floor=sequence_floor,
             despite_chain=despite_chain,
             progress=advance,
@@ -192,10 +193,10 @@ def _tell_plan(plan: Plan, zone: Any) -> None:  # noqa: ANN401  a time zone
         _put_losses(plan.losses, zone)
     else:
         since = output.site_clock(plan.backup.committed_at, zone=zone)
-        known = plan.present.position if plan.present else None
         output.put(f"lost   not known: what was acknowledged after {since}; the present database can't be read")
-        if known is not None:
-            output.put(f"       its last known position is {known}")
+        if plan.last_anchor:
+            at = output.site_clock(plan.last_anchor.committed_at, zone=zone)
+            output.put(f"       the last anchor of it is {plan.last_anchor} of {at}")
 
 
 def _put_losses(found: Losses, zone: Any) -> None:  # noqa: ANN401  a time zone
@@ -287,6 +288,6 @@ def _plan_as_json(plan: Plan, database: Path) -> dict[str, Any]:
         "restored_at": plan.restored_at.isoformat(),
         "sequence_floor": plan.sequence_floor,
         "replaced": plan.replaced,
-        "replaced_position": plan.present.position if plan.present else None,
+        "replaced_position": plan.replaced_position,
         "lost": _losses_as_json(plan.losses) if plan.losses else None,
     }

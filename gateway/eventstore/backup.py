@@ -36,15 +36,22 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How a backup shares the machine: seconds of rest after each step, and whether it is to stop."""
+    """How a backup shares the machine: seconds of rest after each step of the copy, and whether it is to stop.
+
+    With rests, the check of the copy's chain rests too.
+    """
 
     rest: float = 0.0
     stopping: Callable[[], bool] = lambda: False
 
-    def step(self) -> None:
-        """One step is done. Raises `BackupUnusable` when there is to be no other."""
+    def look(self) -> None:
+        """Raises `BackupUnusable` when it is to stop."""
         if self.stopping():
             raise BackupUnusable("the backup was given up: the service stops")
+
+    def step(self) -> None:
+        """One step is done. Raises `BackupUnusable` when there is to be no other."""
+        self.look()
         if self.rest:
             time.sleep(self.rest)
 
@@ -188,7 +195,7 @@ def check(file: Path, *, pace: Pace = FAST, progress: Progress = lambda _done, _
             connection.set_progress_handler(lambda: int(pace.stopping()), _INSTRUCTIONS)
             return _checked(file, connection, pace, progress)
     except sqlite3.DatabaseError as error:
-        pace.step()  # interrupted because we stop, that is no finding
+        pace.look()  # interrupted because we stop, that is no finding
         unknown = chain.Verification(0, chain.GENESIS, 1, "it can't be read")
         return _of(file, damage=str(error), verification=unknown)
 
@@ -231,13 +238,13 @@ def _checked(file: Path, connection: sqlite3.Connection, pace: Pace, progress: P
     position, committed_at, head = chain.head(connection)
 
     def advance(done: int) -> None:
-        pace.step()
+        pace.look()
         progress(done, position)
 
     return _of(
         file,
         damage="",
-        verification=chain.verify(connection, advance),
+        verification=chain.verify(connection, advance, gently=pace.rest > 0),
         position=position,
         head=head,
         committed_at=committed_at,

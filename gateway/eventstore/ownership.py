@@ -5,13 +5,17 @@ A restore puts another file in the database's place: nobody may have it open the
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from contextlib import suppress
+import time
 from pathlib import Path
 
 from gateway.errors import StoreUnusable
 from gateway.eventstore.files import belongs_like
+
+_LOOKING = 0.05
+"""Seconds after which somebody who only looked (`is_served`) has let go."""
 
 
 class Ownership:
@@ -22,7 +26,7 @@ class Ownership:
 
     def __init__(self, database: Path) -> None:
         """Raises `StoreUnusable` when another service holds it."""
-        path = database.with_name(database.name + ".lock")
+        path = _lock_of(database)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             belongs_like(path, database.parent)
@@ -31,13 +35,20 @@ class Ownership:
                 f"{path} can't be written: {error.strerror}", remedy="check the folder's rights"
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
             os.close(self._file)
             raise StoreUnusable(
                 f"another gateway serves the database {database}",
                 remedy="stop the other one, or set WORKLIST_DB_PATH to a file of its own",
             ) from None
+
+    def _take(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOOKING)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def release(self) -> None:
         """Let another service have it."""
@@ -55,7 +66,7 @@ class Use:
         self._file: int | None = None
         path = self._path = database.with_name(database.name + ".use")
         self._made = False
-        with suppress(OSError):  # where it can't be made the database can't be opened either: that says why
+        with contextlib.suppress(OSError):  # where it can't be made the database can't be opened either: that says why
             self._made = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             belongs_like(path, database.parent)
@@ -84,3 +95,24 @@ class Use:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def is_served(database: Path) -> bool:
+    """Whether a service runs on the database now. Where nobody may look, one is taken to run."""
+    try:
+        file = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _lock_of(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")

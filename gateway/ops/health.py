@@ -37,6 +37,8 @@ class Health:
     checks: dict[str, Callable[[], Check]]
     warnings: Callable[[], list[str]] = list
     restored: Callable[[], dict[str, Any] | None] = lambda: None
+    anchor: Callable[[], dict[str, Any] | None] = lambda: None
+    """The log's head (`gateway.ops.anchoring`)."""
     started: float = field(default_factory=time.monotonic)
 
     def report(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Health:
             "checks": results,
             "restored_from": restored,
             "warnings": [*told, *self.warnings()],
+            "anchor": self.anchor(),
         }
 
 

@@ -27,10 +27,10 @@ from bench.synthetic import (
     step_uid,
 )
 from gateway.application import Gateway, opened
-from gateway.audit.restore import Plan, restore, still_lost
+from gateway.audit.restore import Plan, note_restore, restore, still_lost
 from gateway.domain.lifecycle import Status
 from gateway.errors import BackupUnusable, IllegalTransition, NotFound, StoreUnusable
-from gateway.eventstore import chain
+from gateway.eventstore import anchors, chain
 from gateway.eventstore.backup import Checked, take
 from gateway.eventstore.ownership import Ownership, Use
 from gateway.eventstore.sequence_mark import SequenceMark
@@ -447,6 +447,37 @@ def test_of_a_database_that_can_t_be_read_the_time_is_what_is_known(future: Path
     assert epoch is not None
     assert (epoch.lost["known"], epoch.replaced_position) == (False, None)
     assert epoch.backed_up_to < epoch.restored_at
+
+
+def test_of_a_database_that_can_t_be_read_the_last_anchor_is_known(future: Path, backup: Checked) -> None:
+    file = future.with_name("gateway.db.anchors")
+    with opened(future) as gateway, gateway.reading() as connection:
+        newest = chain.newest(connection)
+    assert newest
+    anchors.keep(file, newest)
+    future.write_bytes(b"\0" * 100_000)
+    plan = restored(future, backup, anchors_path=file)
+    assert (plan.last_anchor, plan.replaced_position) == (newest, newest.position)
+
+
+def test_the_anchors_file_tells_which_anchors_are_of_the_replaced_log(future: Path, backup: Checked) -> None:
+    file = future.with_name("gateway.db.anchors")
+    with opened(future) as gateway, gateway.reading() as connection:
+        newest = chain.newest(connection)
+    assert newest
+    before = chain.Anchor(backup.position, backup.head, backup.committed_at)
+    anchors.keep(file, before)
+    anchors.keep(file, newest)
+    restored(future, backup, anchors_path=file)
+    kept = anchors.read(file)
+    assert (kept.anchors, kept.replaced) == ((before,), (newest,))
+    with opened(future) as gateway:
+        epoch = gateway.restored()
+        assert epoch
+        note_restore(file, epoch)
+        with gateway.reading() as connection:
+            assert chain.verify(connection, anchors=kept.anchors).intact
+    assert file.read_text().count("# restored to") == 1, "noted once"
 
 
 def test_of_a_database_with_damaged_places_what_can_be_read_is_listed(future: Path, backup: Checked) -> None:

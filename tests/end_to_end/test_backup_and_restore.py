@@ -58,6 +58,9 @@ def test_after_a_restore_the_outbox_waits_and_then_the_web_app_hears_only_sequen
     assert any("possibly lost: 1 actions, 2 performed steps" in told for told in report["warnings"])
     gateway.until_said("outbox_waits_after_restore")
     heard = len(listening.arrived)
+    anchors = gateway.database.with_name("gateway.db.anchors")
+    assert f"# restored to {plan['position']} {report['restored_from']['restored_at']}" in anchors.read_text()
+    gateway.command("events", "verify", "--anchors", str(anchors))
 
     assert gateway.ask(create_item("ACC3", "lost-action"))["status"] == "created"
     unit = Unit(gateway.dicom_port)
