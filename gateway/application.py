@@ -457,7 +457,7 @@ class Gateway(Application[UUID]):
             if found is None:
                 raise IllegalTransition("the outbox does not wait: no backup was restored")
             waiting = self.count_updates().waiting
-            found.resume(operator, waiting)
+            found.resume(waiting)
             return waiting, [found]
 
         with circumstances(source="operator", correlation_id=operator):

@@ -92,7 +92,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
                     restored.head,
                     restored.backed_up_to,
                     restored.restored_at,
-                    restored.operator,
+                    restored.metadata.get("correlation_id") or "",
                     restored.sequence_floor,
                     restored.replaced,
                     restored.replaced_position,

@@ -159,12 +159,12 @@ def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
 
 
 def _restored(e: Epoch.Restored) -> dict[str, Any]:
-    names = ("backup", "backed_up_to", "restored_at", "operator", "sequence_floor", "replaced")
-    return {name: getattr(e, name) for name in names}
+    names = ("backup", "backed_up_to", "restored_at", "sequence_floor", "replaced")
+    return {name: getattr(e, name) for name in names} | {"operator": e.metadata.get("correlation_id")}
 
 
 def _resumed(e: Epoch.DeliveryResumed) -> dict[str, Any]:
-    return {"operator": e.operator, "waiting": e.waiting}
+    return {"operator": e.metadata.get("correlation_id"), "waiting": e.waiting}
 
 
 _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {

@@ -210,7 +210,7 @@ def _carry_out(database: Path, plan: Plan, operator: str) -> None:
     with replacing.workplace(database) as folder:
         new = replacing.copied(plan.backup.file, folder, database)
         with circumstances(source="operator", correlation_id=operator):
-            replacing.append(new, _epoch(plan, operator))
+            replacing.append(new, _epoch(plan))
         if not replacing.fold(new):
             raise BackupUnusable(f"the copy in {folder} can't be finished", remedy="look at the disk")
         SequenceMark(database).raise_to(plan.sequence_floor)
@@ -222,7 +222,7 @@ def _carry_out(database: Path, plan: Plan, operator: str) -> None:
         replacing.take_place(new, database)
 
 
-def _epoch(plan: Plan, operator: str) -> Epoch:
+def _epoch(plan: Plan) -> Epoch:
     return Epoch.restore(
         number=plan.epoch,
         backup=plan.backup.file.name,
@@ -230,7 +230,6 @@ def _epoch(plan: Plan, operator: str) -> Epoch:
         head=plan.backup.head.hex(),
         backed_up_to=plan.backup.committed_at,
         restored_at=_instant(plan.restored_at),
-        operator=operator,
         sequence_floor=plan.sequence_floor,
         replaced=plan.replaced,
         replaced_position=plan.replaced_position,

@@ -16,7 +16,10 @@ from gateway.errors import IllegalTransition
 
 
 class Epoch(Stream):
-    """One epoch, the second or a later one: it began with a restore; then somebody lets deliveries go on."""
+    """One epoch, the second or a later one: it began with a restore; then somebody lets deliveries go on.
+
+    Who did it stands in the metadata, as `correlation_id`.
+    """
 
     TOPIC = "Epoch"
 
@@ -42,7 +45,6 @@ class Epoch(Stream):
         head: str
         backed_up_to: str
         restored_at: str
-        operator: str
         sequence_floor: int
         replaced: str | None
         replaced_position: int | None
@@ -52,7 +54,6 @@ class Epoch(Stream):
         """An operator has looked, and the outbox goes on; `waiting` is how many status events it held then."""
 
         TOPIC = "Epoch.DeliveryResumed"
-        operator: str
         waiting: int
 
         def apply(self, aggregate: Epoch) -> None:
@@ -78,7 +79,6 @@ class Epoch(Stream):
         head: str,
         backed_up_to: str,
         restored_at: str,
-        operator: str,
         sequence_floor: int,
         replaced: str | None,
         replaced_position: int | None,
@@ -93,15 +93,14 @@ class Epoch(Stream):
             head=head,
             backed_up_to=backed_up_to,
             restored_at=restored_at,
-            operator=operator,
             sequence_floor=sequence_floor,
             replaced=replaced,
             replaced_position=replaced_position,
             lost=lost,
         )
 
-    def resume(self, operator: str, waiting: int) -> None:
+    def resume(self, waiting: int) -> None:
         """Let the outbox go on. Raises `IllegalTransition` when it does already."""
         if self.resumed:
             raise IllegalTransition("the outbox does not wait: it was resumed")
-        self.trigger_event(self.DeliveryResumed, number=self.number, operator=operator, waiting=waiting)
+        self.trigger_event(self.DeliveryResumed, number=self.number, waiting=waiting)

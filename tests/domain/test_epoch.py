@@ -16,7 +16,6 @@ RESTORED: dict[str, Any] = {
     "head": "00" * 32,
     "backed_up_to": "2026-11-23T02:59:00+00:00",
     "restored_at": "2026-11-23T09:30:00+00:00",
-    "operator": "night shift",
     "sequence_floor": 1001,
     "replaced": None,
     "replaced_position": None,
@@ -33,7 +32,7 @@ def test_its_first_event_holds_all_that_is_known_of_the_restore() -> None:
 
 def test_it_is_resumed_once() -> None:
     epoch = Epoch.restore(**RESTORED)
-    epoch.resume("day shift", 3)
+    epoch.resume(3)
     assert epoch.collect_events()[-1].waiting == 3  # type: ignore[attr-defined]
     with pytest.raises(IllegalTransition, match="does not wait"):
-        epoch.resume("day shift", 3)
+        epoch.resume(3)

@@ -82,7 +82,6 @@ def restored(gateway: Gateway) -> None:
                 head=head.hex(),
                 backed_up_to=committed_at,
                 restored_at="2026-11-23T09:30:00.000000+00:00",
-                operator="night shift",
                 sequence_floor=1001,
                 replaced="gateway.db.replaced-20261123T093000Z",
                 replaced_position=position + 3,
