@@ -115,13 +115,17 @@ def _rows(gateway: Gateway, wanted: WorklistFilter, standing: Standing | None) -
 def _tell(standing: Standing) -> None:
     """Which place of the record was taken, and what had to be decided."""
     zone = output.settings().zone
+
+    def local(instant: str) -> str:
+        return datetime.fromisoformat(instant).astimezone(zone).isoformat(" ", "microseconds")
+
     for note in standing.notes:
         output.say(note)
+    when = f" at {local(standing.instant)}," if standing.instant not in ("", standing.committed_at) else ""
     if standing.position:
-        committed_at = datetime.fromisoformat(standing.committed_at).astimezone(zone).isoformat(" ", "microseconds")
-        output.say(f"as it stood after position {standing.position}, committed {committed_at}")
+        output.say(f"as it stood{when} after position {standing.position}, committed {local(standing.committed_at)}")
     else:
-        output.say("as it stood before the first event")
+        output.say(f"as it stood{when} before the first event")
 
 
 def _put_rows(rows: Sequence[WorklistRow], *, reveal: bool) -> None:

@@ -48,7 +48,8 @@ def test_the_list_is_shown_as_it_stood_and_which_place_was_taken(then: str, run:
     assert numbers(outcome.out) == ["ACC001", "ACC002"]
     assert outcome.out.count("SCHEDULED") == 2
     assert "SMITH" not in outcome.out
-    assert "2 items\nas it stood after position 4, committed 20" in outcome.err
+    moment = datetime.fromisoformat(then).astimezone(ZoneInfo("Europe/London")).isoformat(" ", "microseconds")
+    assert f"2 items\nas it stood at {moment}, after position 4, committed 20" in outcome.err
     assert "SMITH^JANE" in run("worklist", "list", "--as-of", then, "--reveal").out
     assert numbers(run("worklist", "list").out) == ["ACC001", "ACC003", "ACC002"]
 
@@ -96,7 +97,7 @@ def test_a_moment_before_all_and_one_to_come_are_answered_and_said(then: str, ru
     before = run("worklist", "list", "--as-of", "2020-01-01")
     assert (before.code, numbers(before.out)) == (0, [])
     assert "that is before the first event: the list was empty" in before.err
-    assert before.err.endswith("as it stood before the first event\n")
+    assert before.err.endswith("as it stood at 2020-01-01 00:00:00.000000+00:00, before the first event\n")
     to_come = run("worklist", "list", "--as-of", "2999-01-01 10:42")
     assert (to_come.code, len(numbers(to_come.out))) == (0, 3)
     assert "that moment is still to come: taken is what stands now" in to_come.err
@@ -169,7 +170,7 @@ def test_a_unit_s_list_is_explained_as_it_would_have_seen_it(
     assert "the item has CANCELLED" in lines["ACC002"]
     assert "no, then yes" in lines["ACC003"]
     assert "it came in after that query, at 20" in lines["ACC003"]
-    assert "as it stood after position " in outcome.err
+    assert "as it stood at 20" in outcome.err
     assert "judged by the settings and profiles of now: earlier ones are not kept" in outcome.err
     as_json = run("worklist", "explain", "--from", "MAMMO1", "--as-of", moment, "--json")
     assert as_json.err == ""
