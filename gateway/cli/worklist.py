@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.audit.as_of import Standing
     from gateway.dicom.explain import Explanation, ItemExplained, Site
     from gateway.dicom.record import Query
+    from gateway.domain.moments import Moment
     from projections.worklist import WorklistFilter, WorklistRow
 
 worklist = typer.Typer(no_args_is_help=True, help="The worklist: what modalities are shown.")
@@ -63,17 +64,19 @@ def list_items(
     from gateway.domain.lifecycle import status_of
     from projections.worklist import WorklistFilter
 
+    moment, wanted_day = _moment(as_of, position), output.day(date) if date else ""
+    wanted = WorklistFilter(
+        dates=(wanted_day, wanted_day),
+        modalities=(modality.upper(),) if modality else (),
+        statuses=(status_of(status),) if status else (),
+        patient_id=patient_id,
+        accession_number=accession,
+        is_test=test,
+    )
     with output.database() as gateway:
-        standing = _standing(gateway, as_of, position)
-        wanted_day = _day(date, standing)
-        wanted = WorklistFilter(
-            dates=(wanted_day, wanted_day),
-            modalities=(modality.upper(),) if modality else (),
-            statuses=(status_of(status),) if status else (),
-            patient_id=patient_id,
-            accession_number=accession,
-            is_test=test,
-        )
+        standing = _standing(gateway, moment, position)
+        if standing and (its_day := _today(date, standing)):
+            wanted = replace(wanted, dates=(its_day, its_day))
         rows = _rows(gateway, wanted, standing)
     if json:
         items = [asdict(row) for row in rows]
@@ -84,23 +87,29 @@ def list_items(
         _tell(standing)
 
 
-def _standing(gateway: Gateway, as_of: str, position: int | None = None) -> Standing | None:
-    """The place of the record that is meant; None: as it is now."""
-    from gateway.audit.as_of import standing_after, standing_at
+def _moment(as_of: str, position: int | None = None) -> Moment | None:
     from gateway.domain.moments import moment_of
     from gateway.errors import InvalidValue
 
     if as_of and position is not None:
         raise InvalidValue("--as-of and --position: only one of them", field="as-of")
-    if as_of:
-        return standing_at(gateway, moment_of(as_of, output.settings().zone, field="as-of"))
+    return moment_of(as_of, output.settings().zone, field="as-of") if as_of else None
+
+
+def _standing(gateway: Gateway, moment: Moment | None, position: int | None = None) -> Standing | None:
+    """The place of the record that is meant; None: as it is now."""
+    from gateway.audit.as_of import standing_after, standing_at
+
+    if moment:
+        return standing_at(gateway, moment)
     return standing_after(gateway, position) if position is not None else None
 
 
-def _day(date: str, standing: Standing | None) -> str:
-    if date.strip().lower() == "today" and standing and standing.instant:
-        return datetime.fromisoformat(standing.instant).astimezone(output.settings().zone).strftime("%Y%m%d")
-    return output.day(date) if date else ""
+def _today(date: str, standing: Standing) -> str:
+    """The site's day at that moment, when `today` was asked for."""
+    if date.strip().lower() != "today" or not standing.instant:
+        return ""
+    return datetime.fromisoformat(standing.instant).astimezone(output.settings().zone).strftime("%Y%m%d")
 
 
 def _rows(gateway: Gateway, wanted: WorklistFilter, standing: Standing | None) -> list[WorklistRow]:
@@ -176,15 +185,16 @@ def explain(
     if not title and query is None:
         raise InvalidValue("--from: an AE title is needed, or --query with an id", field="from")
     site = _site()
+    moment, wanted_day = _moment(as_of), output.day(date, zone=site.zone) if date else ""
     with output.database() as gateway:
-        standing = _standing(gateway, as_of)
+        standing = _standing(gateway, moment)
         explanation = _explained(
             gateway,
             site,
             standing,
             from_ae_title=title,
             query_id=query,
-            day=_day(date, standing),
+            day=_today(date, standing) or wanted_day if standing else wanted_day,
             accession_number=accession,
         )
     if json:

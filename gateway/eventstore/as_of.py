@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from eventsourcing.persistence import Mapper, StoredEvent
@@ -110,8 +111,11 @@ def of_kind(
 
 def _events(mapper: Mapper[UUID], rows: Iterable[sqlite3.Row]) -> Iterator[RecordedEvent]:
     for position, committed_at, originator_id, version, topic, state in rows:
-        event = mapper.to_domain_event(StoredEvent(UUID(originator_id), version, topic, state))
+        event = mapper.to_domain_event(StoredEvent(_stream(originator_id), version, topic, state))
         yield RecordedEvent(position, committed_at, event)
+
+
+_stream = lru_cache(maxsize=1024)(UUID)  # a stream's events often stand near each other
 
 
 def table(projection: Projection, events: Iterable[RecordedEvent]) -> sqlite3.Connection:

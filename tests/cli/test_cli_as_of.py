@@ -127,7 +127,7 @@ MISUSE = [
 
 
 @pytest.mark.parametrize("words", MISUSE, ids=" ".join)
-def test_a_moment_that_is_none_is_misuse(gateway: Gateway, run: Command, words: tuple[str, ...]) -> None:
+def test_a_moment_that_is_none_is_misuse_also_where_no_database_is(run: Command, words: tuple[str, ...]) -> None:
     outcome = run(*words)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err
