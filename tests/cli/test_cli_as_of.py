@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,6 +102,13 @@ def test_a_moment_before_all_and_one_to_come_are_answered_and_said(then: str, ru
     to_come = run("worklist", "list", "--as-of", "2999-01-01 10:42")
     assert (to_come.code, len(numbers(to_come.out))) == (0, 3)
     assert "that moment is still to come: taken is what stands now" in to_come.err
+
+
+def test_who_watches_is_shown_how_far_it_is(then: str, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "reading the history" not in run("worklist", "list", "--as-of", then).err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert "\rreading the history: 4 of 4 events" in run("worklist", "list", "--as-of", then).err
+    assert "\rreading the history: 2 events" in run("worklist", "list", "--as-of", then, "--date", DAY).err
 
 
 def test_the_repeated_hour_is_decided_and_said(then: str, run: Command) -> None:
