@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from uuid import UUID
 
 from eventsourcing.persistence import Mapper, StoredEvent
@@ -22,6 +23,9 @@ Progress = Callable[[int, int | None], None]
 """Called with (events done, events in all, or None when that is not known before)."""
 
 _PAGE = 2_000
+
+_PORTION = 300
+"""Events decoded before they are applied: faster than one by one."""
 
 # The unary plus: only the index that is meant may serve it (SQLite keeps no statistics here and would guess).
 _EVENTS = """
@@ -131,8 +135,10 @@ def table(projection: Projection, events: Iterable[RecordedEvent]) -> sqlite3.Co
         for statement in projection.SCHEMA:
             if "CREATE TABLE" in statement:  # an index costs more here than the few looks that follow
                 cursor.execute(statement)
-        for event in events:
-            project(projection, cursor, event)
+        events = iter(events)
+        while portion := list(islice(events, _PORTION)):
+            for event in portion:
+                project(projection, cursor, event)
         cursor.execute("COMMIT")
     except BaseException:
         memory.close()
