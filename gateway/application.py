@@ -25,6 +25,7 @@ import projections.outbox
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
+import projections.worklist_days
 from gateway.domain import lifecycle
 from gateway.domain.epoch import Epoch
 from gateway.domain.events import Stream, circumstances
@@ -69,6 +70,7 @@ PROJECTIONS = tuple(
     as_projection(module)
     for module in (
         projections.worklist,
+        projections.worklist_days,
         projections.outbox,
         projections.timeline,
         projections.performed_steps,
