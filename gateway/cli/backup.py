@@ -263,7 +263,7 @@ def _as_json(found: Checked) -> dict[str, Any]:
         "head": found.head.hex(),
         "committed_at": found.committed_at or None,
         "age_seconds": int(age.total_seconds()) if age else None,
-        "projections": found.projections,
+        "projections": [{"name": name, "position": position} for name, position in found.projections.items()],
     }
 
 
