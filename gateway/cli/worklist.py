@@ -338,7 +338,7 @@ def add(
         station_ae_titles=tuple(values.ae_title(title) for title in station_ae_title or ()),
     )
     with output.database(create=True) as gateway:
-        reply = gateway.schedule(appointment, action_id=source_message_id)
+        reply = gateway.schedule(appointment, action_id=source_message_id, operator=output.user())
     if json:
         output.put_json({"status": reply.status, "accession_number": reply.accession_number})
     else:

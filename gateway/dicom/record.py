@@ -264,7 +264,15 @@ class QueryRecord:
                 self._clean_at = time.monotonic() + _CLEANING
                 _log.warning("old_queries_not_deleted", reason=_said(error))
             return
-        if max(done) < _PORTION:
+        early = sum(too_many for _, too_many in done)
+        if early:
+            _log.warning(
+                "queries_deleted_early",
+                rows=early,
+                reason=f"more than {MOST_ROWS} are not kept, however young",
+                remedy="gateway audit export more often keeps them elsewhere",
+            )
+        if max(map(max, done)) < _PORTION:
             self._clean_at = time.monotonic() + _CLEANING
 
     @contextmanager
@@ -379,8 +387,8 @@ def _lengthen(cursor: sqlite3.Cursor, row_id: int, record: Record) -> None:
         )
 
 
-def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> int:
-    """Delete at most a portion of the old and one of the too many; returns the larger number.
+def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> tuple[int, int]:
+    """Delete at most a portion of the old and one of the too many; returns how many of each.
 
     Two statements: each finds its rows by an index, and the write lock is held no longer than that.
     """
@@ -393,12 +401,12 @@ def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> int:
         f" WHERE id <= (SELECT MAX(id) FROM {table}) - ? ORDER BY id LIMIT ?)",
         (MOST_ROWS, _PORTION),
     ).rowcount
-    return max(old, too_many)
+    return old, too_many
 
 
 def require_record(connection: sqlite3.Connection) -> None:
     """Raise `NotFound` when this database has no record of queries: no service that keeps one ever ran on it."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queries'").fetchone():
+    if not has_record(connection):
         raise NotFound(
             "this database has no record of queries yet", remedy="gateway serve makes it at its start and keeps it"
         )
@@ -431,6 +439,66 @@ def refused_associations(
         (from_ae_title, since, limit),
     )
     return [RefusedAssociation(**dict(row)) for row in rows]
+
+
+def queries_between(
+    connection: sqlite3.Connection,
+    *,
+    accession_numbers: Sequence[str] | None = None,
+    with_key: str = "",
+    from_ae_title: str = "",
+    since: str = "",
+    until: str = "",
+) -> Iterator[Query]:
+    """The recorded queries from `since` on and before `until` (instants in UTC), in the order of the record.
+
+    With accession numbers only those whose answer held one of them, or that had a value for the key `with_key` (a
+    keyword). A row that stands for many counts while any of them falls between.
+    """
+    given = _between(from_ae_title, since, until)
+    if accession_numbers is not None:
+        # a whole number between separators, so that ACC1 is not found in ACC10
+        wanted = [("instr('\\' || accession_numbers || '\\', ?)", f"\\{number}\\") for number in accession_numbers]
+        wanted += [("instr(keys, ?)", json.dumps(with_key))] if with_key else []
+        given.append((f"({' OR '.join(clause for clause, _ in wanted) or '0'})", [value for _, value in wanted]))
+    return map(_query, _select(connection, "queries", given))
+
+
+def refusals_between(
+    connection: sqlite3.Connection, *, from_ae_title: str = "", since: str = "", until: str = ""
+) -> Iterator[RefusedAssociation]:
+    """The refused associations from `since` on and before `until`, in the order of the record."""
+    rows = _select(connection, "refused_associations", _between(from_ae_title, since, until))
+    return (RefusedAssociation(**dict(row)) for row in rows)
+
+
+def has_record(connection: sqlite3.Connection) -> bool:
+    """Whether a service that keeps one ever ran on this database."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queries'").fetchone() is not None
+
+
+def reaches_back_to(connection: sqlite3.Connection) -> str | None:
+    """When the oldest query that is still kept was asked; None when there is none."""
+    row = connection.execute("SELECT MIN(last_at) FROM queries").fetchone() if has_record(connection) else None
+    return row[0] if row else None
+
+
+def _between(from_ae_title: str, since: str, until: str) -> list[tuple[str, list[str]]]:
+    clauses = (("calling_ae_title = ?", from_ae_title), ("last_at >= ?", _as_kept(since)), ("at < ?", _as_kept(until)))
+    return [(clause, [value]) for clause, value in clauses if value]
+
+
+def _as_kept(instant: str) -> str:
+    """An instant as the record writes its own, so that the two compare as texts."""
+    return datetime.fromisoformat(instant).astimezone(UTC).isoformat(timespec="milliseconds") if instant else ""
+
+
+def _select(connection: sqlite3.Connection, table: str, given: list[tuple[str, list[str]]]) -> Iterator[sqlite3.Row]:
+    if not has_record(connection):
+        return iter(())
+    where = f" WHERE {' AND '.join(clause for clause, _ in given)}" if given else ""
+    values = [value for _, some in given for value in some]
+    return connection.execute(f"SELECT * FROM {table}{where} ORDER BY id", values)  # noqa: S608  our own words
 
 
 def callers(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
