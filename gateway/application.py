@@ -126,8 +126,8 @@ class Gateway(Application[UUID]):
     ) -> ActionReply:
         """Take an appointment in: `created`, or `exists` when it is there with the same content.
 
-        Without a request `action_id` says which message it came from, if any, and `operator` who adds it. Raises `AccessionConflict` (or answers
-        it, when there is a request).
+        Without a request `action_id` says which message it came from, if any, and `operator` who adds it. Raises
+        `AccessionConflict` (or answers it, when there is a request).
         """
 
         def decide() -> Decision[ActionReply]:
@@ -402,9 +402,7 @@ class Gateway(Application[UUID]):
         """The web app refuses it for good; it waits for a person."""
         self._settle(event_id, lambda update: update.park(reason, attempts))
 
-    def requeue_update(
-        self, event_id: str, *, reason: str, operator: str | None = None, force: bool = False
-    ) -> None:
+    def requeue_update(self, event_id: str, *, reason: str, operator: str | None = None, force: bool = False) -> None:
         """A person wants a parked one tried again.
 
         Raises `NotFound`; `IllegalTransition` when it is not parked, or when the web app has heard a later status of

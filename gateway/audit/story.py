@@ -37,7 +37,7 @@ LISTED_TO_SHOWN = "listed_to_first_shown"
 STARTED_TO_COMPLETED = "started_to_completed"
 COMPLETED_TO_ACKNOWLEDGED = "completed_to_acknowledged"
 
-_NAMES = {
+_NAMES: dict[Any, str] = {
     RelayAction.Accepted: "accepted",
     RelayAction.Rejected: "rejected",
     WorklistItem.Scheduled: "listed",
@@ -119,10 +119,14 @@ def of_action(gateway: Gateway, action_id: str) -> list[Hop]:
             return []
         number = receipt[0].accession_number
         known = {row.position: row for row in receipt}
-        for row in gateway.timeline(number) if number else ():
-            if row.source == "relay" and row.committed_at == receipt[0].committed_at:
-                if _metadata(gateway, connection, row).get("correlation_id") == action_id:
-                    known[row.position] = row
+        same_save = [
+            row
+            for row in (gateway.timeline(number) if number else ())
+            if row.source == "relay" and row.committed_at == receipt[0].committed_at
+        ]
+        for row in same_save:
+            if _metadata(gateway, connection, row).get("correlation_id") == action_id:
+                known[row.position] = row
         return _measured(_event_hops(gateway, connection, [known[position] for position in sorted(known)]))
 
 
@@ -212,10 +216,8 @@ def _caused_by(sop_instance_uid: str, rows: Sequence[TimelineRow]) -> Iterator[T
             yield row
 
 
-def _with_linked_steps(
-    gateway: Gateway, connection: sqlite3.Connection, rows: list[TimelineRow]
-) -> list[TimelineRow]:
-    """A step that was linked by hand did not name this item: what it reported before belongs to the story all the same."""
+def _with_linked_steps(gateway: Gateway, connection: sqlite3.Connection, rows: list[TimelineRow]) -> list[TimelineRow]:
+    """A step that was linked by hand did not name this item: what it reported before is of the story all the same."""
     known = {row.position: row for row in rows}
     for row in rows:
         if row.kind == Step.Linked.TOPIC:
@@ -242,9 +244,9 @@ def _event_hops(
                 source=row.source,
                 ae_title=row.ae_title,
                 details=row.details,
-                hop=_name(row),
+                hop=hop_name(row),
                 at=row.committed_at,
-                who=_who(gateway, connection, row),
+                who=who_did(gateway, connection, row),
             )
         )
     return hops
@@ -271,12 +273,14 @@ def _in_one_save(before: TimelineRow, receipt: TimelineRow, *, distance: int) ->
     )
 
 
-def _name(row: TimelineRow) -> str:
+def hop_name(row: TimelineRow) -> str:
+    """What the hop of this event is called."""
     name = HOPS[row.kind]
     return f"item {row.details['status'].lower()}" if name == "item" else name
 
 
-def _who(gateway: Gateway, connection: sqlite3.Connection, row: TimelineRow) -> str:
+def who_did(gateway: Gateway, connection: sqlite3.Connection, row: TimelineRow) -> str:
+    """Who brought an event about: an AE title, an operator, the web app, the gateway."""
     if row.kind in _RECEIPTS:
         return "gateway"
     if row.source == "mpps":
@@ -297,7 +301,7 @@ def _arrival(gateway: Gateway, connection: sqlite3.Connection, receipt: Timeline
     if receipt.occurred_at is None:
         return
     told = {name: receipt.details[name] for name in ("action_id", "action_type") if name in receipt.details}
-    common = {"accession_number": receipt.accession_number, "source": receipt.source, "details": told}
+    common: dict[str, Any] = {"accession_number": receipt.accession_number, "source": receipt.source, "details": told}
     sent = _sent_at(event_at(gateway, connection, receipt.position))
     if sent:
         yield Hop(hop="clicked", at=sent, who=_WEB_APP, **common)
@@ -323,7 +327,7 @@ def _told(hops: Sequence[Hop], attempts: dict[str, Attempts]) -> list[Hop]:
         if tried is None or tried.first_sent_at is None:
             continue
         details = {name: hop.details[name] for name in ("event_id", "sequence", "status")}
-        common = {"accession_number": hop.accession_number, "source": "gateway", "who": "gateway"}
+        common: dict[str, Any] = {"accession_number": hop.accession_number, "source": "gateway", "who": "gateway"}
         told.append(Hop(hop="told", at=_utc(tried.first_sent_at), details={**details, "attempt": 1}, **common))
         if tried.attempts > 1 and tried.last_sent_at:
             details |= {"attempt": tried.attempts}
@@ -370,9 +374,7 @@ def _measured(hops: Sequence[Hop]) -> list[Hop]:
     for number, hop in enumerate(ordered):
         since_first = _seconds(ordered[0], hop)
         after = _seconds(ordered[number - 1], hop) if number else None
-        measured.append(
-            replace(hop, after_seconds=after, since_first_seconds=since_first, spans=spans.get(number, {}))
-        )
+        measured.append(replace(hop, after_seconds=after, since_first_seconds=since_first, spans=spans.get(number, {})))
     return measured
 
 
@@ -381,7 +383,9 @@ def _in_order(hops: Sequence[Hop]) -> list[Hop]:
     keyed: list[tuple[datetime, int, int, Hop]] = []
     for number, hop in enumerate(hops):
         anchor = hops[number + 1] if hop.hop == "clicked" else hop
-        keyed.append((_instant(anchor.at), hop.position is None and hop.hop in ("shown", "told", "told again"), number, hop))
+        keyed.append(
+            (_instant(anchor.at), hop.position is None and hop.hop in ("shown", "told", "told again"), number, hop)
+        )
     return [hop for *_, hop in sorted(keyed, key=lambda one: one[:3])]
 
 

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from gateway.cli import (
+    audit,
     config,
     conformance,
     demo,
@@ -38,6 +39,7 @@ demo.register(app)
 worklist.register(app)
 steps.register(app)
 timeline.register(app)
+audit.register(app)
 outbox.register(app)
 events.register(app)
 projections.register(app)

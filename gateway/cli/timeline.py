@@ -42,25 +42,11 @@ def timeline(
     json: output.Json = False,
 ) -> None:
     """Tell all that happened to an accession number, hop by hop with latencies, and what was performed."""
-    from gateway.audit import story
-    from gateway.errors import InvalidValue
-
-    asked = [bool(accession_number), bool(action), bool(step), rejected]
-    if sum(asked) != 1:
-        raise InvalidValue("give one of: an accession number, --action, --step, --rejected", field="accession_number")
-    if since and not rejected:
-        raise InvalidValue("--since: goes with --rejected", field="since")
+    _require_one(accession_number, action, step, rejected=rejected, since=since)
     moment = output.moment(since, "since")
     with output.database() as gateway:
-        if rejected:
-            hops = story.of_nobody(gateway, since=moment)
-        elif action:
-            hops = story.of_action(gateway, action)
-        elif step:
-            hops = story.of_step(gateway, step)
-        else:
-            hops = story.of_accession(gateway, accession_number)
-        records = {} if rejected and not json else _records(gateway, hops)
+        hops = _of_nobody(gateway, moment) if rejected else _story(gateway, accession_number, action, step)
+        records = _records(gateway, hops)
         if reveal and records:
             output.revealed(gateway, "timeline", _subjects(hops, records))
     if json:
@@ -76,6 +62,29 @@ def timeline(
     elif not hops:
         output.say(f"nothing is known of {accession_number or action or step}")
         raise typer.Exit(1)
+
+
+def _require_one(accession_number: str, action: str, step: str, *, rejected: bool, since: str) -> None:
+    from gateway.errors import InvalidValue
+
+    if sum(map(bool, (accession_number, action, step, rejected))) != 1:
+        raise InvalidValue("give one of: an accession number, --action, --step, --rejected", field="accession_number")
+    if since and not rejected:
+        raise InvalidValue("--since: goes with --rejected", field="since")
+
+
+def _story(gateway: Gateway, accession_number: str, action: str, step: str) -> list[Hop]:
+    from gateway.audit import story
+
+    if action:
+        return story.of_action(gateway, action)
+    return story.of_step(gateway, step) if step else story.of_accession(gateway, accession_number)
+
+
+def _of_nobody(gateway: Gateway, since: str) -> list[Hop]:
+    from gateway.audit import story
+
+    return story.of_nobody(gateway, since=since)
 
 
 def _subjects(hops: Sequence[Hop], records: dict[str, StepRecord]) -> list[str]:
@@ -165,8 +174,7 @@ def _text(hop: Hop, zone: Any) -> str:  # noqa: ANN401  a time zone
         case "accepted":
             return str(details["status"])
         case "rejected":
-            field = f" ({details['field']})" if "field" in details else ""
-            return f"{details.get('code')}: {details.get('message')}{field}"
+            return _plain_refusal(details)
         case "listed":
             return f"for {details['scheduled_date']} {details['scheduled_time']} {details['modality']}"
         case "started" | "completed" | "discontinued":
@@ -175,18 +183,26 @@ def _text(hop: Hop, zone: Any) -> str:  # noqa: ANN401  a time zone
         case "shown":
             until = f"until {output.site_clock(details['last_at'], zone=zone)[11:]} " if details["times"] > 1 else ""
             return f"{until}×{details['times']} at {details['address']}, keys {' '.join(details['keys']) or 'none'}"
-        case "queued" | "told" | "told again":
-            told = f"{details['status']} #{details['sequence']}"
-            attempt = f", attempt {details['attempt']}" if details.get("attempt", 1) > 1 else ""
-            error = f", before: {details['last_error']}" if "last_error" in details else ""
-            return told + attempt + error
-        case "acknowledged":
-            attempts = details.get("attempts", 1)
-            return f"{details['answer']}, {attempts} attempt{'' if attempts == 1 else 's'}"
+        case "queued" | "told" | "told again" | "acknowledged":
+            return _delivery_text(hop.hop, details)
         case "reported" | "corrected":
             return f"{details['status']}{': ' + details['reason'] if 'reason' in details else ''}"
         case _:
             return _plain(_rest(details))
+
+
+def _plain_refusal(details: dict[str, Any]) -> str:
+    field = f" ({details['field']})" if "field" in details else ""
+    return f"{details.get('code')}: {details.get('message')}{field}"
+
+
+def _delivery_text(hop: str, details: dict[str, Any]) -> str:
+    if hop == "acknowledged":
+        attempts = details.get("attempts", 1)
+        return f"{details['answer']}, {attempts} attempt{'' if attempts == 1 else 's'}"
+    attempt = f", attempt {details['attempt']}" if details.get("attempt", 1) > 1 else ""
+    error = f", before: {details['last_error']}" if "last_error" in details else ""
+    return f"{details['status']} #{details['sequence']}{attempt}{error}"
 
 
 def _rest(details: dict[str, Any]) -> dict[str, Any]:

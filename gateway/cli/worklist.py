@@ -49,6 +49,8 @@ def list_items(
     )
     with output.database() as gateway:
         rows = gateway.find_items(wanted)
+        if reveal or json:
+            output.revealed(gateway, "worklist list", [row.accession_number for row in rows])
     if json:
         output.put_json([asdict(row) for row in rows])
         return
@@ -100,6 +102,9 @@ def explain(
         explanation = explained_by(
             gateway, site, from_ae_title=title, query_id=query, day=wanted_day, accession_number=accession
         )
+        if reveal:
+            shown = [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
+            output.revealed(gateway, "worklist explain", shown)
     if json:
         output.put_json(_explanation_json(explanation, reveal=reveal))
     else:
