@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,17 @@ def _rows(cursor: sqlite3.Cursor) -> Iterator[TimelineRow]:
     names = [column[0] for column in cursor.description]
     rows = (dict(zip(names, row, strict=True)) for row in cursor)
     return (TimelineRow(**{**row, "details": json.loads(row["details"])}) for row in rows)
+
+
+def rows_of(events: Iterable[RecordedEvent]) -> list[TimelineRow]:
+    """The rows that these events make, one for each accession number that each concerns."""
+    with closing(sqlite3.connect(":memory:")) as aside:
+        for statement in SCHEMA:
+            aside.execute(statement)
+        cursor = aside.cursor()
+        for event in events:
+            apply(cursor, event)
+        return list(_rows(aside.execute("SELECT * FROM timeline ORDER BY position, accession_number")))
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:

@@ -9,9 +9,9 @@ sum up to the whole.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,6 @@ from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore import replay
-from gateway.eventstore.projection import RecordedEvent
 from projections.timeline import TimelineRow
 
 CLICK_TO_LISTED = "click_to_listed"
@@ -62,8 +61,13 @@ _NAMES: dict[Any, str] = {
     StatusUpdate.Requeued: "requeued",
 }
 HOPS = {event.TOPIC: name for event, name in _NAMES.items()}
-"""The events' topics → what a hop is called; `item` is followed by the status that the item then has."""
+"""The events' topics → what a hop is called; `item` is followed by the status that the item then has.
 
+Other events go by the words of their topic.
+"""
+_WORDS = re.compile(r"([A-Z])")
+
+_NAMELESS = (f"{RelayAction.TOPIC}.", f"{Step.TOPIC}.")
 _RECEIPTS = (RelayAction.Accepted.TOPIC, RelayAction.Rejected.TOPIC)
 _WEB_APP = "web app"
 _SPEAKERS = {"relay": _WEB_APP, "gateway": "gateway"}
@@ -74,17 +78,17 @@ class Hop:
     """One thing that happened, at the instant `at`; instants are ISO 8601 in UTC.
 
     The first fields are those of the event's row in the timeline; where there is no event (`clicked`, `received`,
-    `shown`, `told`) `position`, `committed_at` and `kind` are None. `who` did it: an AE title, an operator, the web
-    app, the gateway. `after_seconds` is the time since the hop before (None for the first), `since_first_seconds` since
-    the first. `spans` are the important spans that end here, in seconds. A run of equal looks of one modality is one
-    hop at its first: `details` then says `last_at` and how many `times`.
+    `shown`, `told`, `told again`) `position` and `committed_at` are None and `kind` is the hop's name. `who` did it: an
+    AE title, an operator, the web app, the gateway. `after_seconds` is the time since the hop before (None for the
+    first), `since_first_seconds` since the first. `spans` are the important spans that end here, in seconds. A run of
+    answers to one modality is one hop at its first: `details` then says `last_at` and how many `times`.
     """
 
     accession_number: str
     position: int | None = None
     occurred_at: str | None = None
     committed_at: str | None = None
-    kind: str | None = None
+    kind: str
     source: str | None = None
     ae_title: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
@@ -140,7 +144,8 @@ def of_step(gateway: Gateway, sop_instance_uid: str) -> list[Hop]:
         numbers = {number for row in rows for number in _numbers_of(gateway, connection, row)}
         known = {row.position: row for row in rows}
         for number in sorted(numbers):
-            known |= {row.position: row for row in _caused_by(sop_instance_uid, gateway.timeline(number))}
+            caused = _caused_by(gateway, connection, sop_instance_uid, gateway.timeline(number))
+            known |= {row.position: row for row in caused}
         hops = _event_hops(gateway, connection, [known[position] for position in sorted(known)])
         return _measured(hops + _told(hops, attempts_of(connection)))
 
@@ -151,7 +156,9 @@ def of_nobody(gateway: Gateway, *, since: str = "", until: str = "") -> list[Hop
         rows = [
             row
             for row in projections.timeline.find(connection, "")
-            if (not since or row.committed_at >= since) and (not until or row.committed_at < until)
+            if row.kind.startswith(_NAMELESS)
+            and (not since or row.committed_at >= since)
+            and (not until or row.committed_at < until)
         ]
         return _measured(_event_hops(gateway, connection, rows, beside=False))
 
@@ -176,24 +183,10 @@ def _metadata(gateway: Gateway, connection: sqlite3.Connection, row: TimelineRow
     return metadata
 
 
-def _stream(gateway: Gateway, connection: sqlite3.Connection, stream_id: UUID) -> Iterator[RecordedEvent]:
-    positions = connection.execute(
-        "SELECT rowid FROM stored_events WHERE originator_id = ? ORDER BY originator_version", (stream_id.hex,)
-    ).fetchall()
-    for (position,) in positions:
-        yield from replay.read(connection, gateway.mapper, after=position - 1, until=position)
-
-
 def _stream_rows(gateway: Gateway, connection: sqlite3.Connection, stream_id: UUID) -> list[TimelineRow]:
     """A stream's rows of the timeline, each once, made aside by the projection itself."""
-    with closing(sqlite3.connect(":memory:")) as aside:
-        for statement in projections.timeline.SCHEMA:
-            aside.execute(statement)
-        cursor = aside.cursor()
-        for event in _stream(gateway, connection, stream_id):
-            projections.timeline.apply(cursor, event)
-        numbers = [number for (number,) in cursor.execute("SELECT DISTINCT accession_number FROM timeline")]
-        known = {row.position: row for number in numbers for row in projections.timeline.find(aside, number)}
+    events = replay.read_stream(connection, gateway.mapper, stream_id)
+    known = {row.position: row for row in projections.timeline.rows_of(events)}
     return [known[position] for position in sorted(known)]
 
 
@@ -203,21 +196,28 @@ def _numbers_of(gateway: Gateway, connection: sqlite3.Connection, row: TimelineR
     return numbers
 
 
-def _caused_by(sop_instance_uid: str, rows: Sequence[TimelineRow]) -> Iterator[TimelineRow]:
+def _caused_by(
+    gateway: Gateway, connection: sqlite3.Connection, sop_instance_uid: str, rows: Sequence[TimelineRow]
+) -> Iterator[TimelineRow]:
     """What a step did to an item, and the updates about it."""
+    requested = [row for row in rows if row.kind == StatusUpdate.Requested.TOPIC]
     updates = {
         row.details["event_id"]
-        for row in rows
-        if row.kind == StatusUpdate.Requested.TOPIC and row.details.get("mpps_instance_uid") == sop_instance_uid
+        for row in requested
+        if getattr(event_at(gateway, connection, row.position), "mpps_instance_uid", None) == sop_instance_uid
     }
     for row in rows:
-        about = row.details.get("mpps_instance_uid") == sop_instance_uid and row.kind.startswith("WorklistItem.")
-        if about or row.details.get("event_id") in updates:
+        of_item = row.kind.startswith(f"{WorklistItem.TOPIC}.") and _names_step(row.details, sop_instance_uid)
+        if of_item or row.details.get("event_id") in updates:
             yield row
 
 
+def _names_step(details: dict[str, Any], sop_instance_uid: str) -> bool:
+    return details.get("mpps_instance_uid") == sop_instance_uid
+
+
 def _with_linked_steps(gateway: Gateway, connection: sqlite3.Connection, rows: list[TimelineRow]) -> list[TimelineRow]:
-    """A step that was linked by hand did not name this item: what it reported before is of the story all the same."""
+    """A step that was linked by hand did not name this item; what it reported before belongs here all the same."""
     known = {row.position: row for row in rows}
     for row in rows:
         if row.kind == Step.Linked.TOPIC:
@@ -275,7 +275,7 @@ def _in_one_save(before: TimelineRow, receipt: TimelineRow, *, distance: int) ->
 
 def hop_name(row: TimelineRow) -> str:
     """What the hop of this event is called."""
-    name = HOPS[row.kind]
+    name = HOPS.get(row.kind) or _WORDS.sub(r" \1", row.kind.rsplit(".", 1)[-1]).strip().lower()
     return f"item {row.details['status'].lower()}" if name == "item" else name
 
 
@@ -304,8 +304,8 @@ def _arrival(gateway: Gateway, connection: sqlite3.Connection, receipt: Timeline
     common: dict[str, Any] = {"accession_number": receipt.accession_number, "source": receipt.source, "details": told}
     sent = _sent_at(event_at(gateway, connection, receipt.position))
     if sent:
-        yield Hop(hop="clicked", at=sent, who=_WEB_APP, **common)
-    yield Hop(hop="received", at=_utc(receipt.occurred_at), who="gateway", **common)
+        yield Hop(hop="clicked", kind="clicked", at=sent, who=_WEB_APP, **common)
+    yield Hop(hop="received", kind="received", at=_utc(receipt.occurred_at), who="gateway", **common)
 
 
 def _sent_at(event: Any) -> str | None:  # noqa: ANN401  any of our events
@@ -328,11 +328,15 @@ def _told(hops: Sequence[Hop], attempts: dict[str, Attempts]) -> list[Hop]:
             continue
         details = {name: hop.details[name] for name in ("event_id", "sequence", "status")}
         common: dict[str, Any] = {"accession_number": hop.accession_number, "source": "gateway", "who": "gateway"}
-        told.append(Hop(hop="told", at=_utc(tried.first_sent_at), details={**details, "attempt": 1}, **common))
+        told.append(
+            Hop(hop="told", kind="told", at=_utc(tried.first_sent_at), details={**details, "attempt": 1}, **common)
+        )
         if tried.attempts > 1 and tried.last_sent_at:
             details |= {"attempt": tried.attempts}
             details |= {"last_error": tried.last_error} if tried.last_error else {}
-            told.append(Hop(hop="told again", at=_utc(tried.last_sent_at), details=details, **common))
+            told.append(
+                Hop(hop="told again", kind="told again", at=_utc(tried.last_sent_at), details=details, **common)
+            )
     return told
 
 
@@ -349,6 +353,7 @@ def _shown(accession_number: str, queries: Sequence[Query], rows: Sequence[Timel
             source="query",
             ae_title=title,
             hop="shown",
+            kind="shown",
             at=_utc(run[0].at),
             who=title,
             details={

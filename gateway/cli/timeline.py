@@ -178,8 +178,8 @@ def _text(hop: Hop, zone: Any) -> str:  # noqa: ANN401  a time zone
         case "listed":
             return f"for {details['scheduled_date']} {details['scheduled_time']} {details['modality']}"
         case "started" | "completed" | "discontinued":
-            clock = details.get("started") or details.get("ended")
-            return f"{f'{clock} by its own clock ' if clock else ''}{_plain(_rest(details))}".strip()
+            clock = _unit_clock(details.get("started") or details.get("ended") or "")
+            return f"{clock} {_plain(_rest(details))}".strip()
         case "shown":
             until = f"until {output.site_clock(details['last_at'], zone=zone)[11:]} " if details["times"] > 1 else ""
             return f"{until}×{details['times']} at {details['address']}, keys {' '.join(details['keys']) or 'none'}"
@@ -189,6 +189,13 @@ def _text(hop: Hop, zone: Any) -> str:  # noqa: ANN401  a time zone
             return f"{details['status']}{': ' + details['reason'] if 'reason' in details else ''}"
         case _:
             return _plain(_rest(details))
+
+
+def _unit_clock(text: str) -> str:
+    """`YYYYMMDDHHMMSS` of the unit's wall clock."""
+    if len(text) < 14:
+        return ""
+    return f"at {text[:4]}-{text[4:6]}-{text[6:8]} {text[8:10]}:{text[10:12]}:{text[12:14]} by its own clock"
 
 
 def _plain_refusal(details: dict[str, Any]) -> str:
