@@ -33,7 +33,7 @@ NOMINAL_SUCCESS, MINOR_FAILURE, SERIOUS_FAILURE = "0", "4", "8"
 """EventOutcomeIndicator (PS3.15 Table A.5.2-1)."""
 
 _PERSON, _SYSTEM_OBJECT = "1", "2"
-_PATIENT, _REPORT, _SECURITY_RESOURCE, _JOB = "1", "3", "13", "20"
+_PATIENT, _REPORT, _SECURITY_RESOURCE = "1", "3", "13"
 _APPLICATION_SERVER = "4"
 
 _TEXTS = ("EventOutcomeDescription", "ParticipantObjectName", "ParticipantObjectQuery")

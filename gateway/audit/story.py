@@ -384,13 +384,11 @@ def _measured(hops: Sequence[Hop]) -> list[Hop]:
 
 
 def _in_order(hops: Sequence[Hop]) -> list[Hop]:
-    """By time. A click stands right before its reception, whatever the web app's clock says; events keep their order."""
+    """By time; events keep their order. A click stands right before its reception, whatever that clock says."""
     keyed: list[tuple[datetime, int, int, Hop]] = []
     for number, hop in enumerate(hops):
         anchor = hops[number + 1] if hop.hop == "clicked" else hop
-        keyed.append(
-            (_instant(anchor.at), hop.position is None and hop.hop in ("shown", "told", "told again"), number, hop)
-        )
+        keyed.append((_instant(anchor.at), hop.hop in ("shown", "told", "told again"), number, hop))
     return [hop for *_, hop in sorted(keyed, key=lambda one: one[:3])]
 
 

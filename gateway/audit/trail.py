@@ -91,7 +91,8 @@ def person_of(gateway: Gateway, wanted: Wanted) -> Person | None:
             of_patient = projections.worklist.find_numbers(connection, WorklistFilter(patient_id=wanted.patient_id))
             found = projections.performed_steps.of_patient(connection, wanted.patient_id)
         numbers = [number for number in of_patient if number in numbers or not numbers]
-        steps = [step.sop_instance_uid for step in found]
+        item = wanted.accession_number
+        steps = [step.sop_instance_uid for step in found if not item or item in (*step.accession_numbers, *step.named)]
     return Person(tuple(numbers), tuple(steps), wanted.patient_id)
 
 

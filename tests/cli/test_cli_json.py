@@ -14,6 +14,8 @@ from cli_support import Command
 
 from gateway.application import Gateway
 from gateway.cli import app
+from gateway.dicom.record import QueryRecord
+from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli-json.md").read_text(encoding="utf-8")
@@ -102,14 +104,29 @@ def test_a_look_prints_json_as_documented_and_nothing_else(
 def test_a_timeline_is_documented_but_for_the_details_of_each_kind(story: Gateway, run: Command) -> None:
     sample = SECTIONS["timeline"][0][0]
     rows = run("timeline", "ACC002", "--json").json
-    assert len(rows) == 9
+    assert [row["kind"] for row in rows if not row["position"]] == ["received"]
+    assert len(rows) == 10
     for row in rows:
         assert list(row) == list(sample)
-        assert like(row | {"details": None}, sample)
+        assert like(row | {"details": None, "spans": None}, sample)
         assert isinstance(row["details"], dict)
+        assert all(isinstance(seconds, float) for seconds in row["spans"].values())
     kinds = {row["kind"]: row["details"] for row in rows}
     for row in SECTIONS["timeline"][0]:
         assert list(kinds[row["kind"]]) == list(row["details"])
+
+
+def test_who_saw_whom_is_documented(provider: PynetdicomServer, port: str, story: Gateway, run: Command) -> None:
+    book = QueryRecord(story)
+    provider.responder.record = book
+    run("modality", "find", "-p", port)
+    book.start()
+    book.close()
+    [row] = run("audit", "list", "--accession", "ACC003", "--json").json
+    [sample] = SECTIONS["audit list"][0]
+    assert like({**row, "details": None}, {**sample, "details": None})
+    assert list(row["details"]) == list(sample["details"])
+    assert (row["act"], row["about"]) == ("was shown", ["ACC003"])
 
 
 def test_a_timeline_of_nothing_is_an_empty_list_and_exit_code_1(story: Gateway, run: Command) -> None:
