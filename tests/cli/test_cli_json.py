@@ -104,8 +104,8 @@ def test_a_look_prints_json_as_documented_and_nothing_else(
 def test_a_timeline_is_documented_but_for_the_details_of_each_kind(story: Gateway, run: Command) -> None:
     sample = SECTIONS["timeline"][0][0]
     rows = run("timeline", "ACC002", "--json").json
-    assert [row["kind"] for row in rows if not row["position"]] == ["received"]
-    assert len(rows) == 10
+    assert [row["kind"] for row in rows if not row["position"]] == ["received", "told"]
+    assert len(rows) == 11
     for row in rows:
         assert list(row) == list(sample)
         assert like(row | {"details": None, "spans": None}, sample)
