@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
-from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
 import projections.performed_steps
 from gateway.application import Gateway
@@ -38,6 +38,7 @@ _APPLICATION_SERVER = "4"
 
 _TEXTS = ("EventOutcomeDescription", "ParticipantObjectName", "ParticipantObjectQuery")
 """Elements that hold a text; all other texts are attributes."""
+_QUOTE = {'"': "&quot;"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -446,17 +447,17 @@ def as_json(message: Message) -> str:
 
 def as_xml(message: Message) -> str:
     """The message as XML, on one line, without a declaration."""
-    return ET.tostring(_element("AuditMessage", message), encoding="unicode")
+    return _element("AuditMessage", message)
 
 
-def _element(name: str, content: Any) -> ET.Element:  # noqa: ANN401
-    element = ET.Element(name)
+def _element(name: str, content: Any) -> str:  # noqa: ANN401
     if isinstance(content, str):
-        element.text = content
-        return element
+        return f"<{name}>{escape(content)}</{name}>"
+    attributes, elements = [], []
     for key, value in content.items():
         if isinstance(value, str) and key not in _TEXTS:
-            element.set(key, value)
+            attributes.append(f' {key}="{escape(value, _QUOTE)}"')
         else:
-            element.extend(_element(key, one) for one in (value if isinstance(value, list) else [value]))
-    return element
+            elements += [_element(key, one) for one in (value if isinstance(value, list) else [value])]
+    head = name + "".join(attributes)
+    return f"<{head}>{''.join(elements)}</{name}>" if elements else f"<{head}/>"
