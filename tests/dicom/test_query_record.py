@@ -285,13 +285,16 @@ def test_old_rows_go_in_portions(gateway: Gateway, monkeypatch: pytest.MonkeyPat
     assert left == [15, 5, 0, 0]
 
 
-def test_more_rows_than_the_bound_go_whatever_their_age(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_the_bound_go_whatever_their_age_and_the_log_says_so(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
+) -> None:
     monkeypatch.setattr(record, "MOST_ROWS", 5)
     written(gateway, *(a_query(number, identifier=str(number).encode()) for number in range(8)))
     book = QueryRecord(gateway, kept_days=36500)
     book._clean()
     book._disconnect()
     assert [row.id for row in kept(gateway)] == [8, 7, 6, 5, 4]
+    assert [(line["event"], line["rows"]) for line in logs] == [("queries_deleted_early", 3)]
 
 
 @pytest.mark.parametrize("table", record._TABLES)
