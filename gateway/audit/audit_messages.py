@@ -18,7 +18,7 @@ import projections.performed_steps
 from gateway.application import Gateway
 from gateway.audit.activities import EVERYTHING, LOOKED, STARTED, Activity
 from gateway.audit.trail import Act, Done
-from gateway.dicom.record import Query, RefusedAssociation
+from gateway.dicom.record import Query, RefusedAssociation, Retrieval
 from gateway.dicom.status import CANCELLED, PENDING, PROCESSING_FAILURE, SUCCESS
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
 from gateway.domain.relay_action import RelayAction
@@ -75,6 +75,8 @@ def messages(gateway: Gateway, act: Act, reporter: Reporter) -> Iterator[Message
             yield _query(act, reporter)
         case RefusedAssociation():
             yield _security_alert(act, reporter)
+        case Retrieval():
+            yield _retrieval(gateway, act, reporter)
         case Activity():
             yield from _activity(gateway, act, reporter)
         case Done():
@@ -224,21 +226,41 @@ def _audit_log_used(gateway: Gateway, activity: Activity, reporter: Reporter) ->
 
 
 def _look(gateway: Gateway, activity: Activity, subject: str, reporter: Reporter) -> Message:
-    item = _item(gateway, subject)
-    with gateway.reading() as connection:
-        step = None if item else projections.performed_steps.get(connection, subject)
+    told = {"Verb": activity.details["verb"], **_run(activity.times, activity.last_at)}
     return _message(
         _event("110111", "Procedure Record", "R", activity.at, NOMINAL_SUCCESS),
         [_human(activity.who)],
         reporter,
-        _procedure(
-            item,
-            reporter,
-            accession_number="" if step else subject,
-            step_uid=subject if step else "",
-            of_step={"patient_id": step.patient_id, "patient_name": step.patient_name} if step else None,
-            told={"Verb": activity.details["verb"], **_run(activity.times, activity.last_at)},
-        ),
+        _read(gateway, subject, reporter, told),
+    )
+
+
+def _retrieval(gateway: Gateway, retrieved: Retrieval, reporter: Reporter) -> Message:
+    told = {"Operation": "N-GET", **_run(retrieved.times, retrieved.last_at)}
+    reader = _entity(
+        retrieved.calling_ae_title, "110152", "Destination Role ID", requestor=True, address=retrieved.address
+    )
+    return _message(
+        _event("110111", "Procedure Record", "R", retrieved.at, NOMINAL_SUCCESS),
+        [reader],
+        reporter,
+        _read(gateway, retrieved.sop_instance_uid, reporter, told),
+    )
+
+
+def _read(gateway: Gateway, subject: str, reporter: Reporter, told: dict[str, str]) -> list[Message]:
+    """An item, by its accession number, or a performed step, by its UID, that somebody was shown."""
+    item = _item(gateway, subject)
+    with gateway.reading() as connection:
+        step = None if item else projections.performed_steps.get(connection, subject)
+    linked = next(iter(step.accession_numbers), "") if step else ""
+    return _procedure(
+        _item(gateway, linked) if step else item,
+        reporter,
+        accession_number=linked if step else subject,
+        step_uid=subject if step else "",
+        of_step={"patient_id": step.patient_id, "patient_name": step.patient_name} if step else None,
+        told=told,
     )
 
 

@@ -1,8 +1,8 @@
 """Who saw whom: what was asked, shown, refused, reported, decided and looked at, from all records in one order.
 
-Four records are read: the modalities' queries and the refused associations (`gateway.dicom.record`), the event log
-through its timeline, and the activities (`gateway.audit.activities`). `search` gives what they hold as they hold it;
-`told` makes one kind of line of it for people.
+These records are read: the modalities' queries and retrievals and the refused associations (`gateway.dicom.record`),
+the event log through its timeline, and the activities (`gateway.audit.activities`). `search` gives what they hold as
+they hold it; `told` makes one kind of line of it for people.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.dicom import identifier, keys, record
 from gateway.dicom.character_sets import CharacterSet
 from gateway.dicom.explain import AskedKey, outcome
 from gateway.dicom.profiles import EVERYBODY, Profiles
-from gateway.dicom.record import Query, RefusedAssociation
+from gateway.dicom.record import Query, RefusedAssociation, Retrieval
 from gateway.dicom.status import RequestRefused
 from projections.timeline import TimelineRow
 from projections.worklist import WorklistFilter
@@ -63,7 +63,7 @@ class Done:
     who: str
 
 
-Act = Query | RefusedAssociation | Activity | Done
+Act = Query | RefusedAssociation | Retrieval | Activity | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,10 @@ def search(
             _events(gateway, connection, wanted, person, sources),
         ]
         span = {"since": wanted.since, "until": wanted.until}
+        uids = None if person is None else _steps(gateway, connection, person)
+        streams.append(
+            record.retrievals_between(connection, sop_instance_uids=uids, from_ae_title=wanted.ae_title, **span)
+        )
         if person is None:
             streams.append(record.refusals_between(connection, from_ae_title=wanted.ae_title, **span))
         if not wanted.ae_title:
@@ -192,6 +196,16 @@ def _numbers(connection: sqlite3.Connection, person: Person) -> list[str]:
     return list(dict.fromkeys([*person.accession_numbers, *named, *([""] if person.step_uids else [])]))
 
 
+def _steps(gateway: Gateway, connection: sqlite3.Connection, person: Person) -> list[str]:
+    """The performed steps of the person, and those that are linked to their items."""
+    rows = (row for number in person.accession_numbers for row in gateway.timeline(number))
+    named = dict.fromkeys(uid for row in rows if (uid := row.details.get("mpps_instance_uid")))
+    steps = (projections.performed_steps.get(connection, uid) for uid in named)
+    hers = set(person.accession_numbers)
+    linked = [step.sop_instance_uid for step in steps if step and hers.intersection(step.accession_numbers)]
+    return list(dict.fromkeys([*person.step_uids, *linked]))
+
+
 def _is_about(row: TimelineRow, person: Person) -> bool:
     if row.accession_number in person.accession_numbers:
         return True
@@ -212,7 +226,8 @@ class Trace:
 
     `about` are accession numbers and SOP Instance UIDs: with a person only theirs, else all. A line stands for `times`
     equal acts from `at` to `last_at`. `keys` are those of a query that had a value, `attributes` what it wanted to be
-    shown. `source` is the record and its row: `queries`, `refused_associations`, `events` or `activities`.
+    shown. `source` is the record, `queries`, `refused_associations`, `retrievals`, `events` or `activities`, and its
+    row there.
     """
 
     at: str
@@ -235,6 +250,8 @@ def told(act: Act, person: Person | None = None, profiles: Profiles = EVERYBODY)
         return _of_query(act, person, profiles)
     if isinstance(act, RefusedAssociation):
         return _of_refusal(act)
+    if isinstance(act, Retrieval):
+        return _of_retrieval(act)
     return _of_activity(act, person) if isinstance(act, Activity) else _of_event(act)
 
 
@@ -269,6 +286,21 @@ def _of_refusal(refused: RefusedAssociation) -> Trace:
         outcome=refused.reason,
         details={"called_ae_title": refused.called_ae_title},
         source=("refused_associations", refused.id),
+    )
+
+
+def _of_retrieval(retrieved: Retrieval) -> Trace:
+    return Trace(
+        at=retrieved.at,
+        last_at=retrieved.last_at,
+        times=retrieved.times,
+        act="retrieved",
+        who=retrieved.calling_ae_title,
+        address=retrieved.address,
+        about=(retrieved.sop_instance_uid,),
+        outcome="the performed step, by N-GET",
+        details={"called_ae_title": retrieved.called_ae_title},
+        source=("retrievals", retrieved.id),
     )
 
 

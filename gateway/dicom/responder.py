@@ -25,7 +25,15 @@ from gateway.dicom.data_set import DataSet, Undecodable
 from gateway.dicom.find import FindResponse, Writing
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.profiles import EVERYBODY, Profile, Profiles, Rejection
-from gateway.dicom.record import LONGEST_IDENTIFIER, MOST_NUMBERS, Query, QueryRecord, RefusedAssociation, now
+from gateway.dicom.record import (
+    LONGEST_IDENTIFIER,
+    MOST_NUMBERS,
+    Query,
+    QueryRecord,
+    RefusedAssociation,
+    Retrieval,
+    now,
+)
 from gateway.dicom.status import (
     CLASS_INSTANCE_CONFLICT,
     DUPLICATE_SOP_INSTANCE,
@@ -369,6 +377,16 @@ class Responder:
                 raise StepUnknown("there is no such performed procedure step")
             found = performed.retrieve(record.data_sets, requested, transfer_syntax)
             _log.info("step_retrieved", **caller.logged(), sop_instance_uid=uid, not_held=len(found.not_held))
+            if self.record:
+                self.record.add(
+                    Retrieval(
+                        at=now(),
+                        calling_ae_title=caller.ae_title,
+                        called_ae_title=caller.called_ae_title,
+                        address=caller.address,
+                        sop_instance_uid=uid,
+                    )
+                )
             status = OPTIONAL_ATTRIBUTES_NOT_SUPPORTED if found.not_held else SUCCESS
             return NResponse(status, uid, "", None, found.not_held, found.attribute_list)
 

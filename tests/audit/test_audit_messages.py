@@ -20,7 +20,7 @@ from gateway.application import Gateway
 from gateway.audit import activities, audit_messages, trail
 from gateway.audit.audit_messages import Message, Reporter
 from gateway.cli.output import masked_id, masked_name
-from gateway.dicom.record import Query, QueryRecord, RefusedAssociation
+from gateway.dicom.record import Query, QueryRecord, RefusedAssociation, Retrieval
 from tests.eventstore.everything import everything_happened
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).with_name("audit-message.rng")))
@@ -61,6 +61,17 @@ def a_refusal(**values: Any) -> RefusedAssociation:
     return RefusedAssociation(**{**details, **values})
 
 
+def a_retrieval() -> Retrieval:
+    return Retrieval(
+        at=NOW,
+        last_at=NOW,
+        calling_ae_title="WORKSTATION",
+        called_ae_title="ORTHANC_MWL",
+        address="192.0.2.8",
+        sop_instance_uid=step_uid(1),
+    )
+
+
 def of(gateway: Gateway, act: trail.Act, reporter: Reporter = FULL) -> Message:
     [message] = audit_messages.messages(gateway, act, reporter)
     return message
@@ -89,7 +100,7 @@ def everything(gateway: Gateway, reporter: Reporter = FULL) -> Iterator[Message]
     activities.looked(gateway, "night shift", "worklist list", ["ACC001", step_uid(4), "ACC999"])
     activities.looked(gateway, "auditor", "audit export", [activities.EVERYTHING])
     book = QueryRecord(gateway, kept_days=36500)
-    for act in (a_query(), a_query(status=0xA900, keys=(), error_comment="(0010,0020)"), a_refusal()):
+    for act in (a_query(), a_query(status=0xA900, keys=(), error_comment="(0010,0020)"), a_refusal(), a_retrieval()):
         book.add(act)
     book.start()
     book.close()
@@ -318,6 +329,20 @@ def test_a_look_at_persons_is_a_procedure_record_read_of_each_item(gateway: Gate
     assert [one["EventIdentification"]["EventActionCode"] for one in told] == ["R", "R", "R"]
     assert [one["ActiveParticipant"][0]["UserID"] for one in told] == ["night shift"] * 3
     assert told[2]["ParticipantObjectIdentification"][0]["ParticipantObjectID"] == "9990000018"
+
+
+def test_a_retrieved_step_is_a_procedure_record_read_by_whom_it_was_shown(gateway: Gateway) -> None:
+    schedule(gateway)
+    start(gateway, step_uid(1), naming())
+    message = of(gateway, a_retrieval())
+    assert message["EventIdentification"]["EventActionCode"] == "R"
+    [reader] = message["ActiveParticipant"]
+    assert (reader["UserID"], reader["NetworkAccessPointID"]) == ("WORKSTATION", "192.0.2.8")
+    study, patient = message["ParticipantObjectIdentification"]
+    assert study["ParticipantObjectDescription"] == [
+        {"MPPS": [{"UID": step_uid(1)}], "Accession": [{"Number": "ACC001"}]}
+    ]
+    assert patient["ParticipantObjectID"] == "9990000018"
 
 
 def test_an_export_of_everything_is_an_audit_log_used(gateway: Gateway) -> None:

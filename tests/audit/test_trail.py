@@ -13,7 +13,7 @@ from gateway.audit import activities, trail
 from gateway.audit.trail import Trace, Wanted
 from gateway.dicom import record
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
-from gateway.dicom.record import Query, QueryRecord, RefusedAssociation
+from gateway.dicom.record import Query, QueryRecord, RefusedAssociation, Retrieval
 from gateway.domain.lifecycle import Status
 
 HERS = "9990000018"
@@ -61,7 +61,17 @@ def a_refusal(at: str = "") -> RefusedAssociation:
     )
 
 
-def recorded(gateway: Gateway, *records: Query | RefusedAssociation) -> None:
+def a_retrieval(uid: str) -> Retrieval:
+    return Retrieval(
+        at=now(),
+        calling_ae_title="WORKSTATION",
+        called_ae_title="ORTHANC_MWL",
+        address="192.0.2.8",
+        sop_instance_uid=uid,
+    )
+
+
+def recorded(gateway: Gateway, *records: record.Record) -> None:
     book = QueryRecord(gateway, kept_days=36500)
     for one in records:
         book.add(one)
@@ -158,6 +168,16 @@ def test_a_look_at_everything_in_a_range_is_a_look_at_her(gateway: Gateway) -> N
     schedule(gateway)
     activities.looked(gateway, "auditor", "audit export", [activities.EVERYTHING])
     assert told(gateway, patient_id=HERS) == [("looked", "auditor", (activities.EVERYTHING,))]
+
+
+@pytest.mark.parametrize("wanted", [{"patient_id": HERS}, {"accession_number": "ACC001"}, {"ae_title": "WORKSTATION"}])
+def test_who_retrieved_a_step_of_hers_was_shown_her(story: Gateway, wanted: dict[str, str]) -> None:
+    start(story, step_uid(2), naming("ACC001"), patient_id=OTHER["patient_id"])  # named hers, and is another's
+    recorded(story, a_retrieval(step_uid(1)), a_retrieval(step_uid(1)))
+    if "ae_title" not in wanted:
+        recorded(story, a_retrieval(step_uid(2)))
+    [trace] = [trace for trace in traces(story, **wanted) if trace.act == "retrieved"]
+    assert (trace.who, trace.about, trace.times) == ("WORKSTATION", (step_uid(1),), 2)
 
 
 def test_of_an_unknown_patient_nothing_is_known(story: Gateway) -> None:
