@@ -324,7 +324,8 @@ def _of_activity(activity: Activity, person: Person | None) -> Trace:
 
 
 def _look(activity: Activity) -> str:
-    return f"gateway {activity.details['verb']} --reveal, {activity.details['shown']} shown"
+    of_all = EVERYTHING in activity.subjects
+    return f"by gateway {activity.details['verb']}, {'all of a range' if of_all else activity.details['shown']} shown"
 
 
 def _life(activity: Activity) -> str:

@@ -133,10 +133,16 @@ def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool) -> N
     if explanation.items:
         output.put()
         _put_items(explanation.items, reveal=reveal)
-    first, last = explanation.days
-    output.say(f"{_items(len(explanation.items))} looked at, of {first if first == last else f'{first} to {last}'}")
+    output.say(f"{_items(len(explanation.items))} looked at{_of_days(explanation.days)}")
     if not reveal and any(identifies(key.tag) for key in explanation.keys):
         output.say("names and ids are masked: --reveal shows what differs")
+
+
+def _of_days(days: tuple[str, str] | None) -> str:
+    if days is None:
+        return ""
+    first, last = days
+    return f", of {first if first == last else f'{first} to {last}'}"
 
 
 def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str]:
@@ -149,9 +155,13 @@ def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str
     for number, key in enumerate(explanation.keys):
         label = "keys" if number == 0 else ""
         yield f"  {label:<9} {key.keyword} {tag_name(key.tag)} = {_shown(key.tag, key.value, reveal=reveal)}"
-    if not explanation.keys and not explanation.refusal:
-        yield "  keys      none with a value: it asked for everything that is listed"
+    if not (explanation.keys or explanation.refusal or explanation.not_kept):
+        yield "  keys      none that is matched by: it asked for everything that is listed"
+    if explanation.ignored:
+        yield f"  ignored   {', '.join(explanation.ignored)}: not a matching key there (PS3.4 K.2.2.1.1.2)"
     yield f"  charset   {explanation.character_set or 'none declared: ASCII'}"
+    if explanation.not_kept:
+        yield f"  not kept  {explanation.not_kept}: why items were listed can't be said"
     if explanation.refusal:
         yield f"  refused   {explanation.refusal}: such a query lists nothing"
     yield f"  answer    {_items(asked.answers)}, {outcome(asked)}"
@@ -209,10 +219,12 @@ def _explanation_json(explanation: Explanation, *, reveal: bool) -> dict[str, ob
             {"keyword": key.keyword, "tag": tag_name(key.tag), "value": shown(key.tag, key.value)}
             for key in explanation.keys
         ],
+        "ignored": list(explanation.ignored),
         "character_set": explanation.character_set,
         "refusal": explanation.refusal,
+        "not_kept": explanation.not_kept,
         "refused_since": [asdict(refused) for refused in explanation.refused_since],
-        "days": list(explanation.days),
+        "days": list(explanation.days) if explanation.days else None,
         "items": [
             asdict(item)
             | {

@@ -26,6 +26,7 @@ from gateway.dicom.record import Query, RefusedAssociation
 from gateway.dicom.status import (
     CANCELLED,
     IDENTIFIER_DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
     PENDING,
     SUCCESS,
     UNABLE_TO_PROCESS,
@@ -38,21 +39,17 @@ from projections.worklist import WorklistFilter, WorklistRow
 _LONGEST_RANGE = timedelta(days=7)
 """A query for more days than that is explained for today."""
 
-_PATIENT_NAME = 0x00100010
-_BIRTH_DATE = 0x00100030
-_OUT_OF_RESOURCES = 0xA700
-
 _NAMING_KEYS = (
     keys.ACCESSION_NUMBER,
     keys.REQUESTED_PROCEDURE_ID,
     keys.SCHEDULED_PROCEDURE_STEP_ID,
     keys.PATIENT_ID,
-    _PATIENT_NAME,
+    keys.PATIENT_NAME,
     keys.STUDY_INSTANCE_UID,
 )
 """Keys that mean one item or one patient: what they find is explained whatever its day."""
 
-_ALWAYS_ANSWERED = (keys.STUDY_INSTANCE_UID, keys.PATIENT_ID, _PATIENT_NAME, keys.START_DATE, keys.START_TIME)
+_ALWAYS_ANSWERED = (keys.STUDY_INSTANCE_UID, keys.PATIENT_ID, keys.PATIENT_NAME, keys.START_DATE, keys.START_TIME)
 """The attributes of type 1 without which an item is not answered (`find.answerable`)."""
 
 _EVERY_STATUS = tuple(status.value for status in Status)
@@ -155,16 +152,19 @@ class ItemExplained:
 class Explanation:
     """A recorded query and what it means for each item that was looked at.
 
-    `days` is the range of dates that was looked at, either end "". `refusal` is why the query can't be answered at all,
-    naming the offending element; then there are no items. `refused_since` are associations that the same
-    AE title was refused after this query.
+    `days` is the range of dates that was looked at, either end "", or None when something else was. `ignored` are the
+    keywords of keys with a value that nothing is matched by. `refusal` is why the query can't be answered at all,
+    naming the offending element, and `not_kept` why it can't be read any more; then there are no items.
+    `refused_since` are associations that the same AE title was refused after this query.
     """
 
     query: Query
-    days: tuple[str, str]
+    days: tuple[str, str] | None
     keys: tuple[AskedKey, ...] = ()
+    ignored: tuple[str, ...] = ()
     character_set: str = ""
     refusal: str = ""
+    not_kept: str = ""
     items: tuple[ItemExplained, ...] = ()
     refused_since: tuple[RefusedAssociation, ...] = ()
 
@@ -234,11 +234,14 @@ def explain_query(
     """
     today = today or site.today()
     explained = Explanation(query=query, days=(day or today, day or today))
+    if query.identifier is None:
+        return replace(explained, not_kept=f"an identifier of more than {record.LONGEST_IDENTIFIER} bytes is not kept")
     try:
         asked = _read(query, site)
         explained = replace(
             explained,
             keys=tuple(AskedKey(key.tag, key.text) for key in asked.matched()),
+            ignored=tuple(f"{_keyword(key.tag)} {tag_name(key.tag)}" for key in asked.ignored()),
             character_set="\\".join(asked.character_set.values),
         )
         replay = _Replay(query, asked, site)
@@ -246,22 +249,22 @@ def explain_query(
         offending = "".join(f" {tag_name(tag)}" for tag in refused.tags if tag_name(tag) not in refused.comment)
         return replace(explained, refusal=refused.comment + offending)
     days = (day, day) if day else replay.days(today)
+    looked_at = None if accession_number else days
     if accession_number:
         rows = items.find_items(WorklistFilter(accession_number=accession_number))
         if not rows:
             raise NotFound(f"there is no item {accession_number}", field="accession_number")
     else:
         rows = items.find_items(WorklistFilter(dates=days))
-        if not day:
-            rows += replay.named_or_answered(items)
-    return replace(explained, days=days, items=tuple(replay.items(rows, items)))
+        named = [] if day else replay.named_or_answered(items)
+        if any(not days[0] <= row.scheduled_date <= (days[1] or "9") for row in named):
+            looked_at = None
+        rows += named
+    return replace(explained, days=looked_at, items=tuple(replay.items(rows, items)))
 
 
 def _read(query: Query, site: Site) -> Identifier:
-    """The identifier as it was read then. Raises `RequestRefused` as the query did, or when it was not kept."""
-    if query.identifier is None:
-        too_long = f"its identifier has more than {record.LONGEST_IDENTIFIER} bytes and was not kept"
-        raise RequestRefused(query.status, too_long)
+    """The identifier as it was read then. Raises `RequestRefused` as the query did."""
     profile = site.profiles.of(query.calling_ae_title)
     return identifier.read(query.identifier, query.transfer_syntax, CharacterSet.of(profile.character_set))
 
@@ -352,7 +355,7 @@ class _Replay:
             return f"it came in after that query, at {self.site.clock(row.created_at)}"
         if row.updated_at > query.last_at:
             return f"it was changed after that query, at {self.site.clock(row.updated_at)}"
-        if listed and query.status != SUCCESS:
+        if listed and (query.status != SUCCESS or query.answers == self.profile.answer_limit):
             return f"the answer ended after {query.answers}: {outcome(query)}"
         return "the item is as it was: a setting or a profile was changed since"
 
@@ -374,7 +377,7 @@ _OUTCOMES = {
     PENDING: "the association ended before the answer was complete",
     IDENTIFIER_DOES_NOT_MATCH: "refused",
     UNABLE_TO_PROCESS: "unable to process",
-    _OUT_OF_RESOURCES: "out of resources: a limit cut the answer",
+    OUT_OF_RESOURCES: "out of resources: a limit cut the answer",
 }
 
 
@@ -390,4 +393,4 @@ def _keyword(tag: int) -> str:
 
 def identifies(tag: int) -> bool:
     """Whether the value of an attribute may identify a person."""
-    return vr_of(tag) == "PN" or tag in (keys.PATIENT_ID, _BIRTH_DATE)
+    return vr_of(tag) == "PN" or tag in (keys.PATIENT_ID, keys.PATIENT_BIRTH_DATE)

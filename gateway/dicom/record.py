@@ -5,8 +5,8 @@ Three tables in the one database, no projections: they are no events, and `gatew
 projections verify` leave them alone. A query never waits for them. Its thread puts a record into a bounded queue in
 memory; once a second a thread of our own writes what has come, over a connection of its own with `synchronous=NORMAL`:
 in WAL mode such a commit does not sync, so the write lock is held for a moment only. A killed process loses what came
-in the last second; a power cut may also lose what was written since the last sync of the file, which the next save of an
-event, or the next checkpoint, brings about. A write that fails is counted, told in the log, and harms nobody.
+in the last second; a power cut may also lose what was written since the last sync of the file, which the next save of
+an event, or the next checkpoint, brings about. A write that fails is counted, told in the log, and harms nobody.
 
 Consoles poll. A query that repeats the one before it, with the same answer and within `RUN_SECONDS`, makes that row's
 `times` and `last_at` grow instead of a new row.

@@ -122,7 +122,7 @@ def test_of_an_item_the_operators_acts_and_looks_are_told_with_reasons(story: Ga
         ("looked", "night shift"),
     ]
     assert found[2].outcome == "on paper"
-    assert found[3].outcome == "gateway worklist list --reveal, 1 shown"
+    assert found[3].outcome == "by gateway worklist list, 1 shown"
 
 
 def test_patient_and_item_together_must_belong_together(story: Gateway) -> None:

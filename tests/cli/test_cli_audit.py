@@ -68,7 +68,7 @@ def test_revealed_keys_are_shown_and_the_look_is_on_record(seen: Gateway, run: C
     assert "PatientName=SMITH* PatientID=9990000018" in revealed
     assert "looked" not in revealed
     last = run("audit", "list", "--accession", "ACC003").out.splitlines()[-1]
-    assert last.split("  ")[-1].startswith("gateway audit list --reveal, ")
+    assert last.split("  ")[-1].startswith("by gateway audit list, ")
     assert getpass.getuser() in last
 
 
@@ -78,6 +78,7 @@ LOOKS = [
     (("timeline", "ACC001"), ["--reveal"]),
     (("steps", "unmatched"), ["--reveal", "--json"]),
     (("steps", "unfinished", "--hours", "0"), ["--reveal", "--json"]),
+    (("events", "show", "1"), ["--reveal"]),
 ]
 
 
@@ -110,6 +111,14 @@ def test_a_patient_that_nobody_knows_exits_1(seen: Gateway, run: Command) -> Non
 def test_an_hour_that_came_twice_is_decided_and_said(seen: Gateway, run: Command) -> None:
     outcome = run("audit", "list", "--since", "2026-10-25 01:30")
     assert outcome.err.startswith("01:30 came twice that day; taken is the second, ")
+
+
+def test_an_export_of_events_with_names_leaves_a_look_and_a_redacted_one_none(seen: Gateway, run: Command) -> None:
+    run("events", "export", "--redact")
+    assert looks(run) == []
+    run("events", "export")
+    run("events", "export", "--accession", "ACC001")
+    assert [one["about"] for one in looks(run)] == [["*"], ["ACC001"]]
 
 
 # --- export

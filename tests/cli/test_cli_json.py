@@ -15,7 +15,7 @@ from cli_support import Command
 from gateway.application import Gateway
 from gateway.cli import app
 from gateway.dicom.record import QueryRecord
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.responder import Caller, Responder
 from gateway.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli-json.md").read_text(encoding="utf-8")
@@ -24,7 +24,9 @@ SECTIONS = {
     for title, text in re.findall(r"^## `gateway (.*?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
 
-
+CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
+IMPLICIT = "1.2.840.10008.1.2"
+BY_NAME = b"\x10\x00\x10\x00\x06\x00\x00\x00SMITH*"
 PERSON = ("--patient-id", "BS123456", "--patient-name", "SMITH^JOHN", "--patient-birth-date", "19800101")
 ADD = ("worklist", "add", "ACC123", *PERSON, "--scheduled-time", "143000")
 
@@ -86,6 +88,7 @@ def test_the_samples_are_of_nobody_real() -> None:
         ("outbox", "list"),
         ("outbox", "list", "--state", "all"),
         ("events", "verify"),
+        ("events", "anchor"),
         ("projections", "verify"),
         ("projections", "rebuild"),
         ("config", "show"),
@@ -116,10 +119,9 @@ def test_a_timeline_is_documented_but_for_the_details_of_each_kind(story: Gatewa
         assert list(kinds[row["kind"]]) == list(row["details"])
 
 
-def test_who_saw_whom_is_documented(provider: PynetdicomServer, port: str, story: Gateway, run: Command) -> None:
+def test_who_saw_whom_is_documented(story: Gateway, run: Command) -> None:
     book = QueryRecord(story)
-    provider.responder.record = book
-    run("modality", "find", "-p", port)
+    list(Responder(story, record=book).find(CALLER, BY_NAME, IMPLICIT, lambda: False))
     book.start()
     book.close()
     [row] = run("audit", "list", "--accession", "ACC003", "--json").json
@@ -158,6 +160,13 @@ def test_what_verify_finds_is_documented(story: Gateway, database: Path, run: Co
         prompt.execute("UPDATE stored_events SET topic = topic || ' ' WHERE rowid = 3")
     found = run("events", "verify", "--json")
     assert (found.code, found.json["intact"], found.json["position"]) == (1, False, 3)
+    is_documented(found.json, "events verify")
+
+
+def test_what_anchors_say_is_documented(story: Gateway, run: Command) -> None:
+    head = run("events", "anchor", "--json").json["anchor"]
+    found = run("events", "verify", "--anchor", head, "--anchor", f"999:{'0' * 64}", "--json")
+    assert (found.code, [each["verdict"] for each in found.json["anchors"]]) == (1, ["holds", "beyond"])
     is_documented(found.json, "events verify")
 
 
