@@ -24,6 +24,7 @@ import projections.outbox
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
+import projections.worklist_days
 from gateway.domain import lifecycle
 from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import new_study_instance_uid, status_event_id
@@ -63,7 +64,13 @@ from projections.worklist import WorklistFilter, WorklistRow
 
 PROJECTIONS = tuple(
     as_projection(module)
-    for module in (projections.worklist, projections.outbox, projections.timeline, projections.performed_steps)
+    for module in (
+        projections.worklist,
+        projections.worklist_days,
+        projections.outbox,
+        projections.timeline,
+        projections.performed_steps,
+    )
 )
 
 _TRIES = 25

@@ -1,4 +1,5 @@
-"""Why an item was, or was not, on a modality's list: a recorded query read once more against the worklist as it is.
+"""Why an item was, or was not, on a modality's list: a recorded query read once more against a worklist, that of now
+or the one that stood at an earlier moment.
 
 The identifier is read and matched by the very code that answered it (`identifier.read`, `matching.plan`), so what is
 said here is what a modality that asks again is answered. What came of it then is known from the record: where the two
@@ -60,7 +61,7 @@ Shown = Callable[[int, str], str]
 
 
 class Items(Protocol):
-    """What is needed of `gateway.application.Gateway` to look at items."""
+    """Where items are looked at: `gateway.application.Gateway` as it is, `gateway.audit.as_of` as it stood."""
 
     def find_items(self, wanted: WorklistFilter) -> list[WorklistRow]:
         """Worklist items by date and time."""
@@ -78,6 +79,10 @@ class Site:
     def today(self) -> str:
         """The date of the site's clock, `YYYYMMDD`."""
         return datetime.now(self.zone).strftime("%Y%m%d")
+
+    def day_of(self, instant: str) -> str:
+        """The date of the site's clock at an instant of the log."""
+        return datetime.fromisoformat(instant).astimezone(self.zone).strftime("%Y%m%d")
 
     def clock(self, instant: str) -> str:
         """An instant of the log on the site's wall clock."""
@@ -130,7 +135,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemExplained:
-    """One item. `listed` is whether the same query is answered with it now; `reasons` why not.
+    """One item. `listed` is whether the worklist that is looked at answers the same query with it; `reasons` why not.
 
     `answered` is whether it was in the answer then, None when that is not known any more. `since_then` tells why the
     two differ, "" when they do not.
@@ -169,6 +174,14 @@ class Explanation:
     refused_since: tuple[RefusedAssociation, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Then:
+    """The worklist as it stood at an earlier instant (UTC, as the log writes it), and where to look at its items."""
+
+    instant: str
+    items: Items
+
+
 def explain(
     gateway: Gateway,
     site: Site,
@@ -177,36 +190,49 @@ def explain(
     query_id: int | None = None,
     day: str = "",
     accession_number: str = "",
+    then: Then | None = None,
 ) -> Explanation:
     """Explain the latest recorded query of an AE title, or the one with `query_id`.
 
     `day` (`YYYYMMDD`) or `accession_number` say which items; without either it is the days that the query asks for,
-    else today, and whatever it finds or names besides.
+    else today, and whatever it finds or names besides. With `then` it is the latest query until that instant, against
+    the worklist of that instant, whose day is today; the site's settings and profiles are those of now.
 
     Raises `NotFound` when nothing like it is recorded, naming those who did ask, or when there is no such item.
     """
+    until = then.instant if then else ""
     with gateway.reading() as connection:
         record.require_record(connection)
         if query_id is not None:
             query = record.query_of(connection, query_id)
         else:
-            query = next(iter(record.latest_queries(connection, from_ae_title=from_ae_title)), None)
+            query = next(iter(record.latest_queries(connection, from_ae_title=from_ae_title, until=until)), None)
         if query is None:
             what = (
-                _nobody_asked(connection, from_ae_title, site)
+                _nobody_asked(connection, from_ae_title, site, until)
                 if query_id is None
                 else f"no query {query_id} is recorded"
             )
             raise NotFound(what, remedy="gateway worklist queries lists what is recorded")
         refused = record.refused_associations(
-            connection, from_ae_title=query.calling_ae_title, since=query.last_at, limit=1000
+            connection, from_ae_title=query.calling_ae_title, since=query.last_at, until=until, limit=1000
         )
-    explained = explain_query(gateway, query, site, day=day, accession_number=accession_number)
+    explained = explain_query(
+        then.items if then else gateway,
+        query,
+        site,
+        day=day,
+        accession_number=accession_number,
+        today=site.day_of(until) if until else "",
+        until=until,
+    )
     return replace(explained, refused_since=tuple(refused))
 
 
-def _nobody_asked(connection: sqlite3.Connection, ae_title: str, site: Site) -> str:
+def _nobody_asked(connection: sqlite3.Connection, ae_title: str, site: Site, until: str) -> str:
     """What is known of callers instead."""
+    if until and record.latest_queries(connection, from_ae_title=ae_title):
+        return f"no query of {ae_title} until {site.clock(until)} is recorded, only later ones"
     refused = record.refused_associations(connection, from_ae_title=ae_title, limit=1000)
     told = f"; it was {refusals(refused, site)}" if refused else ""
     asked, turned_away = (", ".join(titles) for titles in record.callers(connection))
@@ -226,9 +252,18 @@ def refusals(refused: Sequence[RefusedAssociation], site: Site) -> str:
 
 
 def explain_query(
-    items: Items, query: Query, site: Site, *, day: str = "", accession_number: str = "", today: str = ""
+    items: Items,
+    query: Query,
+    site: Site,
+    *,
+    day: str = "",
+    accession_number: str = "",
+    today: str = "",
+    until: str = "",
 ) -> Explanation:
     """Explain one query. `today` is the site's date, by its clock when not given.
+
+    `until` is the instant that `items` are of, when it is an earlier one.
 
     Raises `NotFound` when there is no item with `accession_number`.
     """
@@ -244,7 +279,7 @@ def explain_query(
             ignored=tuple(f"{_keyword(key.tag)} {tag_name(key.tag)}" for key in asked.ignored()),
             character_set="\\".join(asked.character_set.values),
         )
-        replay = _Replay(query, asked, site)
+        replay = _Replay(query, asked, site, until)
     except RequestRefused as refused:
         offending = "".join(f" {tag_name(tag)}" for tag in refused.tags if tag_name(tag) not in refused.comment)
         return replace(explained, refusal=refused.comment + offending)
@@ -253,7 +288,8 @@ def explain_query(
     if accession_number:
         rows = items.find_items(WorklistFilter(accession_number=accession_number))
         if not rows:
-            raise NotFound(f"there is no item {accession_number}", field="accession_number")
+            then = f" at {site.clock(until)}" if until else ""
+            raise NotFound(f"there is no item {accession_number}{then}", field="accession_number")
     else:
         rows = items.find_items(WorklistFilter(dates=days))
         named = [] if day else replay.named_or_answered(items)
@@ -272,8 +308,10 @@ def _read(query: Query, site: Site) -> Identifier:
 class _Replay:
     """A recorded query, matched again. Raises `RequestRefused` as the query itself did."""
 
-    def __init__(self, query: Query, asked: Identifier, site: Site) -> None:
-        self.query, self.asked, self.site = query, asked, site
+    def __init__(self, query: Query, asked: Identifier, site: Site, until: str = "") -> None:
+        self.query, self.asked, self.site, self.until = query, asked, site, until
+        # Of equal queries that went on beyond that instant only the first is known to have been before it.
+        self.asked_at = query.at if until and query.last_at > until else query.last_at
         self.profile = site.profiles.of(query.calling_ae_title)
         self.test_items = query.calling_ae_title in site.test_ae_titles
         self.plan = self._plan(self.asked, site.listed_statuses)
@@ -351,9 +389,11 @@ class _Replay:
     def _since_then(self, row: WorklistRow, *, listed: bool) -> str:
         """Why the answer then was another one."""
         query = self.query
-        if row.created_at > query.last_at:
+        if self.until and query.at > self.until:
+            return f"that query came later, at {self.site.clock(query.at)}"
+        if row.created_at > self.asked_at:
             return f"it came in after that query, at {self.site.clock(row.created_at)}"
-        if row.updated_at > query.last_at:
+        if row.updated_at > self.asked_at:
             return f"it was changed after that query, at {self.site.clock(row.updated_at)}"
         if listed and (query.status != SUCCESS or query.answers == self.profile.answer_limit):
             return f"the answer ended after {query.answers}: {outcome(query)}"
