@@ -137,11 +137,12 @@ class Gateway(Application[UUID]):
         is_test: bool = False,
         request: ActionRequest | None = None,
         action_id: str | None = None,
+        operator: str | None = None,
     ) -> ActionReply:
         """Take an appointment in: `created`, or `exists` when it is there with the same content.
 
-        Without a request `action_id` says which message it came from, if any. Raises `AccessionConflict` (or answers
-        it, when there is a request).
+        Without a request `action_id` says which message it came from, if any, and `operator` who adds it. Raises
+        `AccessionConflict` (or answers it, when there is a request).
         """
 
         def decide() -> Decision[ActionReply]:
@@ -160,7 +161,7 @@ class Gateway(Application[UUID]):
             )
             return ActionReply(status="created", accession_number=appointment.accession_number), [item]
 
-        return self._answer(request, appointment.accession_number, decide)
+        return self._answer(request, appointment.accession_number, decide, operator=operator)
 
     def amend(
         self,
@@ -415,7 +416,7 @@ class Gateway(Application[UUID]):
         """The web app refuses it for good; it waits for a person."""
         self._settle(event_id, lambda update: update.park(reason, attempts))
 
-    def requeue_update(self, event_id: str, *, reason: str, force: bool = False) -> None:
+    def requeue_update(self, event_id: str, *, reason: str, operator: str | None = None, force: bool = False) -> None:
         """A person wants a parked one tried again.
 
         Raises `NotFound`; `IllegalTransition` when it is not parked, or when the web app has heard a later status of
@@ -431,14 +432,14 @@ class Gateway(Application[UUID]):
                 field="event_id",
                 remedy="--force sends it all the same",
             )
-        self._settle(event_id, lambda update: update.requeue(reason), source="operator")
+        self._settle(event_id, lambda update: update.requeue(reason), source="operator", asker=operator)
 
-    def withdraw_update(self, event_id: str, *, reason: str) -> None:
+    def withdraw_update(self, event_id: str, *, reason: str, operator: str | None = None) -> None:
         """A person takes a waiting one out of the queue. Raises `NotFound`, `IllegalTransition`."""
         row = self._update(event_id)
         if row.state != "waiting":
             raise IllegalTransition(f"the status event is {row.state}, not waiting", field="event_id")
-        self._settle(event_id, lambda update: update.park(reason, 0), source="operator")
+        self._settle(event_id, lambda update: update.park(reason, 0), source="operator", asker=operator)
 
     # --- after a restore
 
@@ -481,7 +482,14 @@ class Gateway(Application[UUID]):
             raise NotFound("there is no status event with this event_id", field="event_id")
         return row
 
-    def _settle(self, event_id: str, command: Callable[[StatusUpdate], None], *, source: str = "gateway") -> None:
+    def _settle(
+        self,
+        event_id: str,
+        command: Callable[[StatusUpdate], None],
+        *,
+        source: str = "gateway",
+        asker: str | None = None,
+    ) -> None:
         def decide() -> Decision[None]:
             update = self._load(StatusUpdate, StatusUpdate.create_id(event_id))
             if update is None:
@@ -489,7 +497,7 @@ class Gateway(Application[UUID]):
             command(update)
             return None, [update]
 
-        with circumstances(source=source, correlation_id=event_id):
+        with circumstances(source=source, correlation_id=asker or event_id, causation_id=event_id):
             self._retry(decide)
 
     # --- what is asked without changing anything
@@ -655,10 +663,15 @@ class Gateway(Application[UUID]):
     # --- load, decide, save
 
     def _answer(
-        self, request: ActionRequest | None, accession_number: str | None, decide: Callable[[], Decision[ActionReply]]
+        self,
+        request: ActionRequest | None,
+        accession_number: str | None,
+        decide: Callable[[], Decision[ActionReply]],
+        *,
+        operator: str | None = None,
     ) -> ActionReply:
         if request is None:
-            with circumstances(source="operator"):
+            with circumstances(source="operator", correlation_id=operator):
                 return self._retry(decide)
         with circumstances(source="relay", correlation_id=request.action_id):
             try:

@@ -24,6 +24,7 @@ from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
+from gateway.audit import activities
 from gateway.audit.daily_backup import BackupPlan, DailyBackup
 from gateway.audit.restore import note_restore
 from gateway.delivery.courier import Courier, CourierOptions
@@ -140,6 +141,7 @@ class Service:
         """Serve until asked to stop; `started` is called when all doors are open."""
         ops = self._open_doors()
         loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._record_start)
         parts = [
             asyncio.create_task(ops.run_until_stopped(), name="ops"),
             asyncio.create_task(self._expire_daily(), name="expiry"),
@@ -181,6 +183,24 @@ class Service:
         self.record.start()
         return ops
 
+    def _record_start(self) -> None:
+        """For the auditor: when we served, and that the one before was cut off."""
+        try:
+            latest = activities.service_started(
+                self.gateway, activities.this_user(), version=__version__, ae_title=self.settings.gateway_ae_title
+            )
+        except GatewayError as error:  # modalities are served all the same
+            log.warning("start_not_recorded", code=error.code, error=str(error))
+            return
+        if latest:
+            log.warning("previous_ended_without_stop", latest_record=latest, remedy="it was killed, or the power went")
+
+    def _record_stop(self) -> None:
+        try:
+            activities.service_stopped(self.gateway, activities.this_user())
+        except GatewayError as error:
+            log.warning("stop_not_recorded", code=error.code, error=str(error))
+
     async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
         asked = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([asked, *parts], return_when=asyncio.FIRST_COMPLETED)
@@ -209,6 +229,7 @@ class Service:
         for part in parts:
             part.cancel()
         await asyncio.to_thread(self._end_threads)
+        await asyncio.to_thread(self._record_stop)
         await asyncio.to_thread(self.anchoring.take, "stop")
         await asyncio.to_thread(self.gateway.close)
         self._ownership.release()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +61,54 @@ def find(connection: sqlite3.Connection, accession_number: str) -> list[Timeline
     cursor = connection.execute(
         "SELECT * FROM timeline WHERE accession_number = ? ORDER BY position", (accession_number,)
     )
+    return list(_rows(cursor))
+
+
+def of_sources(
+    connection: sqlite3.Connection,
+    sources: Sequence[str],
+    *,
+    accession_numbers: Sequence[str] | None = None,
+    ae_title: str = "",
+    since: str = "",
+    until: str = "",
+) -> Iterator[TimelineRow]:
+    """What came from these sources, committed from `since` on and before `until`, in the order of the log.
+
+    Of these accession numbers only ("" is what named none), or of all; an event about two of them comes twice.
+    """
+    given: list[tuple[str, tuple[str, ...]]] = [(f"source IN ({_marks(sources)})", tuple(sources))]
+    if accession_numbers is not None:
+        given.append((f"accession_number IN ({_marks(accession_numbers)})", tuple(accession_numbers)))
+    given += [
+        (clause, (value,))
+        for clause, value in (("ae_title = ?", ae_title), ("committed_at >= ?", since), ("committed_at < ?", until))
+        if value
+    ]
+    where = " AND ".join(clause for clause, _ in given)
+    statement = f"SELECT * FROM timeline WHERE {where} ORDER BY position, accession_number"  # noqa: S608  our own words
+    return _rows(connection.execute(statement, [value for _, values in given for value in values]))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _rows(cursor: sqlite3.Cursor) -> Iterator[TimelineRow]:
     names = [column[0] for column in cursor.description]
     rows = (dict(zip(names, row, strict=True)) for row in cursor)
-    return [TimelineRow(**{**row, "details": json.loads(row["details"])}) for row in rows]
+    return (TimelineRow(**{**row, "details": json.loads(row["details"])}) for row in rows)
+
+
+def rows_of(events: Iterable[RecordedEvent]) -> list[TimelineRow]:
+    """The rows that these events make, one for each accession number that each concerns."""
+    with closing(sqlite3.connect(":memory:")) as aside:
+        for statement in SCHEMA:
+            aside.execute(statement)
+        cursor = aside.cursor()
+        for event in events:
+            apply(cursor, event)
+        return list(_rows(aside.execute("SELECT * FROM timeline ORDER BY position, accession_number")))
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:

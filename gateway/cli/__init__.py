@@ -7,6 +7,7 @@ import sys
 import typer
 
 from gateway.cli import (
+    audit,
     backup,
     config,
     conformance,
@@ -39,6 +40,7 @@ demo.register(app)
 worklist.register(app)
 steps.register(app)
 timeline.register(app)
+audit.register(app)
 outbox.register(app)
 events.register(app)
 backup.register(app)

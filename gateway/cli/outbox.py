@@ -59,7 +59,7 @@ def retry(
     """Send a parked status event again. It keeps its event_id and sequence."""
     why = output.require_text(reason, "reason")
     with output.database() as gateway:
-        gateway.requeue_update(event_id, reason=why, force=force)
+        gateway.requeue_update(event_id, reason=why, operator=output.user(), force=force)
     output.put(f"{event_id} waiting")
 
 
@@ -71,7 +71,7 @@ def park(
     """Take a waiting status event out of the queue; later ones of its accession number then go."""
     why = output.require_text(reason, "reason")
     with output.database() as gateway:
-        gateway.withdraw_update(event_id, reason=why)
+        gateway.withdraw_update(event_id, reason=why, operator=output.user())
     output.put(f"{event_id} parked")
 
 
