@@ -21,15 +21,17 @@ class AwaitingCancel(Responder):
     def find(
         self, caller: Caller, data: bytes | None, transfer_syntax: str, is_cancelled: Callable[[], bool]
     ) -> Iterator[FindResponse]:
-        looks, pause, deadline = iter(range(self.answers)), Event(), time.monotonic() + _DEADLINE
+        pause, deadline, sent = Event(), time.monotonic() + _DEADLINE, 0
 
         def cancelled() -> bool:
-            if next(looks, None) is not None:
+            if sent < self.answers:
                 return False
             while time.monotonic() < deadline:
-                if is_cancelled():  # pynetdicom says so once only
+                if is_cancelled():
                     return True
                 pause.wait(0.01)
             return False
 
-        yield from super().find(caller, data, transfer_syntax, cancelled)
+        for response in super().find(caller, data, transfer_syntax, cancelled):
+            sent += 1
+            yield response
