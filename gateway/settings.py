@@ -171,6 +171,14 @@ class Settings(BaseSettings):
         5.0, description="how long health must be proven for those waits to start small again"
     )
     worklist_db_path: Path = Field(Path("data/gateway.db"), description="the one database file, on a local disk")
+    gateway_sealing: bool = Field(
+        False,
+        description="seal what identifies a person with a key per patient, from now on; `gateway erase` needs it, and "
+        "what was saved before it can't be erased",
+    )
+    gateway_keys_path: Path | None = Field(
+        None, description="the file of these keys, with a backup of its own; unset: beside the database, `….keys`"
+    )
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
     gateway_dicom_host: str = Field("0.0.0.0", description="address that modalities reach it at")  # noqa: S104  modalities are other machines
     gateway_dicom_port: int = Field(4243, ge=0, le=65535, description="port that modalities reach it at")

@@ -10,6 +10,7 @@ from gateway.cli import (
     config,
     conformance,
     demo,
+    erase,
     events,
     modality,
     outbox,
@@ -41,6 +42,7 @@ timeline.register(app)
 outbox.register(app)
 events.register(app)
 projections.register(app)
+erase.register(app)
 relay.register(app)
 modality.register(app)
 conformance.register(app)

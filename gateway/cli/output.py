@@ -48,7 +48,12 @@ def database(*, create: bool = False) -> Iterator[Gateway]:
                 f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
             )
         make_folder(path)
-    with opened(path, report_wrong_entry=loaded.gateway_report_wrong_entry) as gateway:
+    with opened(
+        path,
+        report_wrong_entry=loaded.gateway_report_wrong_entry,
+        sealing=loaded.gateway_sealing,
+        keys_path=loaded.gateway_keys_path,
+    ) as gateway:
         yield gateway
 
 

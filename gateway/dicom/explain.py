@@ -201,6 +201,7 @@ def explain(
         refused = record.refused_associations(
             connection, from_ae_title=query.calling_ae_title, since=query.last_at, limit=1000
         )
+    query = record.opened(query, gateway.sealing)
     explained = explain_query(gateway, query, site, day=day, accession_number=accession_number)
     return replace(explained, refused_since=tuple(refused))
 
@@ -260,8 +261,8 @@ def explain_query(
 def _read(query: Query, site: Site) -> Identifier:
     """The identifier as it was read then. Raises `RequestRefused` as the query did, or when it was not kept."""
     if query.identifier is None:
-        too_long = f"its identifier has more than {record.LONGEST_IDENTIFIER} bytes and was not kept"
-        raise RequestRefused(query.status, too_long)
+        too_long = f"its identifier had more than {record.LONGEST_IDENTIFIER} bytes"
+        raise RequestRefused(query.status, f"{too_long} and was not kept, or it named a person who was erased")
     profile = site.profiles.of(query.calling_ae_title)
     return identifier.read(query.identifier, query.transfer_syntax, CharacterSet.of(profile.character_set))
 

@@ -18,6 +18,7 @@ from bench.synthetic import (
     step_uid,
 )
 from gateway.application import Gateway
+from gateway.domain.erasure import Erasure
 from gateway.domain.events import Stream
 from gateway.domain.lifecycle import Status
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
@@ -33,7 +34,7 @@ def every_event() -> list[type[Stream.Event]]:
     """The event classes that can be in the log."""
     return [
         found
-        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate)
+        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate, Erasure)
         for name, found in vars(stream).items()
         if isinstance(found, type) and issubclass(found, Stream.Event) and name not in BASES
     ]
