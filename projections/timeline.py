@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain.erasure import Erasure
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
@@ -128,7 +129,7 @@ def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our even
     """The accession numbers; for a performed step also those it named without being linked to them."""
     if isinstance(happened, PerformedProcedureStep.Event):
         return happened.concerned or [""]
-    return [happened.accession_number or ""]
+    return [getattr(happened, "accession_number", None) or ""]
 
 
 def _scheduled(e: WorklistItem.Scheduled) -> dict[str, Any]:
@@ -176,6 +177,10 @@ def _erased(e: WorklistItem.PersonErased | PerformedProcedureStep.PersonErased) 
     return {"mpps_instance_uid": getattr(e, "sop_instance_uid", None), "reason": e.reason}
 
 
+def _ordered(e: Erasure.PersonErased) -> dict[str, Any]:
+    return {"reason": e.reason, "streams": e.streams, "events": e.events}
+
+
 def _answered(e: RelayAction.Created) -> dict[str, Any]:
     names = ("status", "code", "message", "field")
     return {"action_id": e.action_id, "action_type": e.action_type} | {name: e.reply.get(name) for name in names}
@@ -210,6 +215,7 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     PerformedProcedureStep.Dismissed: _step_judged,
     WorklistItem.PersonErased: _erased,
     PerformedProcedureStep.PersonErased: _erased,
+    Erasure.PersonErased: _ordered,
     StatusUpdate.Requested: _requested,
     StatusUpdate.Acknowledged: _settled,
     StatusUpdate.Parked: _settled,

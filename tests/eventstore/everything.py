@@ -64,3 +64,16 @@ def everything_happened(gateway: Gateway) -> None:
     gateway.acknowledge_update(first.event_id, answer="updated", attempts=1)
     gateway.park_update(second.event_id, reason="appointment_not_found", attempts=3)
     gateway.requeue_update(second.event_id, reason="it exists now")
+    forget_somebody(gateway)
+
+
+def forget_somebody(gateway: Gateway) -> None:
+    """The events of an erasure, as `gateway.audit.erasure` saves them; here without keys."""
+    item = gateway.load(WorklistItem, WorklistItem.create_id("ACC005"))
+    step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(step_uid(4)))
+    assert item
+    assert step
+    order = Erasure.order(patient="0" * 32, key_ids=["0123456789abcdef"], reason="request 1", streams=2, events=2)
+    item.erase_person("request 1")
+    step.erase_person("request 1")
+    gateway.save(order, item, step)
