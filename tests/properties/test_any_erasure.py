@@ -1,0 +1,81 @@
+"""Any history with sealing on, and erasures in between: the tables are what the events say, and show no erased person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from bench.synthetic import PERSON, participant
+from gateway.application import Gateway
+from gateway.audit import erasure
+from gateway.audit.erasure import NotOver
+from gateway.domain.lifecycle import Status
+from gateway.errors import NotFound, Refusal
+from projections.worklist import WorklistFilter
+from tests.properties.test_any_history import AnyHistory
+
+patients = st.sampled_from([PERSON["patient_id"], participant(1)["patient_id"], participant(2)["patient_id"]])
+
+
+class AnyErasure(AnyHistory):
+    """Each event is sealed; now and then a person is erased, sometimes because everything of hers was ended first."""
+
+    def opened(self) -> Gateway:
+        return Gateway(self.path, sealing=True)
+
+    @rule(patient_id=patients, in_earnest=st.booleans())
+    def a_person_is_erased(self, patient_id: str, in_earnest: bool) -> None:
+        before = self.states()
+        try:
+            found = erasure.find(self.gateway, patient_id)
+            if in_earnest:
+                self.end_everything(found)
+                found = erasure.find(self.gateway, patient_id)
+            before = self.states()
+            erasure.erase(self.gateway, patient_id, found, reason="request 114", operator="dpo")
+        except NotFound:
+            return
+        except NotOver:
+            assert self.states() == before
+            assert not in_earnest
+            return
+        assert self.states()[: len(before)] == before
+        assert erasure.find(self.gateway, patient_id).events == 0
+        assert self.gateway.find_items(WorklistFilter(patient_id=patient_id)) == []
+        tables = self.tables()
+        assert patient_id not in str(tables)
+        self.gateway.rebuild_projections()
+        assert self.tables() == tables
+
+    def end_everything(self, found: erasure.Found) -> None:
+        for number in found.items:
+            for item in self.gateway.find_items(WorklistFilter(accession_number=number)):
+                if item.status in ("SCHEDULED", "IN PROGRESS"):
+                    self.gateway.correct_status(number, Status.CANCELLED, reason="ended", operator="dpo")
+        for step in self.gateway.unmatched_steps():
+            if step.sop_instance_uid in found.steps:
+                self.gateway.dismiss_step(step.sop_instance_uid, reason="ended", operator="dpo")
+
+    @rule(which=st.integers(0, 3), number=st.sampled_from(["ACC001", "ACC002", "ACC003"]))
+    def a_person_links_a_step(self, which: int, number: str) -> None:
+        waiting = self.gateway.unmatched_steps()
+        if waiting:
+            uid = waiting[which % len(waiting)].sop_instance_uid
+            try:
+                self.gateway.link_step(uid, number, reason="hers", operator="night", despite_other_patient=True)
+            except Refusal:
+                return
+
+    def states(self) -> list[Any]:
+        with self.gateway.reading() as connection:
+            return [tuple(row) for row in connection.execute("SELECT rowid, state FROM stored_events ORDER BY rowid")]
+
+
+AnyErasure.TestCase.settings = settings(
+    max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestAnyErasure = pytest.mark.slow(AnyErasure.TestCase)
