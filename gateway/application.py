@@ -595,8 +595,9 @@ class Gateway(Application[UUID]):
             self.rebuild_projections()
         return destroyed
 
-    def append_within(self, cursor: sqlite3.Cursor, events: Sequence[Stream.Event]) -> None:
-        """Append inside a transaction of the writer's: for a decision over the log as it is then."""
+    def save_within(self, cursor: sqlite3.Cursor, streams: Sequence[Stream]) -> None:
+        """Save inside a transaction of the writer's: for a decision over the log as it is then."""
+        events = [event for stream in streams for event in stream.collect_events()]
         cast("InlineEventStore", self.events).put_within(cursor, events)
 
     def close(self) -> None:

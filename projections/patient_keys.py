@@ -65,7 +65,9 @@ def keys_of_patient(connection: sqlite3.Connection | sqlite3.Cursor, patient: st
 
 def known_keys(connection: sqlite3.Connection | sqlite3.Cursor) -> set[str]:
     """The keys of all that is sealed and was not erased, as far as a patient or a stream goes with them."""
-    return {row[0] for row in connection.execute("SELECT key_id FROM patient_keys UNION SELECT key_id FROM stream_keys")}
+    return {
+        row[0] for row in connection.execute("SELECT key_id FROM patient_keys UNION SELECT key_id FROM stream_keys")
+    }
 
 
 def erased_keys(connection: sqlite3.Connection | sqlite3.Cursor) -> dict[str, str]:

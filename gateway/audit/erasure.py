@@ -199,7 +199,7 @@ def _order(gateway: Gateway, patient_id: str, found: Found, reason: str) -> tupl
             events=found.events,
         )
         changed: list[Stream] = [order, *_cleared(gateway, found, reason)]
-        gateway.append_within(cursor, [event for stream in changed for event in stream.collect_events()])
+        gateway.save_within(cursor, changed)
         return True, chain.head(cursor)[1]
 
 

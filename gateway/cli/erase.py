@@ -40,9 +40,7 @@ def erase(
         if not yes:
             _confirm(found, json=json)
         with output.progress("looking through") as advance:
-            done = erasure.erase(
-                gateway, patient_id, found, reason=why, operator=getpass.getuser(), progress=advance
-            )
+            done = erasure.erase(gateway, patient_id, found, reason=why, operator=getpass.getuser(), progress=advance)
     if json:
         output.put_json(asdict(done))
     else:
@@ -66,5 +64,7 @@ def _tell(done: Erased, found: Found) -> None:
     else:
         output.put(f"nothing is left: erased {', '.join(found.before)}")
     output.put(f"keys destroyed: {done.keys}; queries that named the person: {done.queries}")
-    output.say("backups of the database from before hold the tables in plain text until they are pruned; the same "
-               "for backups of the key file, which would bring the person back")
+    output.say(
+        "backups of the database from before hold the tables in plain text until they are pruned; the same "
+        "for backups of the key file, which would bring the person back"
+    )

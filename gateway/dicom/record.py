@@ -110,9 +110,9 @@ class Query:
     """A C-FIND that was answered. Instants are ISO 8601 in UTC.
 
     `keys` are the keywords of the matching keys, without their values. `identifier` is None when it was longer than
-    `LONGEST_IDENTIFIER`, sealed (`opened` opens it), or erased. `status` is the final one; 0xFF00 when the association ended before there was one.
-    `accession_numbers` are the first `MOST_NUMBERS` of the `answers`. A row from the database stands for `times` equal
-    queries from `at` to `last_at`, and `milliseconds` for the slowest of them.
+    `LONGEST_IDENTIFIER`, is sealed (`opened` opens it), or was erased. `status` is the final one; 0xFF00 when the
+    association ended before there was one. `accession_numbers` are the first `MOST_NUMBERS` of the `answers`. A row
+    from the database stands for `times` equal queries from `at` to `last_at`, and `milliseconds` for the slowest.
     """
 
     at: str

@@ -1,9 +1,9 @@
 """The key file: a key per patient, in a SQLite file of its own, so that a key can be destroyed and history stays.
 
-WAL, `synchronous=FULL`, `secure_delete`, readable by its owner only. Keys are random, made in batches and durable before
-the first of a batch is used: a save that needs a new one waits for no second flush, and after a power cut no event can
-name a key that is not here. What a killed process had made and not used stays unused. A destroyed key leaves its id
-behind, so that *erased* and *lost* are never taken for each other.
+WAL, `synchronous=FULL`, `secure_delete`, readable by its owner only. Keys are random, made in batches and durable
+before the first of a batch is used: a save that needs a new one waits for no second flush, and after a power cut no
+event can name a key that is not here. What a killed process had made and not used stays unused. A destroyed key leaves
+its id behind, so that *erased* and *lost* are never taken for each other.
 """
 
 from __future__ import annotations
@@ -203,7 +203,9 @@ class KeyFile:
     def states(self) -> dict[str, bool]:
         """All key ids, and whether the key was destroyed."""
         with self._lock:
-            return {key_id: bool(erased) for key_id, erased in self._connection.execute("SELECT key_id, erased FROM keys")}
+            return {
+                key_id: bool(erased) for key_id, erased in self._connection.execute("SELECT key_id, erased FROM keys")
+            }
 
     def destroy(self, key_ids: Iterable[str]) -> int:
         """Overwrite these keys in the file; returns how many were there. Raises `KeysUnusable`.

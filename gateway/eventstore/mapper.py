@@ -53,7 +53,9 @@ class EnvelopeMapper(Mapper[UUID]):
         identifying = {name: state.pop(name) for name in _identifying(type(domain_event))}
         if identifying:
             place = _place(originator_id, originator_version, topic)
-            state[ENVELOPE] = self._sealed(seal, identifying, place) if seal else {"key_id": None, "sealed": identifying}
+            state[ENVELOPE] = (
+                self._sealed(seal, identifying, place) if seal else {"key_id": None, "sealed": identifying}
+            )
         class_version = getattr(type(domain_event), "class_version", 1)
         if class_version > 1:
             state["class_version"] = class_version
@@ -61,11 +63,11 @@ class EnvelopeMapper(Mapper[UUID]):
         return StoredEvent(originator_id, originator_version, topic, encoded)
 
     def _sealed(self, seal: Seal, identifying: dict[str, Any], place: str) -> dict[str, Any]:
-        assert self.sealing is not None, "whoever chose a key has it"
+        sealing = self._required()
         try:
-            sealed = self.sealing.seal(seal.key_id, self.transcoder.encode(identifying), place)
+            sealed = sealing.seal(seal.key_id, self.transcoder.encode(identifying), place)
         except KeyErasedMeanwhile:
-            self.sealing.forget()
+            sealing.forget()
             raise IntegrityError("a key was destroyed meanwhile") from None
         envelope: dict[str, Any] = {"key_id": seal.key_id, "sealed": sealed}
         return {**envelope, "apart": True} if seal.is_apart else envelope
@@ -107,20 +109,18 @@ class EnvelopeMapper(Mapper[UUID]):
 
     def _opened(self, stored_event: StoredEvent, envelope: dict[str, Any], state: dict[str, Any]) -> Seal:
         """The seal of an event; what was under it goes into its state, unless the key was destroyed."""
-        if self.sealing is None:
-            raise KeyLost("an event is sealed, and no key file is at hand", remedy="set GATEWAY_KEYS_PATH")
         place = _place(stored_event.originator_id, stored_event.originator_version, stored_event.topic)
-        plain = self.sealing.unseal(envelope["key_id"], envelope["sealed"], place)
+        plain = self._required().unseal(envelope["key_id"], envelope["sealed"], place)
         if plain is not None:
             state.update(self.transcoder.decode(plain))
         return Seal(envelope["key_id"], "", bool(envelope.get("apart")), plain is None)
 
     @staticmethod
-    def _note(cls: type, seal: Seal, state: dict[str, Any]) -> None:
+    def _note(event_class: type, seal: Seal, state: dict[str, Any]) -> None:
         state["seal"] = seal
         if seal.is_erased:
-            erased: dict[str, Any] = getattr(cls, "ERASED", {})
-            for name in _identifying(cls):
+            erased: dict[str, Any] = getattr(event_class, "ERASED", {})
+            for name in _identifying(event_class):
                 value = erased.get(name, "")
                 state[name] = dict(value) if isinstance(value, dict) else value
 
@@ -128,6 +128,11 @@ class EnvelopeMapper(Mapper[UUID]):
         subject = event.subject()
         if subject and self.sealing:
             event.__dict__["seal"] = seal._replace(patient=self.sealing.pseudonym(subject))
+
+    def _required(self) -> Sealing:
+        if self.sealing is None:
+            raise KeyLost("an event is sealed, and no key file is at hand", remedy="set GATEWAY_KEYS_PATH")
+        return self.sealing
 
     def opened_state(self, stored_event: StoredEvent) -> dict[str, Any]:
         """The state as stored, its envelope open: for exports. An erased one says so, and holds the `ERASED` values.

@@ -183,7 +183,8 @@ class Sealing:
             return self._index.key_of_stream(connection, stream.hex)
 
     def _looking(self) -> AbstractContextManager[sqlite3.Connection]:
-        assert self._reading is not None, "begin() comes first"
+        if self._reading is None:
+            raise RuntimeError("begin() comes first")
         return self._reading()
 
     def forget(self) -> None:

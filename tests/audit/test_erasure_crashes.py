@@ -1,4 +1,4 @@
-"""Killed (SIGKILL) between the key and the event, and at each stage of an erasure: nothing leaks, nothing stays half done."""
+"""Killed (SIGKILL) between key and event, and at each stage of an erasure: nothing leaks, nothing stays half done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any history with sealing on, and erasures in between: the tables are what the events say, and show no erased person."""
+"""Any history, sealed, with erasures in between: the tables are what the events say, and show no erased person."""
 
 from __future__ import annotations
 

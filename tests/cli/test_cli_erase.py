@@ -1,0 +1,97 @@
+"""`gateway erase`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_support import Command, in_a_process
+from test_cli_json import is_documented
+
+from bench.synthetic import PERSON, schedule
+from gateway.application import opened
+
+JANE = PERSON["patient_id"]
+WHY = ("--reason", "request 114")
+
+
+@pytest.fixture
+def sealed(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Jane, whose appointment was cancelled."""
+    monkeypatch.setenv("GATEWAY_SEALING", "true")
+    database.parent.mkdir()
+    with opened(database, sealing=True) as gateway:
+        schedule(gateway)
+        gateway.cancel("ACC001", "did not attend")
+    return database
+
+
+def test_a_person_is_erased_and_it_is_said_what_is_left_to_prune(sealed: Path, run: Command) -> None:
+    outcome = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert outcome.code == 0
+    assert outcome.out.startswith("erased: 3 events in 2 streams name nobody any more; items: ACC001\n")
+    assert "backups" in outcome.err
+    listed = run("worklist", "list", "--status", "CANCELLED", "--reveal", "--json").json
+    assert [(row["accession_number"], row["patient_id"], row["patient_name"]) for row in listed] == [("ACC001", "", "")]
+    assert run("events", "verify").code == 0
+    assert run("projections", "verify").code == 0
+
+
+def test_json_is_as_documented(sealed: Path, run: Command) -> None:
+    done = run("erase", "--patient", JANE, *WHY, "--yes", "--json")
+    assert (done.code, done.json["events"]) == (0, 3)
+    is_documented(done.json, "erase")
+
+
+def test_nobody_to_ask_and_no_yes_exits_2_and_does_nothing(sealed: Path, run: Command) -> None:
+    outcome = run("erase", "--patient", JANE, *WHY)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--yes" in outcome.err
+    assert JANE in run("worklist", "list", "--status", "CANCELLED", "--reveal").out
+
+
+def test_a_reason_that_names_the_person_exits_2(sealed: Path, run: Command) -> None:
+    assert run("erase", "--patient", JANE, "--reason", "Jane wrote", "--yes").code == 2
+
+
+@pytest.mark.parametrize("patient", ["9990000999", "SMITH"])
+def test_a_person_of_whom_nothing_is_known_exits_1(sealed: Path, run: Command, patient: str) -> None:
+    outcome = run("erase", "--patient", patient, *WHY, "--yes")
+    assert outcome.code == 1
+    assert outcome.err.startswith("gateway: not_found: ")
+    assert patient not in outcome.err
+
+
+def test_what_is_not_sealed_exits_1_with_the_number_of_events(run: Command, database: Path) -> None:
+    database.parent.mkdir()
+    with opened(database) as gateway:
+        schedule(gateway)
+        gateway.cancel("ACC001")
+    outcome = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert outcome.code == 1
+    assert outcome.err.startswith("gateway: not_sealed: 2 events hold this person in plain text")
+
+
+def test_what_is_not_over_exits_1_and_says_what_to_do(sealed: Path, run: Command) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002")
+    outcome = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert outcome.code == 1
+    assert outcome.err.startswith("gateway: not_over: item ACC002 is SCHEDULED; nothing was erased → ")
+
+
+def test_every_verb_says_when_the_key_file_is_lost(sealed: Path, run: Command) -> None:
+    sealed.with_name("gateway.db.keys").unlink()
+    for words in (("worklist", "list"), ("events", "verify"), ("timeline", "ACC001")):
+        outcome = run(*words)
+        assert outcome.code == 1
+        assert outcome.err.startswith("gateway: key_lost: the key file ")
+
+
+@pytest.mark.slow
+def test_it_is_a_process_like_any_other_beside_one_that_serves(sealed: Path, tmp_path: Path) -> None:
+    with opened(sealed, sealing=True) as serving:
+        outcome = in_a_process(tmp_path, "erase", "--patient", JANE, *WHY, "--yes", GATEWAY_SEALING="true")
+        assert outcome.code == 0, outcome.err
+        schedule(serving, "ACC002")
+        assert serving.verify_projections() == []
