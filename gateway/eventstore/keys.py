@@ -64,6 +64,7 @@ class KeyFile:
         self._ciphers: dict[str, AESGCM] = {}
         self._look_again_at = 0.0
         self._connection = self._open(create=create)
+        self._inode = self.path.stat().st_ino
         self._version = self._data_version()
         self.file_id, self._secret = self._identity()
 
@@ -141,6 +142,7 @@ class KeyFile:
                 self._refill()
 
     def _refill(self) -> None:
+        self._require_file()
         made = [(secrets.token_hex(8), secrets.token_bytes(_KEY_BYTES)) for _ in range(self._next_batch)]
         try:
             with _transaction(self._connection):
@@ -152,6 +154,18 @@ class KeyFile:
             ) from error
         self._pool.extend(key_id for key_id, _ in made)
         self._next_batch = BATCH
+
+    def _require_file(self) -> None:
+        """Somebody may have deleted or replaced the file that we hold open: keys in it would be lost with us."""
+        try:
+            same = self.path.stat().st_ino == self._inode
+        except OSError:
+            same = False
+        if not same:
+            raise KeysUnusable(
+                f"the key file {self.path} was taken away or replaced; nothing was saved",
+                remedy="put it back from its backup and restart the gateway",
+            )
 
     def cipher(self, key_id: str) -> AESGCM | None:
         """The cipher of a key; None when it was destroyed. Raises `KeyLost` when the file has never held it."""

@@ -299,6 +299,16 @@ def test_a_key_file_that_can_not_be_written_refuses_the_save_and_leaks_nothing(s
     schedule(sealed, "ACC001")
 
 
+def test_a_key_file_that_is_taken_away_under_the_running_service_refuses_new_keys(sealed: Gateway, path: Path) -> None:
+    ring = sealed.sealing.keys
+    assert ring
+    schedule(sealed, "ACC001")
+    key_file(path).unlink()
+    ring._pool.clear()  # used up
+    with pytest.raises(KeysUnusable, match="taken away or replaced; nothing was saved"):
+        schedule(sealed, "ACC002", **participant(2))
+
+
 # --- lost is not erased
 
 
