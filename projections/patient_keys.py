@@ -40,6 +40,7 @@ SCHEMA = (
         is_apart INTEGER NOT NULL
     ) WITHOUT ROWID
     """,  # the latest key of each item and step: their later events name nobody
+    "CREATE INDEX IF NOT EXISTS idx_stream_keys_apart ON stream_keys (key_id) WHERE is_apart = 1",
     "CREATE TABLE IF NOT EXISTS erased_keys (key_id TEXT PRIMARY KEY, erased_at TEXT NOT NULL) WITHOUT ROWID",
 )
 
@@ -64,10 +65,9 @@ def keys_of_patient(connection: sqlite3.Connection | sqlite3.Cursor, patient: st
 
 
 def known_keys(connection: sqlite3.Connection | sqlite3.Cursor) -> set[str]:
-    """The keys of all that is sealed and was not erased, as far as a patient or a stream goes with them."""
-    return {
-        row[0] for row in connection.execute("SELECT key_id FROM patient_keys UNION SELECT key_id FROM stream_keys")
-    }
+    """The keys of all items and steps that are sealed and were not erased."""
+    statement = "SELECT key_id FROM patient_keys UNION SELECT key_id FROM stream_keys WHERE is_apart = 1"
+    return {row[0] for row in connection.execute(statement)}
 
 
 def erased_keys(connection: sqlite3.Connection | sqlite3.Cursor) -> dict[str, str]:

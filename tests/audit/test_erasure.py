@@ -33,7 +33,7 @@ from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN, Element
 from gateway.dicom.record import Query, QueryRecord
 from gateway.dicom.responder import Caller, Responder
 from gateway.domain.lifecycle import Status
-from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.performed_procedure_step import PerformedProcedureStep, StepExists
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.worklist_item import WorklistItem
 from gateway.errors import IllegalTransition, InvalidValue, NotFound
@@ -505,3 +505,22 @@ def test_what_was_found_before_is_looked_at_again_when_more_came_in(gateway: Gat
     done = erasure.erase(gateway, JANE, found, reason="request 114", operator="dpo")
     assert "ACC009" in done.accession_numbers
     assert gateway.verify_projections() == []
+
+
+def test_an_n_get_of_an_erased_step_answers_that_nothing_is_held(gateway: Gateway) -> None:
+    story(gateway)
+    erase(gateway)
+    caller = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 4242)
+    answer = Responder(gateway).n_get(
+        caller, "1.2.840.10008.3.1.2.3.4", step_uid(1), [0x00100010, 0x00100020], IMPLICIT_VR_LITTLE_ENDIAN
+    )
+    assert answer.status in (0x0000, 0x0001)
+    assert b"SMITH" not in (answer.attribute_list or b"")
+    assert JANE.encode() not in (answer.attribute_list or b"")
+
+
+def test_an_n_create_that_a_unit_repeats_after_the_erasure_is_a_repeat(gateway: Gateway) -> None:
+    story(gateway)
+    erase(gateway)
+    with pytest.raises(StepExists):
+        start(gateway, step_uid(1), naming("ACC001"))

@@ -8,7 +8,7 @@ import pytest
 from cli_support import Command, in_a_process
 from test_cli_json import is_documented
 
-from bench.synthetic import PERSON, schedule
+from bench.synthetic import PERSON, change, completed, naming, schedule, start, step_uid
 from gateway.application import opened
 
 JANE = PERSON["patient_id"]
@@ -35,6 +35,20 @@ def test_a_person_is_erased_and_it_is_said_what_is_left_to_prune(sealed: Path, r
     assert [(row["accession_number"], row["patient_id"], row["patient_name"]) for row in listed] == [("ACC001", "", "")]
     assert run("events", "verify").code == 0
     assert run("projections", "verify").code == 0
+
+
+def test_the_timeline_of_an_erased_examination_still_tells_its_course(sealed: Path, run: Command) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002")
+        start(gateway, step_uid(1), naming("ACC002"))
+        change(gateway, completed(step_uid(1)))
+    run("erase", "--patient", JANE, *WHY, "--yes")
+    for words in (("--data-set",), ("--reveal",), ("--json", "--reveal")):
+        told = run("timeline", "ACC002", *words)
+        assert told.code == 0, told.err
+        assert "PersonErased" in told.out
+        assert "COMPLETED" in told.out
+        assert "SMITH" not in told.out
 
 
 def test_json_is_as_documented(sealed: Path, run: Command) -> None:

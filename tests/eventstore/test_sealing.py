@@ -283,18 +283,24 @@ def test_first_saves_of_two_processes_at_once_may_give_a_patient_two_keys_and_bo
         assert one.verify_projections() == []
 
 
-def test_a_key_file_that_can_not_be_written_refuses_the_save_and_leaks_nothing(sealed: Gateway, path: Path) -> None:
+@pytest.mark.parametrize("trouble", ["PRAGMA query_only=1", "PRAGMA max_page_count=1"], ids=["read-only", "full"])
+def test_a_key_file_that_can_not_be_written_refuses_the_save_and_leaks_nothing(
+    sealed: Gateway, path: Path, trouble: str
+) -> None:
     ring = sealed.sealing.keys
     assert ring
-    ring._connection.execute("PRAGMA query_only=1")  # the file's own answer to a write, as on a full or read-only disk
+    ring._next_batch = keys.BATCH
+    ring._connection.execute(trouble)
     with pytest.raises(KeysUnusable, match="nothing was saved") as refused:
         schedule(sealed, "ACC001")
     assert "key file" in refused.value.remedy
     assert refused.value.retryable
     assert log_bytes(path) == b""
+    assert b"SMITH" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
     with pytest.raises(StoreUnusable, match="saves fail"):
         sealed.check_store()
     ring._connection.execute("PRAGMA query_only=0")
+    ring._connection.execute("PRAGMA max_page_count=100000")
     assert sealed.check_store() == 0
     schedule(sealed, "ACC001")
 
