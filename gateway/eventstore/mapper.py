@@ -1,13 +1,15 @@
 """Events ↔ stored rows. Fields that identify a person are kept in an envelope `{key_id, sealed}` (design §3.6).
 
 In an open envelope `key_id` is null and `sealed` holds the fields as they are. In a sealed one `key_id` names a key and
-`sealed` is cipher text (`gateway.eventstore.sealing`); `apart: true` marks a key of this stream's own. Both kinds live
-side by side. The chain is over the row, so it is over the sealed bytes: an event verifies also when nobody can read it.
+`sealed` is cipher text (`gateway.eventstore.sealing`); `apart: true` marks a key of this stream's own. One that came
+from an export after its key was destroyed is `{key_id, erased: true}`. All kinds live side by side. The chain is over
+the row, so it is over the sealed bytes: an event verifies also when nobody can read it.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 from uuid import UUID
 
@@ -109,8 +111,7 @@ class EnvelopeMapper(Mapper[UUID]):
 
     def _opened(self, stored_event: StoredEvent, envelope: dict[str, Any], state: dict[str, Any]) -> Seal:
         """The seal of an event; what was under it goes into its state, unless the key was destroyed."""
-        place = _place(stored_event.originator_id, stored_event.originator_version, stored_event.topic)
-        plain = self._required().unseal(envelope["key_id"], envelope["sealed"], place)
+        plain = self._unsealed(stored_event, envelope)
         if plain is not None:
             state.update(self.transcoder.decode(plain))
         return Seal(envelope["key_id"], "", bool(envelope.get("apart")), plain is None)
@@ -134,20 +135,31 @@ class EnvelopeMapper(Mapper[UUID]):
             raise KeyLost("an event is sealed, and no key file is at hand", remedy="set GATEWAY_KEYS_PATH")
         return self.sealing
 
-    def opened_state(self, stored_event: StoredEvent) -> dict[str, Any]:
-        """The state as stored, its envelope open: for exports. An erased one says so, and holds the `ERASED` values.
+    def open_state(self, stored_event: StoredEvent) -> dict[str, Any]:
+        """The state as plain JSON values, the transcoder's markers included, its envelope open, in `sealed`.
 
-        Raises like `to_domain_event`.
+        Such a state, encoded again, is a stored event that needs no key. An envelope that nobody can open any more is
+        `{key_id, erased: true}`. Raises `EventUnreadable`, and `KeyLost` when the key file does not fit.
         """
-        event = self.to_domain_event(stored_event)
-        seal: Seal | None = getattr(event, "seal", None)
-        state: dict[str, Any] = self.transcoder.decode(stored_event.state)
-        if seal:
-            fields = {name: getattr(event, name) for name in _identifying(type(event))}
-            state[ENVELOPE] = {"key_id": None, "sealed": fields}
-            if seal.is_erased:
-                state[ENVELOPE]["erased"] = True
+        try:
+            state: dict[str, Any] = json.loads(stored_event.state)
+            envelope = state.get(ENVELOPE)
+            if envelope and envelope["key_id"] is not None:
+                plain = self._unsealed(stored_event, envelope)
+                erased = {"key_id": envelope["key_id"], "erased": True}
+                state[ENVELOPE] = erased if plain is None else {"key_id": None, "sealed": json.loads(plain)}
+        except StoreUnusable:
+            raise
+        except Exception as error:  # noqa: BLE001  as above
+            raise _unreadable(stored_event, error) from None
         return state
+
+    def _unsealed(self, stored_event: StoredEvent, envelope: dict[str, Any]) -> bytes | None:
+        """What was sealed; None when its key was destroyed, here or where it was exported from."""
+        if envelope.get("erased"):
+            return None
+        place = _place(stored_event.originator_id, stored_event.originator_version, stored_event.topic)
+        return self._required().unseal(envelope["key_id"], envelope["sealed"], place)
 
 
 def _place(originator_id: UUID | str, version: int, topic: str) -> str:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from eventsourcing.persistence import StoredEvent
 
 from bench.synthetic import (
     PERSON,
@@ -35,7 +37,7 @@ from gateway.dicom.responder import Caller, Responder
 from gateway.domain.lifecycle import Status
 from gateway.domain.performed_procedure_step import PerformedProcedureStep, StepExists
 from gateway.domain.relay_action import RelayAction
-from gateway.domain.worklist_item import WorklistItem
+from gateway.domain.worklist_item import ERASED_PERSON, WorklistItem
 from gateway.errors import IllegalTransition, InvalidValue, NotFound
 from gateway.eventstore import chain
 from gateway.eventstore.keys import KeyFile
@@ -524,3 +526,25 @@ def test_an_n_create_that_a_unit_repeats_after_the_erasure_is_a_repeat(gateway: 
     erase(gateway)
     with pytest.raises(StepExists):
         start(gateway, step_uid(1), naming("ACC001"))
+
+
+def stored(gateway: Gateway, stream: Any) -> list[StoredEvent]:
+    return list(gateway.recorder.select_events(stream))
+
+
+def test_the_state_that_exports_take_is_open_needs_no_key_and_says_what_was_erased(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    story(gateway)
+    hers, others = (WorklistItem.create_id(number) for number in ("ACC001", "ACC007"))
+    before = gateway.mapper.open_state(stored(gateway, hers)[0])
+    assert before["envelope"] == {"key_id": None, "sealed": {"person": PERSON}}
+    erase(gateway)
+    erased = gateway.mapper.open_state(stored(gateway, hers)[0])
+    assert erased["envelope"] == {"key_id": mock.ANY, "erased": True}
+    assert gateway.mapper.open_state(stored(gateway, others)[0])["envelope"]["sealed"]["person"] == OTHER
+    with opened(tmp_path / "elsewhere.db") as elsewhere:
+        event = stored(gateway, hers)[0]
+        moved = StoredEvent(event.originator_id, 1, event.topic, elsewhere.mapper.transcoder.encode(erased))
+        assert elsewhere.mapper.to_domain_event(moved).person == ERASED_PERSON
+        assert elsewhere.mapper.open_state(moved) == erased
