@@ -65,6 +65,8 @@ class Found:
 
     position: int = 0
     keys: set[str] = field(default_factory=set)
+    apart: set[str] = field(default_factory=set)
+    """Keys of anybody's that are a single stream's own."""
     items: dict[str, None] = field(default_factory=dict)
     """Accession numbers of items that hold something of theirs."""
     steps: dict[str, None] = field(default_factory=dict)
@@ -244,7 +246,10 @@ class _Search:
             if self._is_theirs(happened) or self._mentions(values):
                 found.plain.append(event.position)
                 self._note(happened)
-        elif seal.key_id in found.keys or (seal.is_apart and self._mentions(values)):
+            return
+        if seal.is_apart:
+            found.apart.add(seal.key_id)
+        if seal.key_id in found.keys or (seal.key_id in found.apart and self._mentions(values)):
             found.keys.add(seal.key_id)
             found.events += 1
             self._note(happened)
@@ -272,7 +277,7 @@ class _Search:
         elif isinstance(happened, PerformedProcedureStep.Event):
             found.steps[happened.sop_instance_uid] = None
         named = getattr(happened, "person", None) or getattr(happened, "patient", None) or {}
-        if named.get("patient_id") == self.patient_id or "patient_id" not in named:
+        if named.get("patient_id", "") in ("", self.patient_id):
             name = named.get("patient_name")
             found.names |= {name} if name else set()
 

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -237,7 +238,12 @@ def test_a_step_that_was_never_linked_is_found_by_the_id_in_it(gateway: Gateway)
     story(gateway)
     start(gateway, step_uid(5), naming("ACC998"))
     gateway.dismiss_step(step_uid(5), reason="a repeat", operator="night shift")
-    assert erase(gateway).performed_steps == 3
+    start(gateway, step_uid(6), naming("ACC997"), patient_id="", patient_name="")
+    change(gateway, progressing(step_uid(6)))
+    late = replace(completed(step_uid(6)), attribute_list=b"Other Patient IDs: 9990000018")
+    change(gateway, late)
+    gateway.dismiss_step(step_uid(6), reason="nobody knows", operator="night shift")
+    assert erase(gateway).performed_steps == 4
     assert gateway.verify_projections() == []
 
 
