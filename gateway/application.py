@@ -586,6 +586,7 @@ class Gateway(Application[UUID]):
                 f"the key file {keys.path} lacks {len(lost)} keys of this database: it is older",
                 remedy="put the newest copy of the key file back; this is no erasure: what was erased is known as such",
             )
+        self.sealing.forget()
         doomed = [key_id for key_id in ordered if not states.get(key_id, True)]
         destroyed = keys.destroy(doomed) if doomed else 0
         if doomed:

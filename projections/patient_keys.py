@@ -11,13 +11,12 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from eventsourcing.persistence import IntegrityError
-
 from gateway.domain.erasure import Erasure
 from gateway.domain.identity import worklist_item_id
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.projection import RecordedEvent
+from gateway.eventstore.sealing import KeyErasedMeanwhile
 
 NAME = "patient_keys"
 VERSION = 1
@@ -53,7 +52,7 @@ def key_of_patient(connection: sqlite3.Connection, patient: str) -> str | None:
     return row[0] if row else None
 
 
-def key_of_stream(connection: sqlite3.Connection, stream: str) -> str | None:
+def key_of_stream(connection: sqlite3.Connection | sqlite3.Cursor, stream: str) -> str | None:
     """The latest key of a stream (32 hexadecimal digits)."""
     row = connection.execute("SELECT key_id FROM stream_keys WHERE stream = ?", (stream,)).fetchone()
     return row[0] if row else None
@@ -90,21 +89,21 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         if has_more:
             cursor.execute("DELETE FROM stream_keys WHERE stream = ?", (stream,))
         return
-    if cursor.execute("SELECT 1 FROM erased_keys WHERE key_id = ?", (seal.key_id,)).fetchone():
-        raise IntegrityError("a key was destroyed meanwhile")
+    if has_more and key_of_stream(cursor, stream) == seal.key_id:
+        is_new = False  # and not destroyed either: that would have taken the row away
+    else:
+        is_new = True
+        if cursor.execute("SELECT 1 FROM erased_keys WHERE key_id = ?", (seal.key_id,)).fetchone():
+            raise KeyErasedMeanwhile("a key was destroyed meanwhile")
     if seal.patient:
         _assign(cursor, seal.key_id, seal.patient, is_apart=seal.is_apart)
-    if has_more:
-        _note_stream(cursor, stream, seal)
+    if has_more and is_new:
+        cursor.execute("INSERT OR REPLACE INTO stream_keys VALUES (?, ?, ?)", (stream, seal.key_id, seal.is_apart))
+    if seal.is_apart or isinstance(happened, PerformedProcedureStep.Linked):
         _link(cursor, stream, happened)
 
 
-def _note_stream(cursor: sqlite3.Cursor, stream: str, seal: Any) -> None:  # noqa: ANN401  a `Seal`
-    if key_of_stream(cursor.connection, stream) != seal.key_id:
-        cursor.execute("INSERT OR REPLACE INTO stream_keys VALUES (?, ?, ?)", (stream, seal.key_id, seal.is_apart))
-
-
-def _link(cursor: sqlite3.Cursor, stream: str, happened: Any) -> None:  # noqa: ANN401  an event of an item or a step
+def _link(cursor: sqlite3.Cursor, stream: str, happened: Any) -> None:  # noqa: ANN401  any event
     """A step apart is also its items' patients'."""
     if not isinstance(happened, PerformedProcedureStep.Started | PerformedProcedureStep.Linked):
         return

@@ -182,7 +182,8 @@ def _dismiss(cursor: sqlite3.Cursor, event: RecordedEvent, dismissed: PerformedP
 
 def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, erased: PerformedProcedureStep.PersonErased) -> None:
     cursor.execute(
-        "UPDATE performed_steps SET patient_id = '', patient_name = '', updated_at = ? WHERE sop_instance_uid = ?",
+        "UPDATE performed_steps SET patient_id = '', patient_name = '', waits_for_person = 0, updated_at = ?"
+        " WHERE sop_instance_uid = ?",
         (event.committed_at, erased.sop_instance_uid),
     )
 

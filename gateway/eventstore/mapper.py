@@ -14,11 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import IntegrityError, JSONTranscoder, Mapper, StoredEvent, Transcoder, Transcoding
+from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent, Transcoder, Transcoding
 from eventsourcing.utils import get_topic, resolve_topic
 
 from gateway.errors import EventUnreadable, KeyLost, StoreUnusable
-from gateway.eventstore.sealing import KeyErasedMeanwhile, Seal, Sealing
+from gateway.eventstore.sealing import Seal, Sealing
 
 ENVELOPE = "envelope"
 
@@ -65,12 +65,7 @@ class EnvelopeMapper(Mapper[UUID]):
         return StoredEvent(originator_id, originator_version, topic, encoded)
 
     def _sealed(self, seal: Seal, identifying: dict[str, Any], place: str) -> dict[str, Any]:
-        sealing = self._required()
-        try:
-            sealed = sealing.seal(seal.key_id, self.transcoder.encode(identifying), place)
-        except KeyErasedMeanwhile:
-            sealing.forget()
-            raise IntegrityError("a key was destroyed meanwhile") from None
+        sealed = self._required().seal(seal.key_id, self.transcoder.encode(identifying), place)
         envelope: dict[str, Any] = {"key_id": seal.key_id, "sealed": sealed}
         return {**envelope, "apart": True} if seal.is_apart else envelope
 

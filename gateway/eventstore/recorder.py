@@ -19,6 +19,7 @@ from gateway.eventstore import chain, positions
 from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
 from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.projection import Projection, RecordedEvent
+from gateway.eventstore.sealing import KeyErasedMeanwhile
 
 EVENTS_SCHEMA = """
     CREATE TABLE IF NOT EXISTS stored_events (
@@ -162,6 +163,16 @@ class InlineEventStore(EventStore[UUID]):
         """
         if not domain_events:
             return []
+        try:
+            return self._put(domain_events, **kwargs)
+        except KeyErasedMeanwhile:  # nothing was saved; an erased person begins anew
+            return self._put(domain_events, **kwargs)
+
+    def _put(
+        self,
+        domain_events: Sequence[DomainEventProtocol[UUID]],
+        **kwargs: Any,  # noqa: ANN401  the library's own signature
+    ) -> list[Recording[UUID]]:
         if self.sealing:
             self.sealing.assign(domain_events)
         try:

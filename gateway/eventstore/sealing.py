@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from eventsourcing.persistence import IntegrityError
+
 from gateway.errors import KeyLost, KeysUnusable, StoreUnusable
 from gateway.eventstore.keys import KeyFile
 
@@ -207,7 +209,7 @@ class Sealing:
         """The text that is stored. `place` binds it: at another one it can't be opened."""
         cipher = self._required().cipher(key_id)
         if cipher is None:
-            raise KeyErasedMeanwhile(key_id)
+            raise KeyErasedMeanwhile("a key was destroyed meanwhile")
         nonce = os.urandom(_NONCE_BYTES)
         return base64.b64encode(nonce + cipher.encrypt(nonce, plain, place.encode())).decode()
 
@@ -224,8 +226,8 @@ class Sealing:
         return self._required().pseudonym(patient_id)
 
 
-class KeyErasedMeanwhile(Exception):
-    """The key chosen for this save was destroyed by another process: choose again."""
+class KeyErasedMeanwhile(IntegrityError):
+    """The key chosen for this save was destroyed meanwhile: choose again."""
 
 
 _BACK = (

@@ -278,6 +278,19 @@ def test_an_appointment_after_the_erasure_is_a_new_life(path: Path) -> None:
         assert len(erasure.find(service, JANE).before) == 2
 
 
+def test_a_message_about_an_erased_person_is_kept_also_by_a_process_that_knew_the_old_key(path: Path) -> None:
+    with opened(path, sealing=True) as service:
+        schedule(service, "ACC001")
+        service.cancel("ACC001")
+        with opened(path, sealing=True) as hand:
+            erase(hand)
+        wanted = appointment("ACC001")
+        again = create_request("create-ACC001", appointment("ACC001", location="HALL 9"))
+        again = replace(again, digest="another content")
+        assert service.schedule(wanted, request=again).code == "action_id_conflict"
+        assert service.verify_projections() == []
+
+
 # --- what is refused
 
 
