@@ -59,7 +59,7 @@ class KeyFile:
         """Raises `StoreUnusable` when there is no such file (unless `create`), or it is none of ours."""
         self.path = path
         self._lock = threading.RLock()
-        self._pool: deque[str] = deque()
+        self._pool: deque[tuple[str, bytes]] = deque()
         self._next_batch = _FIRST_BATCH
         self._ciphers: dict[str, AESGCM] = {}
         self._look_again_at = 0.0
@@ -132,7 +132,9 @@ class KeyFile:
         with self._lock:
             if not self._pool:
                 self._refill()
-            return self._pool.popleft()
+            key_id, key = self._pool.popleft()
+            self._remember(key_id, key)
+            return key_id
 
     def make_ready(self) -> None:
         """Make a whole batch now, so that the first saves need not. Raises `KeysUnusable`."""
@@ -152,7 +154,7 @@ class KeyFile:
                 f"no new key can be written to {self.path}: {error}; nothing was saved",
                 remedy="look at the key file's disk: room, rights, health; then ask again",
             ) from error
-        self._pool.extend(key_id for key_id, _ in made)
+        self._pool.extend(made)
         self._next_batch = BATCH
 
     def _require_file(self) -> None:
@@ -175,8 +177,6 @@ class KeyFile:
         return found
 
     def _looked_up(self, key_id: str) -> AESGCM | None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         with self._lock:
             try:
                 self._forget_if_changed()
@@ -193,10 +193,15 @@ class KeyFile:
                 )
             if row[0]:
                 return None
-            if len(self._ciphers) >= _MOST_CIPHERS:
-                self._ciphers.clear()
-            cipher = self._ciphers[key_id] = AESGCM(row[1])
-            return cipher
+            return self._remember(key_id, row[1])
+
+    def _remember(self, key_id: str, key: bytes) -> AESGCM:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        if len(self._ciphers) >= _MOST_CIPHERS:
+            self._ciphers.clear()
+        cipher = self._ciphers[key_id] = AESGCM(key)
+        return cipher
 
     def _forget_if_changed(self) -> None:
         """Another process may have destroyed a key: then none is kept in memory longer than a moment."""
