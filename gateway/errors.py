@@ -15,6 +15,7 @@
     │   ├── DiskFull             the host's: there is no room for it; ask again when there is
     │   └── KeysUnusable         the host's: the key file can't be written, so nothing was saved; ask again
     ├── Contention               too many writers on one item at once; ask again
+    ├── AnchorsUnusable          the operator's or the host's: the anchors file can't be read or written
     ├── PortUnusable             the operator's: another program holds the port
     └── SettingsInvalid          the operator's: a setting can't be used
 
@@ -98,6 +99,12 @@ class KeyLost(StoreUnusable):
     """Something was sealed with a key that the key file does not have, and did not destroy."""
 
     code = "key_lost"
+
+
+class AnchorsUnusable(GatewayError):
+    """The anchors file can't be read or written."""
+
+    code = "anchors_unusable"
 
 
 class EventUnreadable(GatewayError):

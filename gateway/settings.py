@@ -179,6 +179,11 @@ class Settings(BaseSettings):
     gateway_keys_path: Path | None = Field(
         None, description="the file of these keys, with a backup of its own; unset: beside the database, `….keys`"
     )
+    gateway_anchors_file: Path | None = Field(
+        None,
+        description="the file that anchors of the log are added to; unset: beside the database, named like it with "
+        "`.anchors`",
+    )
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
     gateway_dicom_host: str = Field("0.0.0.0", description="address that modalities reach it at")  # noqa: S104  modalities are other machines
     gateway_dicom_port: int = Field(4243, ge=0, le=65535, description="port that modalities reach it at")
@@ -278,6 +283,12 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not value.strip():
             return cls.model_fields[info.field_name].get_default()
         return value.strip() if isinstance(value, str) else value
+
+    @property
+    def anchors_path(self) -> Path:
+        """The anchors file."""
+        path = self.worklist_db_path
+        return self.gateway_anchors_file or path.with_name(path.name + ".anchors")
 
     @property
     def zone(self) -> ZoneInfo:

@@ -121,7 +121,7 @@ def require_erasable(gateway: Gateway, found: Found) -> None:
     going_on = [f"item {item.accession_number} is {item.status}" for item in items if item.status not in _OVER]
     for uid in found.steps:
         step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(uid))
-        if step and step.unmatched and not (step.accession_numbers or step.dismissed or step.is_erased):
+        if step and step.waits_for_person:
             going_on.append(f"step {uid} waits for a person")
     if going_on:
         raise NotOver(

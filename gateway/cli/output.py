@@ -15,6 +15,8 @@ import typer
 from gateway.errors import InvalidValue, StoreUnusable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gateway.application import Gateway
     from gateway.settings import Settings
 
@@ -42,12 +44,10 @@ def database(*, create: bool = False) -> Iterator[Gateway]:
 
     loaded = settings()
     path = loaded.worklist_db_path
-    if is_missing(path):
-        if not create:
-            raise StoreUnusable(
-                f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
-            )
+    if create and is_missing(path):
         make_folder(path)
+    elif not create:
+        existing(path)
     with opened(
         path,
         report_wrong_entry=loaded.gateway_report_wrong_entry,
@@ -55,6 +55,17 @@ def database(*, create: bool = False) -> Iterator[Gateway]:
         keys_path=loaded.gateway_keys_path,
     ) as gateway:
         yield gateway
+
+
+def existing(path: Path) -> Path:
+    """The path of a database that is there. Raises `StoreUnusable`."""
+    from gateway.application import is_missing
+
+    if is_missing(path):
+        raise StoreUnusable(
+            f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
+        )
+    return path
 
 
 def say(text: str = "") -> None:

@@ -84,7 +84,7 @@ def _columns(connection: sqlite3.Connection | sqlite3.Cursor, table: str) -> lis
     return [tuple(column) for column in connection.execute(f"PRAGMA table_info({table})").fetchall()]
 
 
-def _project(projection: Projection, cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+def project(projection: Projection, cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     """Apply one event of the log. Raises `EventUnreadable` for one that is not what its topic says."""
     try:
         projection.apply(cursor, event)
@@ -99,7 +99,7 @@ def _apply_all(cursor: sqlite3.Cursor, mapper: Mapper[UUID], projection: Project
     count = 0
     writing = cursor.connection.cursor()
     for event in read(cursor, mapper, after=after):
-        _project(projection, writing, event)
+        project(projection, writing, event)
         count += 1
     return count
 
@@ -155,7 +155,7 @@ def build(
             cursor.execute(statement)
     for event in read(live, mapper, after=after, until=head):
         for projection in projections:
-            _project(projection, cursor, event)
+            project(projection, cursor, event)
         if event.position % _PAGE == 0:
             progress(event.position, head)
     cursor.execute("COMMIT")

@@ -117,7 +117,7 @@ def test_a_log_cut_by_hand_takes_its_rows_along(history: Path) -> None:
         prompt.execute("DELETE FROM stored_events WHERE rowid > 10")
         prompt.execute("DELETE FROM event_chain WHERE position > 10")
     with opened(history) as gateway:
-        assert gateway.caught_up == dict.fromkeys((projection.NAME for projection in PROJECTIONS), 10)
+        assert gateway.caught_up == {projection.NAME: 10 for projection in PROJECTIONS}
         assert gateway.count_by_status() == {"COMPLETED": 1}
         assert gateway.verify_projections() == []
 

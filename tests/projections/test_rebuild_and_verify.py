@@ -77,6 +77,7 @@ def test_a_rebuild_leaves_no_file_behind(history: Gateway, path: Path) -> None:
 
 KEYS = {
     "worklist_items": "accession_number",
+    "worklist_days": "scheduled_date || stream",
     "outbox": "event_id",
     "timeline": "position",
     "performed_steps": "sop_instance_uid",
@@ -85,6 +86,7 @@ KEYS = {
     "erased_keys": "key_id",
 }
 EXTRA = {
+    "worklist_days": "INSERT INTO worklist_days VALUES ('20261123', '0', 1)",
     "worklist_items": "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date,"
     " scheduled_date, scheduled_time, modality)"
     " VALUES ('ACC000', '9990000018', 'SMITH^JANE', '19800101', '20261123', '143000', 'MG')",
@@ -117,6 +119,7 @@ def test_a_missing_row_is_found(history: Gateway, path: Path, table: str, which:
 
 
 CHANGES = {
+    "worklist_days": ("UPDATE worklist_days SET position = 0", "position"),
     "performed_steps": ("UPDATE performed_steps SET performed = '{\"image_count\": 9}'", "performed"),
     "worklist_items": ("UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'", "status"),
     "outbox": ("UPDATE outbox SET state = 'parked', answer = 'x' WHERE state = 'acknowledged'", "state, answer"),

@@ -57,7 +57,7 @@ class AnyErasure(AnyHistory):
                 if item.status in ("SCHEDULED", "IN PROGRESS"):
                     self.gateway.correct_status(number, Status.CANCELLED, reason="ended", operator="dpo")
         for step in self.gateway.unmatched_steps():
-            if step.sop_instance_uid in found.steps and not step.accession_numbers:
+            if step.sop_instance_uid in found.steps:
                 self.gateway.dismiss_step(step.sop_instance_uid, reason="ended", operator="dpo")
 
     @rule(which=st.integers(0, 3), number=st.sampled_from(["ACC001", "ACC002", "ACC003"]))
