@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cli_support import Command, in_a_process
 from test_cli_json import is_documented
 
-from bench.synthetic import PERSON, change, completed, naming, schedule, start, step_uid
+from bench.synthetic import PERSON, change, completed, naming, participant, schedule, start, step_uid
 from gateway.application import opened
 
 JANE = PERSON["patient_id"]
@@ -94,12 +96,44 @@ def test_what_is_not_over_exits_1_and_says_what_to_do(sealed: Path, run: Command
     assert outcome.err.startswith("gateway: not_over: item ACC002 is SCHEDULED; nothing was erased → ")
 
 
-def test_every_verb_says_when_the_key_file_is_lost(sealed: Path, run: Command) -> None:
+def test_every_verb_that_reads_events_says_when_the_key_file_is_lost(sealed: Path, run: Command) -> None:
     sealed.with_name("gateway.db.keys").unlink()
-    for words in (("worklist", "list"), ("events", "verify"), ("timeline", "ACC001")):
+    for words in (("worklist", "list"), ("events", "list"), ("timeline", "ACC001")):
         outcome = run(*words)
         assert outcome.code == 1
         assert outcome.err.startswith("gateway: key_lost: the key file ")
+
+
+def test_the_chain_is_verified_without_any_key(sealed: Path, run: Command) -> None:
+    sealed.with_name("gateway.db.keys").unlink()
+    assert run("events", "verify").code == 0
+
+
+def rows(database: Path) -> dict[str, list[object]]:
+    with closing(sqlite3.connect(database)) as prompt:
+        tables = ("worklist_items", "outbox", "timeline", "performed_steps")
+        return {table: sorted(prompt.execute(f"SELECT * FROM {table}").fetchall(), key=repr) for table in tables}
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_an_export_is_in_plain_text_and_shows_no_erased_person_and_replays_to_the_same_tables(
+    sealed: Path, tmp_path: Path, run: Command, erased: bool
+) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002", **participant(7))
+        start(gateway, step_uid(1), naming("ACC002"), patient_id=participant(7)["patient_id"])
+        change(gateway, completed(step_uid(1)))
+    if erased:
+        assert run("erase", "--patient", JANE, *WHY, "--yes").code == 0
+    assert run("events", "export", "record.jsonl").code == 0
+    text = (tmp_path / "record.jsonl").read_text()
+    assert (JANE in text) == (not erased)
+    assert participant(7)["patient_id"] in text
+    replayed = run("events", "replay", "record.jsonl", "--into", "elsewhere")
+    assert replayed.code == 0, replayed.err
+    assert rows(tmp_path / "elsewhere" / "gateway.db") == rows(sealed)
+    shown = [run("worklist", "list", "--status", "CANCELLED", "--reveal", "--position", "3").out]
+    assert (JANE in shown[0]) == (not erased)
 
 
 @pytest.mark.slow
