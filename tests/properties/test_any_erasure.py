@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -9,14 +11,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+import projections.worklist
 from bench.synthetic import PERSON, participant
 from gateway.application import Gateway
-from gateway.audit import erasure
+from gateway.audit import erasure, export
+from gateway.audit.as_of import standing_after, worklist_as_of
 from gateway.audit.erasure import NotOver
+from gateway.audit.event_log import Wanted
+from gateway.audit.replay import replay as elsewhere
 from gateway.domain.lifecycle import Status
 from gateway.errors import NotFound, Refusal
+from gateway.eventstore import replay
 from projections.worklist import WorklistFilter
 from tests.properties.test_any_history import AnyHistory
+from tests.properties.test_any_moment import LOOKS, empty
 
 patients = st.sampled_from([PERSON["patient_id"], participant(1)["patient_id"], participant(2)["patient_id"]])
 
@@ -26,6 +34,30 @@ class AnyErasure(AnyHistory):
 
     def opened(self) -> Gateway:
         return Gateway(self.path, sealing=True)
+
+    def teardown(self) -> None:
+        try:
+            self.every_position_is_what_a_replay_says()
+            self.an_export_builds_the_same_tables()
+        finally:
+            super().teardown()
+
+    def every_position_is_what_a_replay_says(self) -> None:
+        """A look back at any place: before an erasure too it shows nobody who was erased since."""
+        with closing(empty()) as table, self.gateway.reading() as connection:
+            for event in replay.read(connection, self.gateway.mapper):
+                projections.worklist.apply(table.cursor(), event)
+                with worklist_as_of(self.gateway, standing_after(self.gateway, event.position)) as worklist:
+                    for wanted in LOOKS:
+                        assert worklist.find_items(wanted) == list(projections.worklist.find(table, wanted))
+
+    def an_export_builds_the_same_tables(self) -> None:
+        """In plain text, so without tables of keys."""
+        built = elsewhere(export.lines(self.gateway, Wanted()), self.folder / "whole")
+        with closing(sqlite3.connect(built.database)) as there, closing(sqlite3.connect(self.path)) as here:
+            for name in ("worklist_items", "outbox", "timeline", "performed_steps"):
+                rows = [sorted(one.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for one in (there, here)]
+                assert rows[0] == rows[1], name
 
     @rule(patient_id=patients, in_earnest=st.booleans())
     def a_person_is_erased(self, patient_id: str, in_earnest: bool) -> None:
