@@ -11,6 +11,7 @@
     ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
     │   └── KeyLost              somebody's: the key file does not fit the database (`key_lost`)
+    ├── BackupUnusable           ours or the host's: a backup can't be taken, or a file is not a backup to rely on
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
     │   ├── DiskFull             the host's: there is no room for it; ask again when there is
     │   └── KeysUnusable         the host's: the key file can't be written, so nothing was saved; ask again
@@ -111,6 +112,12 @@ class EventUnreadable(GatewayError):
     """A stored event is not as it was written."""
 
     code = "event_unreadable"
+
+
+class BackupUnusable(GatewayError):
+    """A backup can't be taken, or a file is not a backup that may take the database's place."""
+
+    code = "backup_unusable"
 
 
 class OutcomeUnknown(GatewayError):

@@ -20,7 +20,7 @@ from gateway.eventstore.sealing import Sealing
 class StoreFactory(SQLiteFactory):
     """Makes the parts of the event store on one SQLite file. The process's environment is not read."""
 
-    def __init__(self, path: Path, projections: Sequence[Projection], sealing: Sealing) -> None:
+    def __init__(self, path: Path, projections: Sequence[Projection], sealing: Sealing | None = None) -> None:
         self.env = Environment()
         self.sealing = sealing
         self.datastore: Datastore = Datastore(path)
@@ -30,10 +30,11 @@ class StoreFactory(SQLiteFactory):
         """The recorder, its tables created."""
         recorder = Recorder(self.datastore, self.projections)
         recorder.create_table()
-        with self.datastore.writer.transaction() as cursor:
-            sealed = self.sealing.begin(cursor, self.datastore.readers.connection)
-        if sealed:
-            self.datastore.writer.delete_securely()
+        if self.sealing:
+            with self.datastore.writer.transaction() as cursor:
+                sealed = self.sealing.begin(cursor, self.datastore.readers.connection)
+            if sealed:
+                self.datastore.writer.delete_securely()
         return recorder
 
     def mapper(

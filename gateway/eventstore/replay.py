@@ -42,6 +42,15 @@ def read(
         after = rows[-1][0]
 
 
+def read_stream(connection: sqlite3.Connection, mapper: Mapper[UUID], stream_id: UUID) -> Iterator[RecordedEvent]:
+    """The events of one stream with their places in the log, in order."""
+    positions = connection.execute(
+        "SELECT rowid FROM stored_events WHERE originator_id = ? ORDER BY originator_version", (stream_id.hex,)
+    ).fetchall()
+    for (position,) in positions:
+        yield from read(connection, mapper, after=position - 1, until=position)
+
+
 def catch_up(writer: Writer, mapper: Mapper[UUID], projections: Sequence[Projection]) -> dict[str, int]:
     """Bring each projection to the log's head: behind → the rest; ahead, another version or other tables → anew.
 

@@ -50,6 +50,8 @@ TOPICS = {
     "StatusUpdate.Parked",
     "StatusUpdate.Requeued",
     "Erasure.PersonErased",
+    "Epoch.Restored",
+    "Epoch.DeliveryResumed",
 }
 
 
