@@ -12,6 +12,8 @@ from test_cli_json import is_documented
 
 from bench.synthetic import PERSON, change, completed, naming, participant, schedule, start, step_uid
 from gateway.application import opened
+from gateway.dicom import data_set, record
+from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN, Element
 
 JANE = PERSON["patient_id"]
 WHY = ("--reason", "request 114")
@@ -143,3 +145,44 @@ def test_it_is_a_process_like_any_other_beside_one_that_serves(sealed: Path, tmp
         assert outcome.code == 0, outcome.err
         schedule(serving, "ACC002")
         assert serving.verify_projections() == []
+
+
+def test_a_restored_backup_of_before_an_erasure_shows_nobody(sealed: Path, run: Command) -> None:
+    """With the key file of after it; the tables in the backup are plain text, and are built anew."""
+    taken = run("backup", "now", "--json").json
+    assert run("erase", "--patient", JANE, *WHY, "--yes").code == 0
+    [backup] = sorted(sealed.parent.glob("backups/*.db"))
+    assert JANE.encode() in backup.read_bytes(), taken
+    restored = run("backup", "restore", str(backup), "--yes", "--sequence-floor", "1000")
+    assert restored.code == 0, restored.err
+    listed = run("worklist", "list", "--status", "CANCELLED", "--reveal", "--json").json
+    assert [(row["accession_number"], row["patient_id"]) for row in listed] == [("ACC001", "")]
+    assert run("projections", "verify").code == 0
+
+
+def test_a_sealed_query_is_found_by_the_patient_it_asked_for_until_that_patient_is_erased(
+    sealed: Path, run: Command
+) -> None:
+    query = record.Query(
+        at="2026-11-23T09:00:00.000+00:00",
+        calling_ae_title="MAMMO1",
+        called_ae_title="ORTHANC_MWL",
+        address="192.0.2.7",
+        keys=("PatientID",),
+        identifier=data_set.encode([Element(0x00100020, "LO", JANE.encode())], IMPLICIT_VR_LITTLE_ENDIAN),
+        transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN,
+        status=0,
+        error_comment="",
+        answers=0,
+        accession_numbers=(),
+        milliseconds=1.0,
+    )
+    with opened(sealed, sealing=True) as gateway:
+        book = record.QueryRecord(gateway)
+        book.add(query)
+        book.start()
+        book.close()
+    assert "MAMMO1" in run("audit", "list", "--patient", JANE).out
+    assert run("erase", "--patient", JANE, *WHY, "--yes", "--json").json["queries"] == 1
+    assert "MAMMO1" not in run("audit", "list", "--patient", JANE).out
+    assert "MAMMO1" in run("audit", "list", "--ae", "MAMMO1").out
