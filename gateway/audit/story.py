@@ -22,6 +22,7 @@ from gateway.application import Gateway
 from gateway.delivery.attempts import Attempts, attempts_of
 from gateway.dicom import record
 from gateway.dicom.record import Query
+from gateway.domain.epoch import Epoch
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
@@ -59,6 +60,8 @@ _NAMES: dict[Any, str] = {
     StatusUpdate.Acknowledged: "acknowledged",
     StatusUpdate.Parked: "parked",
     StatusUpdate.Requeued: "requeued",
+    Epoch.Restored: "restored from a backup",
+    Epoch.DeliveryResumed: "delivery resumed",
 }
 HOPS = {event.TOPIC: name for event, name in _NAMES.items()}
 """The events' topics → what a hop is called; `item` is followed by the status that the item then has.
