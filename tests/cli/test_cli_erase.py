@@ -50,7 +50,7 @@ def test_the_timeline_of_an_erased_examination_still_tells_its_course(sealed: Pa
     for words in (("--data-set",), ("--reveal",), ("--json", "--reveal")):
         told = run("timeline", "ACC002", *words)
         assert told.code == 0, told.err
-        assert "PersonErased" in told.out
+        assert "erased" in told.out
         assert "COMPLETED" in told.out
         assert "SMITH" not in told.out
 
