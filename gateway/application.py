@@ -6,8 +6,9 @@ same request is answered from the receipt ever after. What an operator or a moda
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_a
 
 import projections.epochs
 import projections.outbox
+import projections.patient_keys
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
@@ -48,6 +50,8 @@ from gateway.errors import (
     Contention,
     GatewayError,
     IllegalTransition,
+    KeyLost,
+    KeysUnusable,
     NotFound,
     OtherPatient,
     Refusal,
@@ -57,7 +61,8 @@ from gateway.eventstore import chain, positions, replay
 from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
-from gateway.eventstore.recorder import Datastore
+from gateway.eventstore.recorder import Datastore, InlineEventStore
+from gateway.eventstore.sealing import KeyIndex, Sealing, default_path
 from gateway.eventstore.sequence_mark import SequenceMark
 from gateway.eventstore.turns import Turns
 from projections.epochs import EpochRow
@@ -74,6 +79,7 @@ PROJECTIONS = tuple(
         projections.outbox,
         projections.timeline,
         projections.performed_steps,
+        projections.patient_keys,
         projections.epochs,
     )
 )
@@ -113,17 +119,23 @@ class Gateway(Application[UUID]):
 
     name = "gateway"
 
-    def __init__(self, path: Path, *, report_wrong_entry: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, report_wrong_entry: bool = False, sealing: bool = False, keys_path: Path | None = None
+    ) -> None:
         """Open the database, creating what is missing and bringing the projections to the log's head.
 
-        Raises `StoreUnusable` when the file can't be used.
+        With `sealing` what identifies a person is sealed from now on; what was sealed before is read in any case, with
+        the keys at `keys_path` (by default beside the database). Raises `StoreUnusable` when a file can't be used.
         """
         self.path = path
+        index = cast("KeyIndex", projections.patient_keys)
+        self.sealing = Sealing(keys_path or default_path(path), index, switched_on=sealing)
         self.report_wrong_entry = report_wrong_entry
         self._listeners: list[Callable[[], None]] = []
         self._turns = Turns()
         super().__init__()
         self.caught_up = replay.catch_up(self.datastore.writer, self.mapper, PROJECTIONS)
+        self.keys_destroyed = self.destroy_erased_keys()
         epoch = self.restored()
         self._sequence_floor = epoch.sequence_floor if epoch else 0  # a restore lets nobody have the database open
         self._sequence_mark = SequenceMark(path)
@@ -398,9 +410,11 @@ class Gateway(Application[UUID]):
         if not named:
             return "no item has the accession number or the Study Instance UID of the step"
         [(accession_number, row)] = named.items()
-        if patient_id and patient_id != row.patient_id:
+        if patient_id and row.patient_id and patient_id != row.patient_id:
             return f"the step is of another patient than item {accession_number}"
         item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
+        if item and item.is_erased:
+            return f"the person of item {accession_number} was erased"
         return item or f"no event explains item {accession_number}"
 
     def _rows(self, wanted: WorklistFilter, key: str) -> list[WorklistRow]:
@@ -606,9 +620,50 @@ class Gateway(Application[UUID]):
         """The first difference of each projection between what is served and what the events say."""
         return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
 
+    def destroy_erased_keys(self) -> int:
+        """Destroy what the log orders to destroy and the key file still has; returns how many keys that were.
+
+        At start that is what an interrupted erasure left, or an older key file brought back. The other way round (a
+        database from before an erasure, with the key file of after it) the projections, which hold plain text, are
+        built anew. Raises `KeyLost`, `KeysUnusable`.
+        """
+        keys = self.sealing.keys
+        if keys is None:
+            return 0
+        with self.reading() as connection:
+            ordered = projections.patient_keys.erased_keys(connection)
+            known = projections.patient_keys.known_keys(connection)
+        states = keys.states()
+        lost = known - states.keys()
+        if lost:
+            raise KeyLost(
+                f"the key file {keys.path} lacks {len(lost)} keys of this database: it is older",
+                remedy="put the newest copy of the key file back; this is no erasure: what was erased is known as such",
+            )
+        self.sealing.forget()
+        doomed = [key_id for key_id in ordered if not states.get(key_id, True)]
+        destroyed = keys.destroy(doomed) if doomed else 0
+        if doomed:
+            with suppress(KeysUnusable):  # somebody reads from the key file just now; `gateway erase` insists
+                keys.cut_log()
+        if any(states[key_id] for key_id in known):
+            self.rebuild_projections()
+        return destroyed
+
+    def save_within(self, cursor: sqlite3.Cursor, streams: Sequence[Stream]) -> None:
+        """Save inside a transaction of the writer's: for a decision over the log as it is then."""
+        events = [event for stream in streams for event in stream.collect_events()]
+        cast("InlineEventStore", self.events).put_within(cursor, events)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        super().close()
+        self.sealing.close()
+
     def check_store(self) -> int:
         """The log's head. Raises `StoreUnusable` when it can't be read, or saves fail or are held up."""
         writer = self.datastore.writer
+        self.sealing.check()
         if writer.failure or writer.held_up > _HELD_UP_TOO_LONG:
             self._try_a_write()
         with self.reading() as connection:
@@ -653,7 +708,7 @@ class Gateway(Application[UUID]):
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory:  # noqa: ARG002  the library's own signature
         """Our store."""
-        return cast("InfrastructureFactory", StoreFactory(self.path, PROJECTIONS))
+        return cast("InfrastructureFactory", StoreFactory(self.path, PROJECTIONS, self.sealing))
 
     def _notify(self, recordings: list[Any]) -> None:
         if recordings:
@@ -713,6 +768,10 @@ class Gateway(Application[UUID]):
         if item is None:
             raise NotFound("there is no item with this accession number", field="accession_number")
         return item
+
+    def load(self, stream: type[S], stream_id: UUID) -> S | None:
+        """What a stream amounts to; None when there is no such stream."""
+        return self._load(stream, stream_id)
 
     def _load(self, _stream: type[S], stream_id: UUID) -> S | None:
         try:
@@ -788,9 +847,11 @@ def _out_of_reach(path: Path, error: OSError) -> StoreUnusable:
 
 
 @contextmanager
-def opened(path: Path, *, report_wrong_entry: bool = False) -> Iterator[Gateway]:
+def opened(
+    path: Path, *, report_wrong_entry: bool = False, sealing: bool = False, keys_path: Path | None = None
+) -> Iterator[Gateway]:
     """The application for as long as the `with` lasts."""
-    gateway = Gateway(path, report_wrong_entry=report_wrong_entry)
+    gateway = Gateway(path, report_wrong_entry=report_wrong_entry, sealing=sealing, keys_path=keys_path)
     try:
         yield gateway
     finally:

@@ -10,9 +10,11 @@
     │   └── IllegalTransition    the life of the procedure step does not allow it (`illegal_transition`)
     ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
+    │   └── KeyLost              somebody's: the key file does not fit the database (`key_lost`)
     ├── BackupUnusable           ours or the host's: a backup can't be taken, or a file is not a backup to rely on
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
-    │   └── DiskFull             the host's: there is no room for it; ask again when there is
+    │   ├── DiskFull             the host's: there is no room for it; ask again when there is
+    │   └── KeysUnusable         the host's: the key file can't be written, so nothing was saved; ask again
     ├── Contention               too many writers on one item at once; ask again
     ├── AnchorsUnusable          the operator's or the host's: the anchors file can't be read or written
     ├── PortUnusable             the operator's: another program holds the port
@@ -94,6 +96,12 @@ class StoreUnusable(GatewayError):
     code = "store_unusable"
 
 
+class KeyLost(StoreUnusable):
+    """Something was sealed with a key that the key file does not have, and did not destroy."""
+
+    code = "key_lost"
+
+
 class AnchorsUnusable(GatewayError):
     """The anchors file can't be read or written."""
 
@@ -121,6 +129,10 @@ class OutcomeUnknown(GatewayError):
 
 class DiskFull(OutcomeUnknown):
     """A save found no room on the disk, and did not happen."""
+
+
+class KeysUnusable(OutcomeUnknown):
+    """The key file can't be written: what needed a new key was not saved."""
 
 
 class Contention(GatewayError):

@@ -89,8 +89,14 @@ class Service:
         self.profiles = profiles.load(settings.gateway_modalities_file)
         is_new = is_missing(settings.worklist_db_path)
         make_folder(settings.worklist_db_path)
-        self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
+        self.gateway = Gateway(
+            settings.worklist_db_path,
+            report_wrong_entry=settings.gateway_report_wrong_entry,
+            sealing=settings.gateway_sealing,
+            keys_path=settings.gateway_keys_path,
+        )
         self._ownership = Ownership(settings.worklist_db_path)
+        self.gateway.sealing.make_ready()
         self.gateway.keep_sequence_mark()
         self.backups = _daily_backup(settings)
         self._say_what_is_there(is_new=is_new)
@@ -367,6 +373,12 @@ class Service:
 
     def _say_what_is_there(self, *, is_new: bool) -> None:
         path = str(self.settings.worklist_db_path)
+        if self.gateway.keys_destroyed:
+            log.warning(
+                "erasures_finished",
+                keys=self.gateway.keys_destroyed,
+                reason="an erasure was interrupted, or an older key file was put back",
+            )
         if self.gateway.caught_up:
             log.info("projections_caught_up", events=self.gateway.caught_up)
         log.info(

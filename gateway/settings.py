@@ -171,6 +171,14 @@ class Settings(BaseSettings):
         5.0, description="how long health must be proven for those waits to start small again"
     )
     worklist_db_path: Path = Field(Path("data/gateway.db"), description="the one database file, on a local disk")
+    gateway_sealing: bool = Field(
+        False,
+        description="seal what identifies a person with a key per patient, from now on; `gateway erase` needs it, and "
+        "what was saved before it can't be erased",
+    )
+    gateway_keys_path: Path | None = Field(
+        None, description="the file of these keys, with a backup of its own; unset: beside the database, `….keys`"
+    )
     gateway_anchors_file: Path | None = Field(
         None,
         description="the file that anchors of the log are added to; unset: beside the database, named like it with "

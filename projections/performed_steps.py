@@ -186,6 +186,14 @@ def _dismiss(cursor: sqlite3.Cursor, event: RecordedEvent, dismissed: PerformedP
     )
 
 
+def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, erased: PerformedProcedureStep.PersonErased) -> None:
+    cursor.execute(
+        "UPDATE performed_steps SET patient_id = '', patient_name = '', waits_for_person = 0, updated_at = ?"
+        " WHERE sop_instance_uid = ?",
+        (event.committed_at, erased.sop_instance_uid),
+    )
+
+
 _STATUSES = {
     PerformedProcedureStep.Updated: StepStatus.IN_PROGRESS,
     PerformedProcedureStep.Completed: StepStatus.COMPLETED,
@@ -199,4 +207,5 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     PerformedProcedureStep.Discontinued: _change,
     PerformedProcedureStep.Linked: _link,
     PerformedProcedureStep.Dismissed: _dismiss,
+    PerformedProcedureStep.PersonErased: _erase,
 }

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain.epoch import Epoch
+from gateway.domain.erasure import Erasure
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
-from gateway.domain.worklist_item import WorklistItem
+from gateway.domain.worklist_item import PERSON_FIELDS, WorklistItem
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "timeline"
@@ -117,6 +118,8 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     describe = _DETAILS.get(type(happened))
     if not describe:
         return
+    if isinstance(happened, WorklistItem.PersonErased | PerformedProcedureStep.PersonErased):
+        _erase(cursor, happened)
     details = _encode({k: v for k, v in describe(happened).items() if v not in (None, "", [], {})})
     metadata = happened.metadata
     occurred_at = getattr(happened, "received_at", None)
@@ -136,6 +139,39 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         )
 
 
+def _erase(cursor: sqlite3.Cursor, erased: WorklistItem.PersonErased | PerformedProcedureStep.PersonErased) -> None:
+    """Take out of earlier rows of the item or the step what people wrote, and which of a person's fields changed."""
+    of_step = getattr(erased, "sop_instance_uid", None)
+    kinds = _WITH_REASONS[type(erased)]
+    for accession_number in _concerned(erased):
+        rows = cursor.execute(
+            "SELECT position, kind, details FROM timeline WHERE accession_number = ?", (accession_number,)
+        ).fetchall()
+        for position, kind, details in rows:
+            told = json.loads(details)
+            if kind in kinds and of_step in (None, told.get("mpps_instance_uid")):
+                cursor.execute(
+                    "UPDATE timeline SET details = ? WHERE accession_number = ? AND position = ?",
+                    (_encode(_without_person(told)), accession_number, position),
+                )
+
+
+def _without_person(told: dict[str, Any]) -> dict[str, Any]:
+    left = {name: value for name, value in told.items() if name not in ("reason", "fields")}
+    changed = [name for name in told.get("fields", ()) if name not in PERSON_FIELDS]
+    return {**left, "fields": changed} if changed else left
+
+
+_WITH_REASONS: dict[type, tuple[str, ...]] = {
+    WorklistItem.PersonErased: tuple(
+        event.TOPIC for event in (WorklistItem.Amended, WorklistItem.Cancelled, WorklistItem.StatusCorrected)
+    ),
+    PerformedProcedureStep.PersonErased: tuple(
+        event.TOPIC for event in (PerformedProcedureStep.Linked, PerformedProcedureStep.Dismissed)
+    ),
+}
+
+
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
     """The accession numbers; for a performed step also those it named without being linked to them.
 
@@ -147,7 +183,7 @@ def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our even
         return [""]
     if isinstance(happened, PerformedProcedureStep.Event):
         return happened.concerned or [""]
-    return [happened.accession_number or ""]
+    return [getattr(happened, "accession_number", None) or ""]
 
 
 def _scheduled(e: WorklistItem.Scheduled) -> dict[str, Any]:
@@ -191,6 +227,14 @@ def _step_judged(e: PerformedProcedureStep.Linked | PerformedProcedureStep.Dismi
     }
 
 
+def _erased(e: WorklistItem.PersonErased | PerformedProcedureStep.PersonErased) -> dict[str, Any]:
+    return {"mpps_instance_uid": getattr(e, "sop_instance_uid", None), "reason": e.reason}
+
+
+def _ordered(e: Erasure.PersonErased) -> dict[str, Any]:
+    return {"reason": e.reason, "streams": e.streams, "events": e.events}
+
+
 def _answered(e: RelayAction.Created) -> dict[str, Any]:
     names = ("status", "code", "message", "field")
     return {"action_id": e.action_id, "action_type": e.action_type} | {name: e.reply.get(name) for name in names}
@@ -232,6 +276,9 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     PerformedProcedureStep.Discontinued: _step_changed,
     PerformedProcedureStep.Linked: _step_judged,
     PerformedProcedureStep.Dismissed: _step_judged,
+    WorklistItem.PersonErased: _erased,
+    PerformedProcedureStep.PersonErased: _erased,
+    Erasure.PersonErased: _ordered,
     StatusUpdate.Requested: _requested,
     StatusUpdate.Acknowledged: _settled,
     StatusUpdate.Parked: _settled,

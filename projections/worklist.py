@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.domain.lifecycle import Status
 from gateway.domain.names import folded
-from gateway.domain.worklist_item import WorklistItem
+from gateway.domain.worklist_item import ERASED_PERSON, WorklistItem
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "worklist"
@@ -101,6 +101,11 @@ class WorklistRow:
     performing_physician: str | None
     is_test: bool
     row_version: int
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its person was erased."""
+        return not (self.patient_id or self.patient_name or self.patient_birth_date)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +385,10 @@ def _set_step(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistIte
     _update(cursor, event, changed, {"status": changed.status})
 
 
+def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, erased: WorklistItem.PersonErased) -> None:
+    _update(cursor, event, erased, _columns(ERASED_PERSON, {}))
+
+
 def _update(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistItem.Event, columns: dict[str, Any]) -> None:
     values = {**columns, "updated_at": event.committed_at, "row_version": changed.originator_version}
     assignments = ", ".join(f"{name} = :{name}" for name in values)
@@ -410,4 +419,5 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     WorklistItem.StepStarted: _set_step,
     WorklistItem.StepCompleted: _set_step,
     WorklistItem.StepDiscontinued: _set_step,
+    WorklistItem.PersonErased: _erase,
 }

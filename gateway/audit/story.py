@@ -23,6 +23,7 @@ from gateway.delivery.attempts import Attempts, attempts_of
 from gateway.dicom import record
 from gateway.dicom.record import Query
 from gateway.domain.epoch import Epoch
+from gateway.domain.erasure import Erasure
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
@@ -60,6 +61,9 @@ _NAMES: dict[Any, str] = {
     StatusUpdate.Acknowledged: "acknowledged",
     StatusUpdate.Parked: "parked",
     StatusUpdate.Requeued: "requeued",
+    WorklistItem.PersonErased: "person erased",
+    Step.PersonErased: "data sets erased",
+    Erasure.PersonErased: "erasure ordered",
     Epoch.Restored: "restored from a backup",
     Epoch.DeliveryResumed: "delivery resumed",
 }

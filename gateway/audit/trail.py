@@ -107,7 +107,7 @@ def search(
     person = person_of(gateway, wanted)
     with gateway.reading() as connection:
         streams: list[Iterator[Act]] = [
-            _queries(connection, wanted, person, profiles),
+            _queries(gateway, connection, wanted, person, profiles),
             _events(gateway, connection, wanted, person, sources),
         ]
         span = {"since": wanted.since, "until": wanted.until}
@@ -124,7 +124,7 @@ def search(
 
 
 def _queries(
-    connection: sqlite3.Connection, wanted: Wanted, person: Person | None, profiles: Profiles
+    gateway: Gateway, connection: sqlite3.Connection, wanted: Wanted, person: Person | None, profiles: Profiles
 ) -> Iterator[Query]:
     found = record.queries_between(
         connection,
@@ -134,7 +134,7 @@ def _queries(
         since=wanted.since,
         until=wanted.until,
     )
-    for query in found:
+    for query in (record.opened(query, gateway.sealing) for query in found):
         if person is None or shown_of(query, person) or _asked_for(query, person.patient_id, profiles):
             yield query
 

@@ -12,6 +12,7 @@ from gateway.cli import (
     config,
     conformance,
     demo,
+    erase,
     events,
     modality,
     outbox,
@@ -45,6 +46,7 @@ outbox.register(app)
 events.register(app)
 backup.register(app)
 projections.register(app)
+erase.register(app)
 relay.register(app)
 modality.register(app)
 conformance.register(app)

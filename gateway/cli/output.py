@@ -48,7 +48,12 @@ def database(*, create: bool = False) -> Iterator[Gateway]:
         make_folder(path)
     elif not create:
         existing(path)
-    with opened(path, report_wrong_entry=loaded.gateway_report_wrong_entry) as gateway:
+    with opened(
+        path,
+        report_wrong_entry=loaded.gateway_report_wrong_entry,
+        sealing=loaded.gateway_sealing,
+        keys_path=loaded.gateway_keys_path,
+    ) as gateway:
         yield gateway
 
 

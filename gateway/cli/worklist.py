@@ -360,7 +360,8 @@ def _explanation_json(explanation: Explanation, *, reveal: bool) -> dict[str, ob
 def _query_json(query: Query) -> dict[str, object]:
     """All but the identifier, which may name a patient."""
     values = asdict(query)
-    del values["identifier"]
+    for name in ("identifier", "key_id", "sealed"):
+        del values[name]
     return {"id": values.pop("id"), **values, "status": f"0x{query.status:04X}"}
 
 

@@ -217,6 +217,7 @@ def explain(
         refused = record.refused_associations(
             connection, from_ae_title=query.calling_ae_title, since=query.last_at, until=until, limit=1000
         )
+    query = record.opened(query, gateway.sealing)
     explained = explain_query(
         then.items if then else gateway,
         query,
@@ -270,7 +271,8 @@ def explain_query(
     today = today or site.today()
     explained = Explanation(query=query, days=(day or today, day or today))
     if query.identifier is None:
-        return replace(explained, not_kept=f"an identifier of more than {record.LONGEST_IDENTIFIER} bytes is not kept")
+        too_long = f"an identifier of more than {record.LONGEST_IDENTIFIER} bytes is not kept"
+        return replace(explained, not_kept=f"{too_long}, nor one that named a person who was erased")
     try:
         asked = _read(query, site)
         explained = replace(

@@ -12,7 +12,9 @@ Consoles poll. A query that repeats the one before it, with the same answer and 
 `times` and `last_at` grow instead of a new row.
 
 The identifier is kept as it was received, to be read again by `gateway.dicom.explain`. It may name a patient: it stays
-in the database, and no log line holds it.
+in the database, and no log line holds it. Where events are sealed, it is sealed as well, with a key per process and day
+(a query may name one patient, several, or none): `opened` reads it again, and erasing a person takes it out of each
+query that names them.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import structlog
 from gateway.application import Gateway
 from gateway.errors import GatewayError, NotFound
 from gateway.eventstore.connections import connect
+from gateway.eventstore.sealing import Sealing
 
 _log = structlog.get_logger(__name__)
 
@@ -53,9 +56,12 @@ _SCHEMA = (
         error_comment TEXT NOT NULL,
         answers INTEGER NOT NULL,
         accession_numbers TEXT NOT NULL,
-        milliseconds REAL NOT NULL
+        milliseconds REAL NOT NULL,
+        key_id TEXT,
+        sealed TEXT
     )
-    """,  # keys: JSON; accession_numbers: joined with the backslash, as DICOM joins values
+    """,  # keys: JSON; accession_numbers: joined with the backslash, as DICOM joins values;
+    # sealed: the identifier, when it is sealed with key_id
     "CREATE INDEX IF NOT EXISTS idx_queries_caller ON queries (calling_ae_title, last_at)",
     "CREATE INDEX IF NOT EXISTS idx_queries_last_at ON queries (last_at)",
     """
@@ -119,9 +125,9 @@ class Query:
     """A C-FIND that was answered. Instants are ISO 8601 in UTC.
 
     `keys` are the keywords of the matching keys, without their values. `identifier` is None when it was longer than
-    `LONGEST_IDENTIFIER`. `status` is the final one; 0xFF00 when the association ended before there was one.
-    `accession_numbers` are the first `MOST_NUMBERS` of the `answers`. A row from the database stands for `times` equal
-    queries from `at` to `last_at`, and `milliseconds` for the slowest of them.
+    `LONGEST_IDENTIFIER`, is sealed (`opened` opens it), or was erased. `status` is the final one; 0xFF00 when the
+    association ended before there was one. `accession_numbers` are the first `MOST_NUMBERS` of the `answers`. A row
+    from the database stands for `times` equal queries from `at` to `last_at`, and `milliseconds` for the slowest.
     """
 
     at: str
@@ -139,6 +145,8 @@ class Query:
     id: int = 0
     last_at: str = ""
     times: int = 1
+    key_id: str | None = None
+    sealed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +198,9 @@ class QueryRecord:
         with gateway.datastore.writer.transaction() as cursor:
             for statement in _SCHEMA:
                 cursor.execute(statement)
+            _add_columns(cursor)
+        self._sealing = gateway.sealing
+        self._day_key = ("", "")
         self._waiting: deque[Record] = deque()
         self._weight = 0
         self._lock = threading.Lock()
@@ -274,10 +285,24 @@ class QueryRecord:
         if before is not None and _continues(before, record):
             _lengthen(cursor, row_id, record)
         else:
-            row_id = _insert(cursor, record)
+            row_id = _insert(cursor, self._sealed(record))
         self._runs[asker] = row_id, record
         if len(self._runs) > _RUNS:
             self._runs.popitem(last=False)
+
+    def _sealed(self, record: Record) -> Record:
+        """The record with its identifier sealed, where that is switched on; without it when no key can be had."""
+        if not isinstance(record, Query) or record.identifier is None or not self._sealing.switched_on:
+            return record
+        day = record.at[:10]
+        try:
+            if self._day_key[0] != day:
+                self._day_key = (day, self._sealing.fresh())
+            sealed = self._sealing.seal(self._day_key[1], record.identifier, _place(record))
+        except GatewayError as error:
+            _log.warning("query_without_identifier", code=error.code, reason=error.message, remedy=error.remedy)
+            return replace(record, identifier=None)
+        return replace(record, identifier=None, key_id=self._day_key[1], sealed=sealed)
 
     def _clean(self) -> None:
         """A portion of the rows that are too old or too many; the next second the next one."""
@@ -309,6 +334,7 @@ class QueryRecord:
         if self._connection is None:
             self._connection = connect(self._path)
             self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(f"PRAGMA secure_delete={int(self._sealing.is_used)}")
             self._connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MILLISECONDS}")
         cursor = self._connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
@@ -332,6 +358,18 @@ class QueryRecord:
             dropped, self._dropped = self._dropped, 0
         self._told_at = time.monotonic()
         _log.warning("queries_not_recorded", dropped=dropped, reason=reason, remedy="they were answered all the same")
+
+
+def _add_columns(cursor: sqlite3.Cursor) -> None:
+    """What a table of an earlier version lacks."""
+    present = {row[1] for row in cursor.execute("PRAGMA table_info(queries)").fetchall()}
+    for column in ("key_id", "sealed"):
+        if column not in present:
+            cursor.execute(f"ALTER TABLE queries ADD COLUMN {column} TEXT")
+
+
+def _place(query: Query) -> str:
+    return f"queries/{query.at}/{query.calling_ae_title}"
 
 
 def _weight(record: Record) -> int:
@@ -394,6 +432,8 @@ def _insert(cursor: sqlite3.Cursor, record: Record) -> int:
             "answers": record.answers,
             "accession_numbers": "\\".join(record.accession_numbers),
             "milliseconds": record.milliseconds,
+            "key_id": record.key_id,
+            "sealed": record.sealed,
         }
     elif isinstance(record, Retrieval):
         values["sop_instance_uid"] = record.sop_instance_uid
@@ -492,6 +532,30 @@ def refused_associations(
         (from_ae_title, since, until, limit),
     )
     return [RefusedAssociation(**dict(row)) for row in rows]
+
+
+def opened(query: Query, sealing: Sealing) -> Query:
+    """The query with its identifier readable; one that was erased, or was too long, has none."""
+    if query.key_id is None or query.sealed is None:
+        return query
+    return replace(query, identifier=sealing.unseal(query.key_id, query.sealed, _place(query)))
+
+
+def after(connection: sqlite3.Connection, query_id: int, limit: int) -> list[Query]:
+    """Recorded queries that hold an identifier, in the order of their ids, for whoever looks through all of them."""
+    rows = connection.execute(
+        "SELECT * FROM queries WHERE id > ? AND (identifier IS NOT NULL OR sealed IS NOT NULL) ORDER BY id LIMIT ?",
+        (query_id, limit),
+    )
+    return [_query(row) for row in rows]
+
+
+def erase_identifiers(cursor: sqlite3.Cursor, query_ids: Sequence[int]) -> None:
+    """Forget what these queries asked for; who asked, when, and which accession numbers were answered stays."""
+    cursor.executemany(
+        "UPDATE queries SET identifier = NULL, sealed = NULL, key_id = NULL WHERE id = ?",
+        [(query_id,) for query_id in query_ids],
+    )
 
 
 def queries_between(

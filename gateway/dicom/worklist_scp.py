@@ -151,7 +151,7 @@ def _answerable(rows: Iterable[WorklistRow], lost: list[str]) -> Iterator[Workli
     for row in rows:
         if find.answerable(row):
             yield row
-        elif len(lost) < _NAMED:
+        elif len(lost) < _NAMED and not row.is_erased:
             lost.append(row.accession_number)
 
 

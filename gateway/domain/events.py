@@ -1,12 +1,14 @@
 """What every event of ours carries besides its own facts, and the base of our aggregates.
 
 Events are for decades (design §3.5): each class has an explicit `TOPIC`, and a `class_version` with upcasters once it
-changes. `IDENTIFYING` names the fields that identify a person; the store keeps them in an envelope of their own.
+changes. `IDENTIFYING` names the fields that identify a person; the store keeps them in an envelope of their own, and
+seals it with the key that `subject`, `is_apart` and `relatives` decide. `ERASED` are the values of these fields once
+that key is destroyed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import field
@@ -58,8 +60,25 @@ class Stream(Aggregate):
         """Something that happened, with `metadata`: event_id, recorded_at, source, correlation, causation, AE title."""
 
         IDENTIFYING: ClassVar[tuple[str, ...]] = ()
+        ERASED: ClassVar[dict[str, Any]] = {}
+        """Field → what is read once the person was erased; "" for a field that is not named here."""
+
+        seal: ClassVar[Any] = None
+        """Under which key the store keeps it (`gateway.eventstore.sealing.Seal`); set by the store, never stored."""
 
         metadata: dict[str, Any] = field(default_factory=_metadata, init=False)
+
+        def subject(self) -> str:
+            """The Patient ID of the one person whom it names; "" when it names none."""
+            return ""
+
+        def is_apart(self) -> bool:
+            """Whether nobody has confirmed yet whom it is about: it then has a key of its own."""
+            return False
+
+        def relatives(self) -> Sequence[UUID]:
+            """The streams whose person it is about, when it names none itself."""
+            return (self.originator_id,)
 
     class Created(Event, Aggregate.Created):
         """The first event of a stream."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import UUID
 
 from gateway.domain import lifecycle
 from gateway.domain.events import Stream
-from gateway.domain.identity import performed_step_id
+from gateway.domain.identity import performed_step_id, worklist_item_id
 from gateway.domain.lifecycle import StepStatus
 from gateway.errors import GatewayError, IllegalTransition
 
@@ -123,6 +124,7 @@ class PerformedProcedureStep(Stream):
         class_version = 2
         upcast_v1_v2 = staticmethod(_upcast_without_performed)
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "attribute_list")
+        ERASED: ClassVar[dict[str, Any]] = {"patient": {"patient_id": "", "patient_name": ""}, "attribute_list": b""}
         patient: dict[str, str]
         attribute_list: bytes
         transfer_syntax: str
@@ -134,6 +136,18 @@ class PerformedProcedureStep(Stream):
         received_at: str
         performed: dict[str, Any]
 
+        def subject(self) -> str:
+            """The patient, in the modality's words."""
+            return self.patient.get("patient_id", "")
+
+        def is_apart(self) -> bool:
+            """Until a person links it, nobody knows whether these words are right."""
+            return bool(self.unmatched)
+
+        def relatives(self) -> Sequence[UUID]:
+            """The items it was linked to."""
+            return [worklist_item_id(number) for number in self.accession_numbers]
+
     class Changed(Event):
         """Base of what N-SET brings."""
 
@@ -141,6 +155,7 @@ class PerformedProcedureStep(Stream):
         class_version = 2
         upcast_v1_v2 = staticmethod(_upcast_without_performed)
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("attribute_list",)
+        ERASED: ClassVar[dict[str, Any]] = {"attribute_list": b""}
         attribute_list: bytes
         transfer_syntax: str
         accession_numbers: list[str]
@@ -208,6 +223,18 @@ class PerformedProcedureStep(Stream):
             """No person needs to look at it any more."""
             aggregate.waits_for_person = False
 
+    class PersonErased(Event):
+        """The person was erased: the step keeps its times and what became of it, and no data set."""
+
+        TOPIC = "PerformedProcedureStep.PersonErased"
+        reason: str
+
+        def apply(self, aggregate: PerformedProcedureStep) -> None:
+            """Nobody's any more."""
+            aggregate.patient_id = ""
+            aggregate.waits_for_person = False
+            aggregate.is_erased = True
+
     def __init__(
         self,
         sop_instance_uid: str,
@@ -228,6 +255,7 @@ class PerformedProcedureStep(Stream):
         self.performed = performed
         self.status = StepStatus.IN_PROGRESS
         self.discontinuation_reason: str | None = None
+        self.is_erased = False
 
     @staticmethod
     def create_id(sop_instance_uid: str) -> UUID:
@@ -289,6 +317,8 @@ class PerformedProcedureStep(Stream):
 
     def link(self, accession_number: str, reason: str) -> None:
         """Say for which item it was performed. Raises `IllegalTransition` when that can't be."""
+        if self.is_erased:
+            raise IllegalTransition("the person of this step was erased", field="sop_instance_uid")
         if accession_number in self.accession_numbers:
             raise IllegalTransition(f"the step is linked to {accession_number} already", field="accession_number")
         if self.status is StepStatus.WITHDRAWN:
@@ -310,4 +340,10 @@ class PerformedProcedureStep(Stream):
             raise IllegalTransition("no person is asked about this step", field="sop_instance_uid")
         self.trigger_event(
             self.Dismissed, sop_instance_uid=self.sop_instance_uid, concerned=self.concerned, reason=reason
+        )
+
+    def erase_person(self, reason: str) -> None:
+        """Forget the person."""
+        self.trigger_event(
+            self.PersonErased, sop_instance_uid=self.sop_instance_uid, concerned=self.concerned, reason=reason
         )

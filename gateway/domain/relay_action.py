@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from gateway.domain.events import Stream
-from gateway.domain.identity import relay_action_id
+from gateway.domain.identity import relay_action_id, worklist_item_id
 from gateway.errors import ActionIdConflict, Refusal
 
 
@@ -63,6 +65,10 @@ class RelayAction(Stream):
         accession_number: str | None
         received_at: str
 
+        def relatives(self) -> Sequence[UUID]:
+            """The item it is about."""
+            return [worklist_item_id(self.accession_number)] if self.accession_number else []
+
     class Accepted(Created):
         """Done; the effect is in the same transaction."""
 
@@ -72,6 +78,10 @@ class RelayAction(Stream):
         """Refused, with code and field."""
 
         TOPIC = "RelayAction.Rejected"
+
+        def subject(self) -> str:
+            """The participant in the message, who need not be the item's patient: that may be why it was refused."""
+            return _participant(self.request)
 
     def __init__(self, action_id: str, digest: str, reply: dict[str, Any]) -> None:
         self.action_id = action_id
@@ -111,3 +121,12 @@ class RelayAction(Stream):
         if request.digest != self.digest:
             raise ActionIdConflict("the action_id was used before for another action", field="action_id")
         return replace(self.reply, duplicate=True)
+
+
+def _participant(text: str) -> str:
+    """The NHS number in a message that nobody has checked; "" when it can't be read or there is none."""
+    try:
+        number = json.loads(text)["parameters"]["worklist_item"]["participant"]["nhs_number"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return number.strip(" ") if isinstance(number, str) else ""

@@ -10,9 +10,12 @@ from gateway.domain import lifecycle
 from gateway.domain.events import Stream
 from gateway.domain.identity import worklist_item_id
 from gateway.domain.lifecycle import Command, Status, StepStatus, Verdict
-from gateway.errors import AccessionConflict
+from gateway.errors import AccessionConflict, IllegalTransition
 
 PERSON_FIELDS = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
+
+ERASED_PERSON: dict[str, Any] = {"patient_id": "", "patient_name": "", "patient_birth_date": "", "patient_sex": None}
+"""What is left of an erased person. No appointment of a person has an empty Patient ID."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ class WorklistItem(Stream):
 
         TOPIC = "WorklistItem.Scheduled"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("person",)
+        ERASED: ClassVar[dict[str, Any]] = {"person": ERASED_PERSON}
         person: dict[str, Any]
         step: dict[str, Any]
         study_instance_uid: str
@@ -86,13 +90,25 @@ class WorklistItem(Stream):
         action_id: str | None
         received_at: str
 
+        def subject(self) -> str:
+            """The patient."""
+            return _patient_id(self.person)
+
     class Amended(Event):
-        """Demographics or the procedure changed; only the changed fields."""
+        """Demographics or the procedure changed; only the changed fields.
+
+        Once erased it reads as a change to nobody: which fields it were is not known any more.
+        """
 
         TOPIC = "WorklistItem.Amended"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("person",)
+        ERASED: ClassVar[dict[str, Any]] = {"person": ERASED_PERSON}
         person: dict[str, Any]
         step: dict[str, Any]
+
+        def subject(self) -> str:
+            """The patient, when it is another one from here on."""
+            return _patient_id(self.person)
 
         def apply(self, aggregate: WorklistItem) -> None:
             """Replace the changed fields."""
@@ -129,6 +145,7 @@ class WorklistItem(Stream):
 
         TOPIC = "WorklistItem.Cancelled"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)  # what people write may name somebody
+        ERASED: ClassVar[dict[str, Any]] = {"reason": None}
         reason: str | None
 
     class Expired(StatusChanged):
@@ -147,6 +164,16 @@ class WorklistItem(Stream):
         TOPIC = "WorklistItem.StatusCorrected"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)
         reason: str
+
+    class PersonErased(Event):
+        """The person was erased: the item keeps its number, times and status, and nobody's name."""
+
+        TOPIC = "WorklistItem.PersonErased"
+        reason: str
+
+        def apply(self, aggregate: WorklistItem) -> None:
+            """Nobody's any more, whoever it was before."""
+            aggregate.amended(ERASED_PERSON, {})
 
     class StepEvent(StatusChanged):
         """Base of what a modality reported about a step performed for this item."""
@@ -279,6 +306,7 @@ class WorklistItem(Stream):
 
     def correct_status(self, status: Status, reason: str) -> None:
         """Take the status that an operator says; the web app is owed an update."""
+        self._require_person()
         lifecycle.require(Command.CORRECT_STATUS, self.status, status)
         self._happened(
             self.StatusCorrected, status=status.value, update_sequence=self.update_sequence + 1, reason=reason
@@ -286,6 +314,7 @@ class WorklistItem(Stream):
 
     def start_step(self, mpps_instance_uid: str) -> None:
         """A modality began a step for this item."""
+        self._require_person()
         self._step_happened(self.StepStarted, mpps_instance_uid, StepStatus.IN_PROGRESS)
 
     def complete_step(self, mpps_instance_uid: str) -> None:
@@ -309,6 +338,23 @@ class WorklistItem(Stream):
             wrong_entry=wrong_entry,
         )
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether the person was erased."""
+        return not self.appointment.patient_id
+
+    def erase_person(self, reason: str) -> None:
+        """Forget the person. Raises `IllegalTransition` while the item is not over."""
+        if self.status not in lifecycle.FINISHED:
+            raise IllegalTransition(f"item {self.accession_number} is {self.status}: not over yet", field="status")
+        self._happened(self.PersonErased, reason=reason)
+
+    def _require_person(self) -> None:
+        if self.is_erased:
+            raise IllegalTransition(
+                f"the person of item {self.accession_number} was erased: it takes nothing more", field="status"
+            )
+
     def _step_happened(
         self,
         event: type[StepEvent],
@@ -331,3 +377,8 @@ class WorklistItem(Stream):
 
     def _happened(self, event: type[Event], **details: Any) -> None:  # noqa: ANN401  the event's own fields
         self.trigger_event(event, accession_number=self.accession_number, **details)
+
+
+def _patient_id(person: dict[str, Any]) -> str:
+    patient_id: str = person.get("patient_id") or ""
+    return patient_id

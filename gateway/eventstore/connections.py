@@ -103,6 +103,7 @@ class Writer:
         self._path = path
         self._lock = threading.Lock()
         self._owner: int | None = None
+        self._secure_delete = False
         self._connection: sqlite3.Connection | None = self._open()
         self._given_up = False
         self._waiting_since: float | None = None
@@ -144,7 +145,15 @@ class Writer:
     def _open(self) -> sqlite3.Connection:
         connection = connect(self._path)
         connection.execute(f"PRAGMA busy_timeout={_NAP_MILLISECONDS}")
+        connection.execute(f"PRAGMA secure_delete={int(self._secure_delete)}")
         return connection
+
+    def delete_securely(self) -> None:
+        """From here on, what is deleted or changed is overwritten in the file, not only forgotten."""
+        with self._lock:
+            self._secure_delete = True
+            if self._connection is not None:
+                self._connection.execute("PRAGMA secure_delete=ON")
 
     def _attempt(self, deadline: float) -> Iterator[sqlite3.Cursor]:
         connection = self._connection or self._open()

@@ -14,13 +14,15 @@ from eventsourcing.utils import Environment
 from gateway.eventstore.mapper import EnvelopeMapper, register_transcodings
 from gateway.eventstore.projection import Projection
 from gateway.eventstore.recorder import Datastore, InlineEventStore, Recorder
+from gateway.eventstore.sealing import Sealing
 
 
 class StoreFactory(SQLiteFactory):
     """Makes the parts of the event store on one SQLite file. The process's environment is not read."""
 
-    def __init__(self, path: Path, projections: Sequence[Projection]) -> None:
+    def __init__(self, path: Path, projections: Sequence[Projection], sealing: Sealing | None = None) -> None:
         self.env = Environment()
+        self.sealing = sealing
         self.datastore: Datastore = Datastore(path)
         self.projections = projections
 
@@ -28,6 +30,11 @@ class StoreFactory(SQLiteFactory):
         """The recorder, its tables created."""
         recorder = Recorder(self.datastore, self.projections)
         recorder.create_table()
+        if self.sealing:
+            with self.datastore.writer.transaction() as cursor:
+                sealed = self.sealing.begin(cursor, self.datastore.readers.connection)
+            if sealed:
+                self.datastore.writer.delete_securely()
         return recorder
 
     def mapper(
@@ -38,13 +45,13 @@ class StoreFactory(SQLiteFactory):
         """The mapper with the envelope for identifying fields."""
         transcoder = transcoder or self.transcoder()
         register_transcodings(cast("JSONTranscoder", transcoder))
-        return EnvelopeMapper(transcoder)
+        return EnvelopeMapper(transcoder, self.sealing)
 
     def event_store(
         self, mapper: Mapper[Any] | None = None, recorder: AggregateRecorder | None = None
     ) -> EventStore[Any]:
         """The event store with inline projections."""
         store: EventStore[UUID] = InlineEventStore(
-            mapper or self.mapper(), cast("Recorder", recorder or self.application_recorder())
+            cast("EnvelopeMapper", mapper or self.mapper()), cast("Recorder", recorder or self.application_recorder())
         )
         return store

@@ -11,14 +11,16 @@ from typing import Any
 from uuid import UUID
 
 from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import EventStore, Mapper, Recording, StoredEvent
+from eventsourcing.persistence import EventStore, IntegrityError, Recording, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from gateway.errors import OutcomeUnknown, StoreUnusable
 from gateway.eventstore import chain, positions
 from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
+from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import Use
 from gateway.eventstore.projection import Projection, RecordedEvent
+from gateway.eventstore.sealing import KeyErasedMeanwhile
 
 EVENTS_SCHEMA = """
     CREATE TABLE IF NOT EXISTS stored_events (
@@ -125,6 +127,15 @@ class Recorder(SQLiteApplicationRecorder):
         positions.advance(cursor, self.projections, ids[-1])
         return ids
 
+    def insert_within(
+        self,
+        cursor: sqlite3.Cursor,
+        stored_events: Sequence[StoredEvent],
+        inline: Sequence[DomainEventProtocol[UUID]],
+    ) -> None:
+        """Append inside a transaction that somebody else began."""
+        self._insert_events(SQLiteCursor(cursor), stored_events, inline=inline)
+
     @staticmethod
     def _link(cursor: sqlite3.Cursor, ids: Sequence[int], stored_events: Sequence[StoredEvent]) -> str:
         """Write the links; all events of one commit carry one time that never decreases."""
@@ -140,17 +151,47 @@ class Recorder(SQLiteApplicationRecorder):
 
 
 class InlineEventStore(EventStore[UUID]):
-    """An event store that hands the events themselves to the recorder, for the projections."""
+    """An event store that chooses keys, and hands the events themselves to the recorder, for the projections."""
 
-    def __init__(self, mapper: Mapper[UUID], recorder: Recorder) -> None:
+    recorder: Recorder
+
+    def __init__(self, mapper: EnvelopeMapper, recorder: Recorder) -> None:
         super().__init__(mapper, recorder)
+        self.sealing = mapper.sealing
 
     def put(
         self,
         domain_events: Sequence[DomainEventProtocol[UUID]],
         **kwargs: Any,  # noqa: ANN401  the library's own signature
     ) -> list[Recording[UUID]]:
-        """Append, link and project in one transaction; nothing to append takes no lock."""
+        """Append, link and project in one transaction; nothing to append takes no lock.
+
+        Raises `KeysUnusable` when something is to be sealed and no key can be had: nothing is saved then.
+        """
         if not domain_events:
             return []
-        return super().put(domain_events, inline=domain_events, **kwargs)
+        try:
+            return self._put(domain_events, **kwargs)
+        except KeyErasedMeanwhile:  # nothing was saved; an erased person begins anew
+            return self._put(domain_events, **kwargs)
+
+    def _put(
+        self,
+        domain_events: Sequence[DomainEventProtocol[UUID]],
+        **kwargs: Any,  # noqa: ANN401  the library's own signature
+    ) -> list[Recording[UUID]]:
+        if self.sealing:
+            self.sealing.assign(domain_events)
+        try:
+            return super().put(domain_events, inline=domain_events, **kwargs)
+        except IntegrityError:
+            if self.sealing:
+                self.sealing.forget()
+            raise
+
+    def put_within(self, cursor: sqlite3.Cursor, domain_events: Sequence[DomainEventProtocol[UUID]]) -> None:
+        """Append inside a transaction that somebody else began: for a decision over the log as it is then."""
+        if self.sealing:
+            self.sealing.assign(domain_events)
+        stored = [self.mapper.to_stored_event(event) for event in domain_events]
+        self.recorder.insert_within(cursor, stored, domain_events)

@@ -23,10 +23,10 @@ LONGEST_LIFE = 1.4
 """Seconds between the moment health is good and the kill."""
 
 
-def _kill_over_and_over(folder: Path, kills: int, seed: int, *, verify_every: int) -> str:
+def _kill_over_and_over(folder: Path, kills: int, seed: int, *, verify_every: int, **settings: object) -> str:
     dice = random.Random(seed)
     relay = RelayProcess(folder / "relay")
-    gateway = GatewayProcess(folder / "gateway", relay)
+    gateway = GatewayProcess(folder / "gateway", relay, **settings)
     with running(relay, gateway):
         relay.start()
         gateway.start()
@@ -69,6 +69,13 @@ def test_five_kills_under_load_lose_nothing_and_repeat_nothing(tmp_path: Path) -
     seed = _seed()
     print(f"seed {seed}")
     print(_kill_over_and_over(tmp_path, 5, seed, verify_every=1))
+
+
+@pytest.mark.slow
+def test_nor_do_they_while_what_identifies_a_person_is_sealed(tmp_path: Path) -> None:
+    seed = _seed()
+    print(f"seed {seed}")
+    print(_kill_over_and_over(tmp_path, 5, seed, verify_every=1, gateway_sealing="true"))
 
 
 @pytest.mark.crash

@@ -19,6 +19,7 @@ from bench.synthetic import (
 )
 from gateway.application import Gateway
 from gateway.domain.epoch import Epoch
+from gateway.domain.erasure import Erasure
 from gateway.domain.events import Stream, circumstances
 from gateway.domain.lifecycle import Status
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
@@ -35,7 +36,7 @@ def every_event() -> list[type[Stream.Event]]:
     """The event classes that can be in the log."""
     return [
         found
-        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate, Epoch)
+        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate, Erasure, Epoch)
         for name, found in vars(stream).items()
         if isinstance(found, type) and issubclass(found, Stream.Event) and name not in BASES
     ]
@@ -67,6 +68,19 @@ def everything_happened(gateway: Gateway) -> None:
     gateway.acknowledge_update(first.event_id, answer="updated", attempts=1)
     gateway.park_update(second.event_id, reason="appointment_not_found", attempts=3)
     gateway.requeue_update(second.event_id, reason="it exists now")
+    forget_somebody(gateway)
+
+
+def forget_somebody(gateway: Gateway) -> None:
+    """The events of an erasure, as `gateway.audit.erasure` saves them; here without keys."""
+    item = gateway.load(WorklistItem, WorklistItem.create_id("ACC005"))
+    step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(step_uid(4)))
+    assert item
+    assert step
+    order = Erasure.order(patient="0" * 32, key_ids=["0123456789abcdef"], reason="request 1", streams=2, events=2)
+    item.erase_person("request 1")
+    step.erase_person("request 1")
+    gateway.save(order, item, step)
 
 
 def restored(gateway: Gateway) -> None:

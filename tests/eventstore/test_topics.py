@@ -35,18 +35,21 @@ TOPICS = {
     "WorklistItem.StepStarted",
     "WorklistItem.StepCompleted",
     "WorklistItem.StepDiscontinued",
+    "WorklistItem.PersonErased",
     "PerformedProcedureStep.Started",
     "PerformedProcedureStep.Updated",
     "PerformedProcedureStep.Completed",
     "PerformedProcedureStep.Discontinued",
     "PerformedProcedureStep.Linked",
     "PerformedProcedureStep.Dismissed",
+    "PerformedProcedureStep.PersonErased",
     "RelayAction.Accepted",
     "RelayAction.Rejected",
     "StatusUpdate.Requested",
     "StatusUpdate.Acknowledged",
     "StatusUpdate.Parked",
     "StatusUpdate.Requeued",
+    "Erasure.PersonErased",
     "Epoch.Restored",
     "Epoch.DeliveryResumed",
 }
@@ -113,7 +116,7 @@ def test_todays_projections_take_the_sample(gateway: Gateway, name: str) -> None
 
 def test_todays_aggregates_are_made_of_the_first_events_among_the_samples(gateway: Gateway) -> None:
     firsts = [decoded(gateway, kept) for kept in map(sample, samples()) if kept["version"] == 1]
-    assert len({event.TOPIC for event in firsts}) == 6
+    assert len({event.TOPIC for event in firsts}) == 7
     for event in firsts:
         assert isinstance(event, CanMutateProtocol)
         assert event.mutate(None) is not None

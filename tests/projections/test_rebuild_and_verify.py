@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +29,13 @@ def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
 def at_the_prompt(path: Path, statement: str) -> None:
     with closing(sqlite3.connect(path)) as prompt, prompt:
         assert prompt.execute(statement).rowcount != 0
+
+
+@pytest.fixture
+def gateway(path: Path) -> Iterator[Gateway]:
+    """Sealing, so that the tables of keys have rows."""
+    with opened(path, sealing=True) as opened_gateway:
+        yield opened_gateway
 
 
 @pytest.fixture
@@ -73,6 +81,9 @@ KEYS = {
     "outbox": "event_id",
     "timeline": "position",
     "performed_steps": "sop_instance_uid",
+    "patient_keys": "(key_id || patient)",
+    "stream_keys": "stream",
+    "erased_keys": "key_id",
     "epochs": "number",
 }
 EXTRA = {
@@ -85,6 +96,9 @@ EXTRA = {
     "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
     "performed_steps": "INSERT INTO performed_steps VALUES ('0', 'COMPLETED', NULL, '', 'MG', '', '', '', '', NULL,"
     " '[]', '[]', '[]', 0, 0, '{}', '', '')",
+    "patient_keys": "INSERT INTO patient_keys VALUES ('0', '0', 0)",
+    "stream_keys": "INSERT INTO stream_keys VALUES ('0', '0', 0)",
+    "erased_keys": "INSERT INTO erased_keys VALUES ('', '')",
     "epochs": "INSERT INTO epochs VALUES (9, '', 1, '', '', '', '', 0, NULL, NULL, '{}', NULL)",
 }
 
@@ -113,6 +127,9 @@ CHANGES = {
     "worklist_items": ("UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'", "status"),
     "outbox": ("UPDATE outbox SET state = 'parked', answer = 'x' WHERE state = 'acknowledged'", "state, answer"),
     "timeline": ("UPDATE timeline SET details = '{}' WHERE position = 1", "details"),
+    "patient_keys": ("UPDATE patient_keys SET is_apart = 2", "is_apart"),
+    "stream_keys": ("UPDATE stream_keys SET key_id = 'x'", "key_id"),
+    "erased_keys": ("UPDATE erased_keys SET erased_at = 'x'", "erased_at"),
 }
 
 

@@ -52,9 +52,12 @@ class AnyHistory(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="any-history-"))
         self.path = self.folder / "gateway.db"
-        self.gateway = Gateway(self.path)
+        self.gateway = self.opened()
         self.answers: dict[str, tuple[ActionRequest, ActionReply]] = {}
         self.positions = 0
+
+    def opened(self) -> Gateway:
+        return Gateway(self.path)
 
     def teardown(self) -> None:
         self.gateway.close()
@@ -166,7 +169,7 @@ class AnyHistory(RuleBasedStateMachine):
     def it_is_reopened(self) -> None:
         before = self.tables()
         self.gateway.close()
-        self.gateway = Gateway(self.path)
+        self.gateway = self.opened()
         assert self.gateway.caught_up == {}
         assert self.tables() == before
 

@@ -1,0 +1,343 @@
+"""Erasing a person without breaking history: their keys are destroyed, and what was built from plain text is cleared.
+
+In this order, so that it can be interrupted anywhere:
+
+1. The whole log is read for what is theirs, sealed or plain. Anything plain, anything not over yet: nothing is done.
+2. The record of queries loses the identifiers that name them.
+3. One commit: the order to destroy the keys (`Erasure.PersonErased`), and in each stream of theirs an event that clears
+   the projections. From here on the erasure is decided: whoever opens the database next finishes what is left.
+4. The keys are overwritten in the key file.
+5. The database's write-ahead log is cut off, and the files are searched for the Patient ID; only if a page still has a
+   trace of it, the database is written anew (VACUUM).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.application import Gateway
+from gateway.dicom import identifier, record
+from gateway.dicom.identifier import Identifier
+from gateway.dicom.keys import ACCESSION_NUMBER, PATIENT_ID
+from gateway.dicom.status import RequestRefused
+from gateway.domain import lifecycle
+from gateway.domain.erasure import Erasure
+from gateway.domain.events import Stream, circumstances
+from gateway.domain.identity import worklist_item_id
+from gateway.domain.names import folded
+from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.worklist_item import WorklistItem
+from gateway.errors import Contention, GatewayError, InvalidValue, NotFound
+from gateway.eventstore import chain, erasing, replay
+from gateway.eventstore.projection import RecordedEvent
+from projections import patient_keys
+from projections.worklist import WorklistFilter
+
+_PATIENT_NAME = 0x00100010
+_LONG_ENOUGH = 6
+"""Characters of a Patient ID that is looked for in texts and bytes; a shorter one would be found everywhere."""
+
+_MOST_NAMED = 5
+_QUERIES = 500
+_TRIES = 5
+
+Progress = Callable[[int, int], None]
+
+
+class NotSealed(GatewayError):
+    """Events that identify the person were saved in plain text: the log can't forget them."""
+
+    code = "not_sealed"
+
+
+class NotOver(GatewayError):
+    """Something of the person is still going on."""
+
+    code = "not_over"
+
+
+@dataclass
+class Found:
+    """What the log has of a person, as far as `position`. `before` is when they were erased earlier."""
+
+    position: int = 0
+    keys: set[str] = field(default_factory=set)
+    apart: set[str] = field(default_factory=set)
+    """Keys of anybody's that are a single stream's own."""
+    items: dict[str, None] = field(default_factory=dict)
+    """Accession numbers of items that hold something of theirs."""
+    steps: dict[str, None] = field(default_factory=dict)
+    """SOP Instance UIDs."""
+    streams: set[Any] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    events: int = 0
+    plain: list[int] = field(default_factory=list)
+    """Positions of events that hold something of theirs in plain text."""
+    before: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What was erased; `vacuumed` when the database had to be written anew for it."""
+
+    erased_at: str
+    accession_numbers: tuple[str, ...]
+    performed_steps: int
+    streams: int
+    events: int
+    keys: int
+    queries: int
+    vacuumed: bool
+
+
+def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _all: None) -> Found:
+    """Everything the log has of a person. Raises `NotFound` when that is nothing, now or before an erasure."""
+    with gateway.reading() as connection:
+        head, _, _ = chain.head(connection)
+        search = _Search(gateway, patient_id, _keys_of(gateway, connection, patient_id))
+        for event in replay.read(connection, gateway.mapper, until=head):
+            search.take(event)
+            if event.position % 1000 == 0:
+                progress(event.position, head)
+    found = search.found
+    if not (found.events or found.plain or found.before):
+        raise NotFound("the log has nothing of this patient", remedy="look at the Patient ID: as sent, no spaces")
+    return found
+
+
+def require_erasable(gateway: Gateway, found: Found) -> None:
+    """Raise `NotSealed` or `NotOver` when this person can't be erased (now)."""
+    if found.plain:
+        some = ", ".join(map(str, found.plain[:_MOST_NAMED])) + (" …" if len(found.plain) > _MOST_NAMED else "")
+        raise NotSealed(
+            f"{len(found.plain)} events hold this person in plain text (positions {some}), saved while GATEWAY_SEALING "
+            "was off; nothing was erased",
+            remedy="what was saved in plain text stays in the log for ever; sealing covers what comes after it is on",
+        )
+    items = [item for number in found.items if (item := gateway.load(WorklistItem, WorklistItem.create_id(number)))]
+    going_on = [f"item {item.accession_number} is {item.status}" for item in items if item.status not in _OVER]
+    for uid in found.steps:
+        step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(uid))
+        if step and step.waits_for_person:
+            going_on.append(f"step {uid} waits for a person")
+    if going_on:
+        raise NotOver(
+            f"{'; '.join(going_on)}; nothing was erased",
+            remedy="finish them first: gateway steps complete or cancel for an item, gateway steps link or dismiss for "
+            "a step",
+        )
+
+
+_OVER = lifecycle.FINISHED
+
+
+def erase(
+    gateway: Gateway,
+    patient_id: str,
+    found: Found,
+    *,
+    reason: str,
+    operator: str,
+    progress: Progress = lambda _done, _all: None,
+) -> Erased:
+    """Erase what was found, and what came since. Raises `NotSealed`, `NotOver`, `InvalidValue`, `KeysUnusable`.
+
+    May be repeated after any interruption.
+    """
+    require_nameless(reason, patient_id, found)
+    for _ in range(_TRIES):
+        require_erasable(gateway, found)
+        queries = _erase_queries(gateway, patient_id, found)
+        with circumstances(source="operator", correlation_id=operator):
+            done, erased_at = _order(gateway, patient_id, found, reason)
+        if done:
+            gateway.destroy_erased_keys()
+            gateway.sealing.cut_log()
+            vacuumed = erasing.leave_no_trace(gateway.path, _traces(gateway, patient_id, found))
+            return Erased(
+                erased_at=erased_at,
+                accession_numbers=tuple(found.items),
+                performed_steps=len(found.steps),
+                streams=len(found.streams),
+                events=found.events,
+                keys=len(found.keys),
+                queries=queries,
+                vacuumed=vacuumed,
+            )
+        found = find(gateway, patient_id, progress)
+    raise Contention("new events of this person came in on every try", remedy="ask again")
+
+
+def require_nameless(reason: str, patient_id: str, found: Found) -> None:
+    """Raise `InvalidValue` for a reason that names the person: it is kept for ever, in plain text."""
+    words = {word for name in found.names for group in folded(name) for word in group.replace("^", " ").split()}
+    said = set("".join(sign if sign.isalnum() else " " for sign in "".join(folded(reason))).split())
+    if patient_id in reason or {word for word in words if len(word) > 2} & said:
+        raise InvalidValue("reason: names the person, and is kept for ever", field="reason")
+
+
+def _order(gateway: Gateway, patient_id: str, found: Found, reason: str) -> tuple[bool, str]:
+    """The commit that decides it, over the log as it is then; False when other keys have come in: look again."""
+    if not found.events:
+        return True, found.before[-1]
+    with gateway.datastore.writer.transaction() as cursor:
+        keys = _keys_of(gateway, cursor, patient_id)
+        if not keys <= found.keys:
+            return False, ""
+        search = _Search(gateway, patient_id, found.keys, found)
+        before = (found.events, len(found.plain))
+        for event in replay.read(cursor, gateway.mapper, after=found.position):
+            search.take(event)
+        if (found.events, len(found.plain)) != before:
+            return False, ""
+        order = Erasure.order(
+            patient=gateway.sealing.pseudonym(patient_id),
+            key_ids=sorted(found.keys),
+            reason=reason,
+            streams=len(found.streams),
+            events=found.events,
+        )
+        changed: list[Stream] = [order, *_cleared(gateway, found, reason)]
+        gateway.save_within(cursor, changed)
+        return True, chain.head(cursor)[1]
+
+
+def _cleared(gateway: Gateway, found: Found, reason: str) -> Iterator[Stream]:
+    for number in found.items:
+        item = gateway.load(WorklistItem, WorklistItem.create_id(number))
+        if item:
+            item.erase_person(reason)
+            yield item
+    for uid in found.steps:
+        step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(uid))
+        if step:
+            step.erase_person(reason)
+            yield step
+
+
+def _keys_of(gateway: Gateway, connection: Any, patient_id: str) -> set[str]:  # noqa: ANN401  a connection or a cursor
+    if not gateway.sealing.is_used:
+        return set()
+    return patient_keys.keys_of_patient(connection, gateway.sealing.pseudonym(patient_id))
+
+
+class _Search:
+    """Reads events in their order and keeps what is one person's."""
+
+    def __init__(self, gateway: Gateway, patient_id: str, keys: set[str], found: Found | None = None) -> None:
+        self.patient_id = patient_id
+        self.pseudonym = gateway.sealing.pseudonym(patient_id) if gateway.sealing.is_used else ""
+        self.found = found or Found(keys=set(keys))
+
+    def take(self, event: RecordedEvent) -> None:
+        """One event more."""
+        happened, found = event.domain_event, self.found
+        found.position = event.position
+        if isinstance(happened, Erasure.PersonErased) and happened.patient == self.pseudonym:
+            found.before.append(event.committed_at)
+        values = [value for name in happened.IDENTIFYING if (value := getattr(happened, name))]
+        seal = happened.seal
+        if not values or (seal and seal.is_erased):
+            return
+        if seal is None:
+            if self._is_theirs(happened) or self._mentions(values):
+                found.plain.append(event.position)
+                self._note(happened)
+            return
+        if seal.is_apart:
+            found.apart.add(seal.key_id)
+        if seal.key_id in found.keys or (seal.key_id in found.apart and self._mentions(values)):
+            found.keys.add(seal.key_id)
+            found.events += 1
+            self._note(happened)
+
+    def _is_theirs(self, happened: Any) -> bool:  # noqa: ANN401  any of our events
+        subject = happened.subject()
+        if subject:
+            return bool(subject == self.patient_id)
+        return any(stream in self.found.streams for stream in (happened.originator_id, *happened.relatives()))
+
+    def _mentions(self, values: list[Any]) -> bool:
+        if len(self.patient_id) < _LONG_ENOUGH:
+            return False
+        return any(
+            self.patient_id.encode() in value if isinstance(value, bytes) else self.patient_id in str(value)
+            for value in values
+        )
+
+    def _note(self, happened: Any) -> None:  # noqa: ANN401  any of our events
+        found = self.found
+        found.streams.add(happened.originator_id)
+        if isinstance(happened, WorklistItem.Event):
+            found.items[happened.accession_number] = None
+            found.streams.add(worklist_item_id(happened.accession_number))
+        elif isinstance(happened, PerformedProcedureStep.Event):
+            found.steps[happened.sop_instance_uid] = None
+        named = getattr(happened, "person", None) or getattr(happened, "patient", None) or {}
+        if named.get("patient_id", "") in ("", self.patient_id):
+            name = named.get("patient_name")
+            found.names |= {name} if name else set()
+
+
+# --- the record of queries
+
+
+def _erase_queries(gateway: Gateway, patient_id: str, found: Found) -> int:
+    """Take the identifiers that name the person out of the record; a portion of rows at a time."""
+    last, erased = 0, 0
+    while True:
+        with gateway.reading() as connection:
+            if not record.has_record(connection):
+                return 0
+            queries = record.after(connection, last, _QUERIES)
+        if not queries:
+            return erased
+        last = queries[-1].id
+        theirs = [query.id for query in queries if _names(record.opened(query, gateway.sealing), patient_id, found)]
+        if theirs:
+            with gateway.datastore.writer.transaction() as cursor:
+                record.erase_identifiers(cursor, theirs)
+            erased += len(theirs)
+
+
+def _names(query: record.Query, patient_id: str, found: Found) -> bool:
+    if query.identifier is None:
+        return False
+    if len(patient_id) >= _LONG_ENOUGH and patient_id.encode() in query.identifier:
+        return True
+    try:
+        asked = identifier.read(query.identifier, query.transfer_syntax)
+    except RequestRefused:
+        return any(name.encode() in query.identifier for name in found.names)
+    return _asks_for(asked, patient_id, found)
+
+
+def _asks_for(asked: Identifier, patient_id: str, found: Found) -> bool:
+    """By Patient ID, accession number or name, with or without wildcards that still say something."""
+    wanted = {PATIENT_ID: {patient_id}, ACCESSION_NUMBER: set(found.items)}
+    for key in asked.matched():
+        if key.tag == _PATIENT_NAME:
+            pattern = "=".join(folded(key.text))
+            if pattern.strip("*?^= ") and any(_is_like("=".join(folded(name)), pattern) for name in found.names):
+                return True
+        elif key.text.strip("*?") and any(_is_like(value, key.text) for value in wanted.get(key.tag, ())):
+            return True
+    return False
+
+
+def _is_like(value: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
+
+
+def _traces(gateway: Gateway, patient_id: str, found: Found) -> list[bytes]:
+    """What must not be left in the file: the Patient ID, and the names, as written and as compared, nobody else has."""
+    unique = [name for name in found.names if not gateway.find_items(WorklistFilter(names=(_begins(name),), limit=1))]
+    texts = [patient_id, *unique, *(group for name in unique for group in folded(name))]
+    return [text.encode() for text in texts if len(text) >= _LONG_ENOUGH]
+
+
+def _begins(name: str) -> tuple[str, ...]:
+    return tuple(f"{group}*" for group in folded(name))
