@@ -111,7 +111,7 @@ class Gateway(Application[UUID]):
         self._listeners: list[Callable[[], None]] = []
         self._turns = Turns()
         super().__init__()
-        self.caught_up = replay.catch_up(self.datastore.writer, self.mapper, PROJECTIONS)
+        self.caught_up = replay.catch_up(path, self.datastore.writer, self.mapper, PROJECTIONS)
 
     # --- what the web app asks
 
@@ -540,12 +540,11 @@ class Gateway(Application[UUID]):
 
     def rebuild_projections(self, progress: replay.Progress = lambda _done, _all: None) -> int:
         """Build all projections anew while the service goes on; returns the number of events."""
-        store = self.datastore
-        return replay.rebuild(self.path, store.writer, store.readers, self.mapper, PROJECTIONS, progress)
+        return replay.rebuild(self.path, self.datastore.writer, self.mapper, PROJECTIONS, progress)
 
     def verify_projections(self, progress: replay.Progress = lambda _done, _all: None) -> list[replay.Difference]:
         """The first difference of each projection between what is served and what the events say."""
-        return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
+        return replay.compare(self.path, self.mapper, PROJECTIONS, progress)
 
     def check_store(self) -> int:
         """The log's head. Raises `StoreUnusable` when it can't be read, or saves fail or are held up."""

@@ -15,13 +15,14 @@ from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
+from gateway.eventstore.json_text import as_unicode
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "timeline"
 VERSION = 1
 TABLES = ("timeline",)
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_NOTHING: tuple[object, ...] = (None, "", [], {})
 
 SCHEMA = (
     """
@@ -70,7 +71,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     describe = _DETAILS.get(type(happened))
     if not describe:
         return
-    details = _encode({k: v for k, v in describe(happened).items() if v not in (None, "", [], {})})
+    details = as_unicode({k: v for k, v in describe(happened).items() if v or v not in _NOTHING})
     metadata = happened.metadata
     occurred_at = getattr(happened, "received_at", None)
     for accession_number in _concerned(happened):
@@ -174,3 +175,4 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     StatusUpdate.Parked: _settled,
     StatusUpdate.Requeued: _settled,
 }
+CONCERNED = frozenset(_DETAILS)

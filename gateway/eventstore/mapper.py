@@ -7,6 +7,8 @@ is cipher text; rows of both kinds live side by side.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent, Trans
 from eventsourcing.utils import get_topic, resolve_topic
 
 from gateway.errors import EventUnreadable
+from gateway.eventstore.decoding import decoder
 
 ENVELOPE = "envelope"
 
@@ -36,6 +39,11 @@ class BytesAsBase64(Transcoding):
 
 class EnvelopeMapper(Mapper[UUID]):
     """A mapper that puts the identifying fields of an event into its envelope, and takes them out again."""
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], dict[str, Any]]:
+        """Stored JSON → values, as the transcoder does it, but faster."""
+        return decoder(self.transcoder)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """The row: topic and JSON state."""
@@ -64,7 +72,7 @@ class EnvelopeMapper(Mapper[UUID]):
 
     def _read(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
         cls = resolve_topic(stored_event.topic)
-        state: dict[str, Any] = self.transcoder.decode(stored_event.state)
+        state = self.decode(stored_event.state)
         envelope = state.pop(ENVELOPE, None)
         if envelope:
             state.update(envelope["sealed"])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from gateway.errors import StoreUnusable
+
+_LOOKING = 0.05
+"""Seconds after which somebody who only looked (`is_served`) has let go."""
 
 
 class Ownership:
@@ -17,7 +22,7 @@ class Ownership:
 
     def __init__(self, database: Path) -> None:
         """Raises `StoreUnusable` when another service holds it."""
-        path = database.with_name(database.name + ".lock")
+        path = _lock_of(database)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -25,7 +30,7 @@ class Ownership:
                 f"{path} can't be written: {error.strerror}", remedy="check the folder's rights"
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
             os.close(self._file)
             raise StoreUnusable(
@@ -33,6 +38,34 @@ class Ownership:
                 remedy="stop the other one, or set WORKLIST_DB_PATH to a file of its own",
             ) from None
 
+    def _take(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOOKING)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
     def release(self) -> None:
         """Let another service have it."""
         os.close(self._file)
+
+
+def is_served(database: Path) -> bool:
+    """Whether a service runs on the database now. Where nobody may look, one is taken to run."""
+    try:
+        file = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _lock_of(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")

@@ -36,6 +36,19 @@ def position_of(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Project
     return row[0] if row else None
 
 
+def versions(cursor: sqlite3.Cursor) -> dict[str, int]:
+    """Whose tables these are: the projections by name, and the version of each."""
+    return dict(cursor.execute("SELECT name, version FROM projection_positions").fetchall())
+
+
+def take_over(cursor: sqlite3.Cursor, projections: Sequence[Projection], position: int) -> None:
+    """Note that exactly these projections are kept: no others follow the log from here on."""
+    names = [projection.NAME for projection in projections]
+    marks = ", ".join("?" * len(names))
+    cursor.execute(f"DELETE FROM projection_positions WHERE name NOT IN ({marks})", names)  # noqa: S608  marks alone
+    advance(cursor, projections, position)
+
+
 def touch(cursor: sqlite3.Cursor) -> None:
     """Write without changing anything: shows whether the file can be written."""
     cursor.execute("UPDATE projection_positions SET position = position")
