@@ -36,9 +36,10 @@ def position_of(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Project
     return row[0] if row else None
 
 
-def versions(cursor: sqlite3.Cursor) -> dict[str, int]:
-    """Whose tables these are: the projections by name, and the version of each."""
-    return dict(cursor.execute("SELECT name, version FROM projection_positions").fetchall())
+def noted(cursor: sqlite3.Cursor) -> dict[str, tuple[int, int]]:
+    """Version and position of each projection that is kept, by name."""
+    rows = cursor.execute("SELECT name, version, position FROM projection_positions").fetchall()
+    return {name: (version, position) for name, version, position in rows}
 
 
 def take_over(cursor: sqlite3.Cursor, projections: Sequence[Projection], position: int) -> None:

@@ -148,17 +148,19 @@ def catch_up(path: Path, writer: Writer, mapper: Mapper[UUID], projections: Sequ
     another version runs on the database: its tables are its own.
     """
     with writer.transaction() as cursor:
-        _leave_another_version_alone(path, cursor, projections)
         head = chain.head(cursor)[0]
+        ours = {projection.NAME: (projection.VERSION, head) for projection in projections}
+        _leave_another_version_alone(path, cursor, projections)
         behind = [(projection, start) for projection, start in _starts(cursor, projections, head) if start < head]
         taken = _apply_from(cursor, mapper, behind)
-        positions.take_over(cursor, projections, head)
+        if positions.noted(cursor) != ours:  # a look writes nothing
+            positions.take_over(cursor, projections, head)
     return {name: count for name, count in taken.items() if count}
 
 
 def _leave_another_version_alone(path: Path, cursor: sqlite3.Cursor, projections: Sequence[Projection]) -> None:
-    ours = {projection.NAME: projection.VERSION for projection in projections}
-    if positions.versions(cursor) != ours and is_served(path):
+    theirs = {name: version for name, (version, _) in positions.noted(cursor).items()}
+    if theirs != {projection.NAME: projection.VERSION for projection in projections} and is_served(path):
         raise StoreUnusable(
             f"the running service is another version: it keeps other tables in {path} than this command would",
             remedy="restart it as this version first (stop, install, start), then ask again",
