@@ -71,30 +71,28 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     describe = _DETAILS.get(type(happened))
     if not describe:
         return
-    details = as_unicode({k: v for k, v in describe(happened).items() if v or v not in _NOTHING})
     metadata = happened.metadata
-    occurred_at = getattr(happened, "received_at", None)
+    told = (
+        event.position,
+        vars(happened).get("received_at"),
+        event.committed_at,
+        happened.TOPIC,
+        metadata.get("source"),
+        metadata.get("ae_title"),
+        as_unicode({k: v for k, v in describe(happened).items() if v or v not in _NOTHING}),
+    )
     for accession_number in _concerned(happened):
-        cursor.execute(
-            "INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                accession_number,
-                event.position,
-                occurred_at,
-                event.committed_at,
-                happened.TOPIC,
-                metadata.get("source"),
-                metadata.get("ae_title"),
-                details,
-            ),
-        )
+        cursor.execute("INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (accession_number, *told))
 
 
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
     """The accession numbers; for a performed step also those it named without being linked to them."""
-    if isinstance(happened, PerformedProcedureStep.Event):
+    if isinstance(happened, _OF_STEPS):
         return happened.concerned or [""]
     return [happened.accession_number or ""]
+
+
+_OF_STEPS = PerformedProcedureStep.Event
 
 
 def _scheduled(e: WorklistItem.Scheduled) -> dict[str, Any]:
@@ -111,8 +109,14 @@ def _rescheduled(e: WorklistItem.Rescheduled) -> dict[str, Any]:
 
 
 def _status(e: WorklistItem.StatusChanged) -> dict[str, Any]:
-    names = ("status", "reason", "mpps_instance_uid", "update_sequence")
-    return {name: getattr(e, name, None) for name in names} | {"wrong_entry": getattr(e, "wrong_entry", None) or None}
+    told = vars(e)
+    return {
+        "status": e.status,
+        "reason": told.get("reason"),
+        "mpps_instance_uid": told.get("mpps_instance_uid"),
+        "update_sequence": e.update_sequence,
+        "wrong_entry": told.get("wrong_entry") or None,
+    }
 
 
 def _step_started(e: PerformedProcedureStep.Started) -> dict[str, Any]:
@@ -148,7 +152,13 @@ def _requested(e: StatusUpdate.Requested) -> dict[str, Any]:
 
 
 def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
-    return {"event_id": e.event_id} | {name: getattr(e, name, None) for name in ("answer", "reason", "attempts")}
+    told = vars(e)
+    return {
+        "event_id": e.event_id,
+        "answer": told.get("answer"),
+        "reason": told.get("reason"),
+        "attempts": told.get("attempts"),
+    }
 
 
 _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {

@@ -27,12 +27,13 @@ def decoder(transcoder: Transcoder) -> Callable[[bytes], dict[str, Any]]:
         try:
             values: dict[str, Any] = from_json(text, cache_strings="keys")
             marked = text.count(_IN_TEXT)
+            stamp = values.get("timestamp")
+            if type(stamp) is dict and len(stamp) == _PARTS:
+                values["timestamp"] = names[stamp[_MARKER]].decode(stamp["_data_"])
+                marked -= 1
             if marked:
-                if "timestamp" in values:
-                    marked -= restore(values, "timestamp")
-                if marked:
-                    sealed = values["envelope"]["sealed"] if "envelope" in values else values
-                    marked -= sum([restore(sealed, name) for name in sealed])
+                sealed = values["envelope"]["sealed"] if "envelope" in values else values
+                marked -= sum([restore(sealed, name) for name in sealed])
             if not marked:
                 return values
         except Exception:  # noqa: BLE001, S110  whatever it is, the library says what is wrong with the text

@@ -17,6 +17,7 @@ from eventsourcing.persistence import IntegrityError, Mapper, StoredEvent
 from gateway.errors import Contention, EventUnreadable, StoreUnusable
 from gateway.eventstore import aside, chain, positions
 from gateway.eventstore.aside import Aside, Difference
+from gateway.eventstore.collecting import CollectingCursor
 from gateway.eventstore.connections import Writer
 from gateway.eventstore.ownership import is_served
 from gateway.eventstore.projection import Projection, RecordedEvent
@@ -73,16 +74,17 @@ def read(
 
 
 def _uuid(stream: str) -> UUID:
-    """`UUID(stream)`, made three times as fast: they are 32 digits as we write them."""
+    """`UUID(stream)`, made twice as fast: they are 32 digits as we write them."""
     if len(stream) != _UUID_DIGITS:
         raise ValueError("no stream of ours")
-    made: UUID = object.__new__(UUID)
-    object.__setattr__(made, "int", int(stream, 16))
-    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    made = _new_uuid(UUID)
+    _set(made, "int", int(stream, 16))
+    _set(made, "is_safe", SafeUUID.unknown)
     return made
 
 
 _UUID_DIGITS = 32
+_new_uuid, _set = UUID.__new__, object.__setattr__
 
 
 def _damaged(position: int, verb: str, error: Exception) -> EventUnreadable:
@@ -107,21 +109,27 @@ def _project_all(projections: Sequence[Projection], cursor: sqlite3.Cursor, even
     Raises `EventUnreadable`.
     """
     events = iter(events)
+    collecting = [(projection, CollectingCursor(cursor)) for projection in projections]
     while portion := list(islice(events, _PORTION)):
-        for projection in projections:
-            _project_portion(projection, cursor, portion)
+        for projection, collector in collecting:
+            _project_portion(projection, collector, portion)
+    for projection, collector in collecting:
+        _project_portion(projection, collector, ())
 
 
-def _project_portion(projection: Projection, cursor: sqlite3.Cursor, events: Sequence[RecordedEvent]) -> None:
+def _project_portion(projection: Projection, collector: CollectingCursor, events: Sequence[RecordedEvent]) -> None:
+    """Apply some events to one projection; none: write what it left to be collected."""
     concerned = getattr(projection, "CONCERNED", None)
-    apply = projection.apply
-    event = events[0]
+    apply, cursor = projection.apply, cast("sqlite3.Cursor", collector)
     try:
         for event in events:
             if concerned is None or type(event.domain_event) in concerned:
+                collector.position = event.position
                 apply(cursor, event)
+        if not events:
+            collector.flush()
     except _DAMAGE as error:
-        raise _damaged(event.position, "projected", error) from None
+        raise _damaged(collector.position, "projected", error) from None
 
 
 _DAMAGE = (
