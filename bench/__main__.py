@@ -20,6 +20,7 @@ from bench.figures import table
 
 BENCHES = {
     "bench.store": "Event store",
+    "bench.rebuild": "Rebuilding beside the service",
     "bench.relay": "Actions through the relay",
     "bench.worklist": "Worklist queries over DICOM",
 }

@@ -74,13 +74,15 @@ def beside(path: Path, *, seconds: float) -> list[Figure]:
     with opened(path) as gateway:
         alone = _saves(gateway, threading.Event(), lambda: time.sleep(seconds))
         figures = [Figure(f"longest save of {THREADS} threads, no rebuild", _longest(alone), _others(alone))]
-        for what, damage in _DAMAGES.items():
+        for which, damage in _DAMAGES.items():
             with closing(sqlite3.connect(path)) as prompt, prompt:
                 rows = sum(prompt.execute(statement).rowcount for statement in damage)
             with _rebuilding(path) as (began, ended, swap):
                 saves = _saves(gateway, threading.Event(), lambda: (began.set(), ended.wait()))
             note = f"write lock held {swap.value * 1000:.1f} ms; {_others(saves)}"
-            figures.append(Figure(f"longest save beside a rebuild, {rows:,} rows differ ({what})", _longest(saves), note))
+            figures.append(
+                Figure(f"longest save beside a rebuild, {rows:,} rows differ ({which})", _longest(saves), note)
+            )
         assert gateway.verify_projections() == []
     return figures
 
@@ -88,11 +90,8 @@ def beside(path: Path, *, seconds: float) -> list[Figure]:
 _DAY = "accession_number BETWEEN 'ACC000000200' AND 'ACC000000399'"
 _DAMAGES = {
     "none": (),
-    "a day's": tuple(
-        f"DELETE FROM {name} WHERE {_DAY}"  # noqa: S608  our own words
-        for name in ("worklist_items", "outbox", "timeline")
-    ),
-    "all": tuple(f"DELETE FROM {name}" for name in ("worklist_items", "outbox", "timeline", "performed_steps")),  # noqa: S608
+    "a day's": tuple(f"DELETE FROM {name} WHERE {_DAY}" for name in ("worklist_items", "outbox", "timeline")),
+    "all": tuple(f"DELETE FROM {name}" for name in ("worklist_items", "outbox", "timeline", "performed_steps")),
 }
 
 
@@ -126,7 +125,9 @@ def _longest(saves: list[float]) -> str:
 
 
 def _others(saves: list[float]) -> str:
-    return f"{len(saves):,} saves, p50 / p99 {percentile(saves, 0.5) * 1000:.1f} / {percentile(saves, 0.99) * 1000:.1f} ms"
+    return (
+        f"{len(saves):,} saves, p50 / p99 {percentile(saves, 0.5) * 1000:.1f} / {percentile(saves, 0.99) * 1000:.1f} ms"
+    )
 
 
 @contextmanager

@@ -123,8 +123,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, started: PerformedProcedureStep.Started) -> None:
     named = [number for number in started.concerned if number not in started.accession_numbers]
     cursor.execute(
-        "INSERT OR REPLACE INTO performed_steps"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', NULL, ?, ?, ?, ?, 0, ?, ?, ?)",
+        "INSERT OR REPLACE INTO performed_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', NULL, ?, ?, ?, ?, 0, ?, ?, ?)",
         (
             started.sop_instance_uid,
             StepStatus.IN_PROGRESS.value,

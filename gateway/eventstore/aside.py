@@ -111,7 +111,9 @@ class Aside:
         cursor.executemany(f"DELETE FROM {table} WHERE {' AND '.join(f'{name} IS ?' for name in key)}", noted)  # noqa: S608
         same_key = " AND ".join(f"a.{name} = d.{name}" for name in key)
         self._insert(
-            cursor, table, f"SELECT a.* FROM main.differing_{table} d CROSS JOIN main.{table} a ON {same_key}"  # noqa: S608
+            cursor,
+            table,
+            f"SELECT a.* FROM main.differing_{table} d CROSS JOIN main.{table} a ON {same_key}",  # noqa: S608
         )
 
     def put_anew(self, cursor: sqlite3.Cursor, table: str) -> None:

@@ -14,8 +14,10 @@ _PLAIN = re.compile(r"(INSERT [A-Z ]*INTO \w+ VALUES )(\([?, ]+\))")
 
 
 @cache
-def _is_plain(statement: str) -> bool:
-    return bool(_PLAIN.fullmatch(statement))
+def _for_many(statement: str) -> str:
+    """The statement that inserts many rows at once; "" where it is none of these."""
+    plain = _PLAIN.fullmatch(statement)
+    return plain[1] + ",".join([plain[2]] * _MANY) if plain else ""
 
 
 class CollectingCursor:
@@ -42,7 +44,7 @@ class CollectingCursor:
         if statement is not self._statement:
             if self._rows:
                 self.flush()
-            if not _is_plain(statement):
+            if not _for_many(statement):
                 return self._cursor.execute(statement, values)
             self._statement = statement
         self._rows.append(values)
@@ -55,10 +57,8 @@ class CollectingCursor:
         """Write what waits."""
         rows, self._rows, positions, self._positions = self._rows, [], self._positions, []
         if len(rows) == _MANY:
-            plain = _PLAIN.fullmatch(self._statement)
-            assert plain, "it was looked at before"
             try:
-                self._cursor.execute(plain[1] + ",".join([plain[2]] * _MANY), [value for row in rows for value in row])
+                self._cursor.execute(_for_many(self._statement), [value for row in rows for value in row])
             except (sqlite3.Error, ArithmeticError):
                 self._one_by_one(rows, positions)
         else:

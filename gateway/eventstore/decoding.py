@@ -1,8 +1,8 @@
 """Stored JSON → Python values, faster than the library's decoder and with the same result.
 
-The library asks a function of ours about every object in a text. Here a parser written in Rust reads the text, and only
-values with the library's marker (`{"_type_": …, "_data_": …}`) are looked at. Our events have them as `timestamp` and in
-their envelope; a text that has them anywhere else, or that the parser does not take, is left to the library.
+The library asks a function of its own about every object in a text. Here a parser written in Rust reads the text, and
+only values with the library's marker (`{"_type_": …, "_data_": …}`) are looked at. Our events have them as `timestamp`
+and in their envelope; a text that has them elsewhere, or that the parser does not take, is left to the library.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def writer(*, ensure_ascii: bool) -> Callable[[Any], str]:
     if make is None:
         return settings.encode
     text = encoder.encode_basestring_ascii if ensure_ascii else encoder.encode_basestring
-    pieces = make(None, settings.default, text, None, ": ", ", ", False, False, True)  # noqa: FBT003  it takes no names
+    pieces = make(None, settings.default, text, None, ": ", ", ", False, False, True)
 
     def write(value: Any) -> str:  # noqa: ANN401  any JSON value
         return "".join(pieces(value, 0))

@@ -175,9 +175,7 @@ def _leave_another_version_alone(path: Path, cursor: sqlite3.Cursor, projections
         )
 
 
-def _starts(
-    cursor: sqlite3.Cursor, projections: Sequence[Projection], head: int
-) -> Iterator[tuple[Projection, int]]:
+def _starts(cursor: sqlite3.Cursor, projections: Sequence[Projection], head: int) -> Iterator[tuple[Projection, int]]:
     """From where each projection goes on; those that can't go on are empty by then."""
     for projection in projections:
         position = positions.position_of(cursor, projection)
@@ -251,19 +249,27 @@ def rebuild(
 def _alone(path: Path) -> Iterator[None]:
     """One rebuild of a database at a time. Raises `Contention`."""
     lock = path.with_name(path.name + ".rebuild")
-    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{lock} can't be written: {error.strerror}", remedy="check the folder's rights") from error
+    try:
+        if not _locked(file, lock):
+            raise Contention("another rebuild of this database runs", remedy="wait for it to end")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+    finally:
+        os.close(file)
+
+
+def _locked(file: int, path: Path) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (lock.exists() and os.path.samestat(os.fstat(file), lock.stat())):
-            raise BlockingIOError  # another one ended at this moment and took the file away
-    except BlockingIOError:
-        os.close(file)
-        raise Contention("another rebuild of this database runs", remedy="wait for it to end") from None
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(file)
+        return os.path.samestat(os.fstat(file), path.stat())  # no: one ended just now and took the file away
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _build(built: Aside, mapper: Mapper[UUID], until: int, progress: Progress = lambda _done, _all: None) -> None:
@@ -315,7 +321,9 @@ def _put_right(built: Aside, writer: Writer, mapper: Mapper[UUID], differing: Se
         positions.advance(cursor, differing, built.position)
 
 
-def compare(path: Path, mapper: Mapper[UUID], projections: Sequence[Projection], progress: Progress) -> list[Difference]:
+def compare(
+    path: Path, mapper: Mapper[UUID], projections: Sequence[Projection], progress: Progress
+) -> list[Difference]:
     """Build aside and compare with what is served at one commit; the first difference of each projection."""
     with aside.opened(path, projections) as built:
         _build(built, mapper, built.head(), progress)

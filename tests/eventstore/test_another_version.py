@@ -81,7 +81,7 @@ def test_a_command_of_another_version_than_the_running_service_is_refused_and_ch
     before = everything(history)
     with (
         served(history),
-        pytest.raises(StoreUnusable, match="running service is another version.*restart it") as refused,
+        pytest.raises(StoreUnusable, match=r"running service is another version.*restart it") as refused,
         opened(history),
     ):
         pass

@@ -70,7 +70,7 @@ def test_corners_of_json_are_read_as_the_library_reads_them(transcoder: JSONTran
 def test_the_fast_way_is_taken_for_what_our_events_hold(transcoder: JSONTranscoder) -> None:
     state = {
         "timestamp": datetime(2026, 11, 23, tzinfo=UTC),
-        "envelope": {"key_id": None, "sealed": {"attribute_list": b"\x00\x01", "patient": {"patient_id": "9990000018"}}},
+        "envelope": {"key_id": None, "sealed": {"attribute_list": b"\x00", "patient": {"patient_id": "9990000018"}}},
     }
     text, refusing = transcoder.encode(state), JSONTranscoder()
     for transcoding in transcoder.types.values():
@@ -118,10 +118,14 @@ def test_a_refused_row_is_known_by_the_position_of_its_event(count: int, refused
     table = sqlite3.connect(":memory:", isolation_level=None)
     table.execute("CREATE TABLE t (key INTEGER PRIMARY KEY, value TEXT NOT NULL)")
     collecting = CollectingCursor(table.cursor())
-    with pytest.raises(sqlite3.IntegrityError):
+
+    def insert() -> None:
         for number in range(count):
             collecting.position = 1000 + number
             collecting.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", (number, None if number == refused else "x"))
         collecting.position = 5000
         collecting.flush()
+
+    with pytest.raises(sqlite3.IntegrityError):
+        insert()
     assert collecting.position == 1000 + refused
