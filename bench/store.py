@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from bench.figures import Figure, micro, p50_p99, table
@@ -18,6 +22,7 @@ from bench.synthetic import appointment, create_request, examination, participan
 from gateway.application import Gateway, opened
 from gateway.domain.relay_action import ActionRequest
 from gateway.domain.worklist_item import Appointment
+from gateway.eventstore import chain
 from gateway.eventstore.recorder import Recorder
 from projections.worklist import WorklistFilter
 
@@ -30,7 +35,9 @@ def run(*, quick: bool = False) -> list[Figure]:
     """All figures of the store."""
     with tempfile.TemporaryDirectory(prefix="bench-store-") as folder:
         saves = append(Path(folder), rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
-        return saves + replay(Path(folder) / "history.db", events=10_000 if quick else EVENTS)
+        history = Path(folder) / "history.db"
+        again = replay(history, events=10_000 if quick else EVENTS)
+        return saves + again + beside(history, rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
 
 
 # --- appending
@@ -66,7 +73,7 @@ def append(folder: Path, *, rounds: int, per_round: int) -> list[Figure]:
         Figure(
             "append without the chain, p50 / p99",
             p50_p99(seconds["unchained"]),
-            f"the chain costs ×{micro(seconds['saved'], 0.5) / micro(seconds['unchained'], 0.5):.2f}",
+            f"the chain costs ×{micro(seconds['saved'], 0.5) / micro(seconds['unchained'], 0.5):.2f}; at most ×1.15",
         ),
     ]
 
@@ -147,16 +154,99 @@ def replay(path: Path, *, events: int) -> list[Figure]:
         live(gateway, events // 10)
         rebuild = _timed(gateway.rebuild_projections)
         compare = _timed(gateway.verify_projections)
+        computing = time.process_time()
         check = _timed(gateway.verify_chain)
+        computing = time.process_time() - computing
+        gentle = _timed(_verify_gently, gateway)
     size = path.stat().st_size / events
     return [
         Figure(
             f"rebuild of all projections, {events:,} events", f"{events / rebuild:,.0f} events/s", f"{rebuild:.1f} s"
         ),
         Figure("verify projections", f"{events / compare:,.0f} events/s", f"{compare:.1f} s"),
-        Figure("verify chain", f"{events / check:,.0f} events/s", f"{check:.1f} s"),
+        Figure(
+            "verify chain",
+            f"{events / check:,.0f} events/s",
+            f"{check:.1f} s; {events / computing:,.0f} per second of processor",
+        ),
+        Figure("verify chain, gently", f"{events / gentle:,.0f} events/s", f"{gentle:.1f} s"),
         Figure("size of the file, all tables", f"{size:,.0f} B/event", "data sets of 0.75 and 1 kB in two of ten"),
     ]
+
+
+def _verify_gently(gateway: Gateway) -> None:
+    with gateway.reading() as connection:
+        assert chain.verify(connection, gently=True).intact
+
+
+# --- both at once
+
+
+def beside(path: Path, *, rounds: int, per_round: int) -> list[Figure]:
+    """Saves alone, and beside another process that verifies the same log: gently, and as fast as it can.
+
+    The three take turns round by round; the verifiers are halted (SIGSTOP) when it is not their turn.
+    """
+    seconds: dict[str, list[list[float]]] = {"alone": [], "gently": [], "fast": []}
+    numbers = count(1_000_000)
+    with opened(path) as gateway, _verifying(path, gently=True) as gentle, _verifying(path, gently=False) as fast:
+        for number in range(rounds + 1):
+            for name, verifier in (("alone", None), ("gently", gentle), ("fast", fast)):
+                with _going_on(verifier):
+                    taken = [_timed(_save, gateway, next(numbers)) for _ in range(per_round)]
+                if number:  # the first is a warm-up
+                    seconds[name].append(taken)
+    alone = micro(seconds["alone"], 0.5)
+    return [
+        Figure("save while nobody verifies, p50 / p99", p50_p99(seconds["alone"]), "the three take turns"),
+        *(
+            Figure(
+                f"save beside a verifier, {name}, p50 / p99",
+                p50_p99(seconds[name]),
+                f"×{micro(seconds[name], 0.5) / alone:.2f} at p50",
+            )
+            for name in ("gently", "fast")
+        ),
+    ]
+
+
+def _save(gateway: Gateway, number: int) -> None:
+    wanted, request = _wanted(number)
+    gateway.schedule(wanted, request=request)
+
+
+_VERIFIER = """
+import sqlite3, sys
+from gateway.eventstore import chain
+log = sqlite3.connect(sys.argv[1], isolation_level=None)
+print("ready", flush=True)
+while True:
+    assert chain.verify(log, gently=sys.argv[2] == "True").intact
+"""
+
+
+@contextmanager
+def _verifying(path: Path, *, gently: bool) -> Iterator[subprocess.Popen[str]]:
+    """A process that verifies the log over and over, halted at first."""
+    arguments = [sys.executable, "-c", _VERIFIER, str(path), str(gently)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as verifier:
+        assert verifier.stdout is not None
+        verifier.stdout.readline()
+        verifier.send_signal(signal.SIGSTOP)
+        try:
+            yield verifier
+        finally:
+            verifier.kill()
+
+
+@contextmanager
+def _going_on(verifier: subprocess.Popen[str] | None) -> Iterator[None]:
+    if verifier:
+        verifier.send_signal(signal.SIGCONT)
+    yield
+    if verifier:
+        assert verifier.poll() is None
+        verifier.send_signal(signal.SIGSTOP)
 
 
 def live(gateway: Gateway, examinations: int) -> None:

@@ -185,10 +185,13 @@ def examine(gateway: Gateway, number: int) -> None:
         gateway.acknowledge_update(update.event_id, answer="updated", attempts=1)
 
 
-def examination(number: int) -> list[Any]:
-    """The ten events of `examine(gateway, number)`, in their order, without a gateway: for long histories."""
+def examination(number: int, **changes: Any) -> list[Any]:
+    """The ten events of `examine(gateway, number)`, in their order, without a gateway: for long histories.
+
+    `changes` are of the appointment.
+    """
     accession_number, uid, who = f"ACC{number:09d}", step_uid(number), participant(number)
-    wanted, now = appointment(accession_number, **who), RECEIVED.isoformat()
+    wanted, now = appointment(accession_number, **who, **changes), RECEIVED.isoformat()
     asked = create_request(f"create-{accession_number}", wanted)
     events: list[Any] = []
     with circumstances(source="relay", correlation_id=asked.action_id):

@@ -6,7 +6,7 @@ same request is answered from the receipt ever after. What an operator or a moda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -24,6 +24,7 @@ import projections.outbox
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
+import projections.worklist_days
 from gateway.domain import lifecycle
 from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import new_study_instance_uid, status_event_id
@@ -63,7 +64,13 @@ from projections.worklist import WorklistFilter, WorklistRow
 
 PROJECTIONS = tuple(
     as_projection(module)
-    for module in (projections.worklist, projections.outbox, projections.timeline, projections.performed_steps)
+    for module in (
+        projections.worklist,
+        projections.worklist_days,
+        projections.outbox,
+        projections.timeline,
+        projections.performed_steps,
+    )
 )
 
 _TRIES = 25
@@ -333,11 +340,10 @@ class Gateway(Application[UUID]):
             if step is None:
                 raise StepUnknown("there is no such performed procedure step")
             step.change(change, received_at.isoformat())
-            streams: list[Stream] = [step]
-            if lifecycle.is_final(step.status):
-                for accession_number in step.accession_numbers:
-                    streams += self._finished(self._item(accession_number), step)
-            return StepOutcome(tuple(step.accession_numbers)), streams
+            items = [self._item(number) for number in step.accession_numbers] if lifecycle.is_final(step.status) else []
+            alerts = () if step.status is StepStatus.WITHDRAWN else tuple(_over(items))
+            finished = [stream for item in items for stream in self._finished(item, step)]
+            return StepOutcome(tuple(step.accession_numbers), alerts=alerts), [step, *finished]
 
         with circumstances(source="mpps", correlation_id=change.sop_instance_uid, ae_title=calling_ae_title):
             return self._retry(decide)
@@ -533,10 +539,12 @@ class Gateway(Application[UUID]):
 
     # --- keeping the log and its projections
 
-    def verify_chain(self, progress: Callable[[int], None] = lambda _: None) -> chain.Verification:
-        """Whether every event is as it was written."""
+    def verify_chain(
+        self, progress: Callable[[int], None] = lambda _: None, *, anchors: Sequence[chain.Anchor] = ()
+    ) -> chain.Verification:
+        """Whether every event is as it was written, and as the anchors say."""
         with self.reading() as connection:
-            return chain.verify(connection, progress)
+            return chain.verify(connection, progress, anchors=anchors)
 
     def rebuild_projections(self, progress: replay.Progress = lambda _done, _all: None) -> int:
         """Build all projections anew while the service goes on; returns the number of events."""

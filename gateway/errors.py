@@ -13,6 +13,7 @@
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
     │   └── DiskFull             the host's: there is no room for it; ask again when there is
     ├── Contention               too many writers on one item at once; ask again
+    ├── AnchorsUnusable          the operator's or the host's: the anchors file can't be read or written
     ├── PortUnusable             the operator's: another program holds the port
     └── SettingsInvalid          the operator's: a setting can't be used
 
@@ -90,6 +91,12 @@ class StoreUnusable(GatewayError):
     """The database can't be opened, or is not what it should be."""
 
     code = "store_unusable"
+
+
+class AnchorsUnusable(GatewayError):
+    """The anchors file can't be read or written."""
+
+    code = "anchors_unusable"
 
 
 class EventUnreadable(GatewayError):

@@ -31,6 +31,7 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
+from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, steps_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
@@ -106,7 +107,8 @@ class Service:
             ae_title=settings.gateway_ae_title,
             accept_any_called_ae=settings.gateway_accept_any_called_ae,
         )
-        self.health = Health(self._checks(), self._setting_warnings)
+        self.anchoring = Anchoring(self.gateway, settings.anchors_path)
+        self.health = Health(self._checks(), self._warnings, self.anchoring.present)
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
@@ -135,6 +137,7 @@ class Service:
             asyncio.create_task(ops.run_until_stopped(), name="ops"),
             asyncio.create_task(self._expire_daily(), name="expiry"),
             asyncio.create_task(self._watch_steps(), name="steps"),
+            asyncio.create_task(self._anchor_daily(), name="anchors"),
         ]
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
@@ -184,7 +187,7 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "delivery")),
+            *(part for part in parts if part.get_name() in ("expiry", "steps", "anchors", "delivery")),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -197,6 +200,7 @@ class Service:
         for part in parts:
             part.cancel()
         await asyncio.to_thread(self._end_threads)
+        await asyncio.to_thread(self.anchoring.take, "stop")
         await asyncio.to_thread(self.gateway.close)
         self._ownership.release()
         log.info("gateway_stopped", seconds=round(time.monotonic() - began, 2))
@@ -315,6 +319,15 @@ class Service:
                 told = {row.sop_instance_uid for row in rows}
             await asyncio.sleep(_STEP_WATCH_SECONDS)
 
+    async def _anchor_daily(self) -> None:
+        """At start, and when a day of the site has ended."""
+        occasion = "start"
+        while True:
+            await asyncio.to_thread(self.anchoring.take, occasion)
+            tomorrow = datetime.now(self.settings.zone).date() + timedelta(days=1)
+            await self._sleep_until(datetime.combine(tomorrow, datetime.min.time(), self.settings.zone))
+            occasion = "day"
+
     async def _sleep_until(self, moment: datetime) -> None:
         """In short naps: clocks are set, and machines sleep."""
         while (remaining := (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110  no event tells the time
@@ -382,6 +395,9 @@ class Service:
         if self.courier and self.courier.status.last_error:
             check["last_error"] = self.courier.status.last_error
         return check
+
+    def _warnings(self) -> list[str]:
+        return [*self._setting_warnings(), *self.anchoring.warnings()]
 
     def _setting_warnings(self) -> list[str]:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:

@@ -171,6 +171,11 @@ class Settings(BaseSettings):
         5.0, description="how long health must be proven for those waits to start small again"
     )
     worklist_db_path: Path = Field(Path("data/gateway.db"), description="the one database file, on a local disk")
+    gateway_anchors_file: Path | None = Field(
+        None,
+        description="the file that anchors of the log are added to; unset: beside the database, named like it with "
+        "`.anchors`",
+    )
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
     gateway_dicom_host: str = Field("0.0.0.0", description="address that modalities reach it at")  # noqa: S104  modalities are other machines
     gateway_dicom_port: int = Field(4243, ge=0, le=65535, description="port that modalities reach it at")
@@ -270,6 +275,12 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not value.strip():
             return cls.model_fields[info.field_name].get_default()
         return value.strip() if isinstance(value, str) else value
+
+    @property
+    def anchors_path(self) -> Path:
+        """The anchors file."""
+        path = self.worklist_db_path
+        return self.gateway_anchors_file or path.with_name(path.name + ".anchors")
 
     @property
     def zone(self) -> ZoneInfo:

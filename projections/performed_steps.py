@@ -18,7 +18,7 @@ from gateway.eventstore.json_text import as_text
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "performed_steps"
-VERSION = 1
+VERSION = 2
 TABLES = ("performed_steps",)
 
 SCHEMA = (
@@ -166,15 +166,16 @@ def _change(cursor: sqlite3.Cursor, event: RecordedEvent, changed: PerformedProc
 def _link(cursor: sqlite3.Cursor, event: RecordedEvent, linked: PerformedProcedureStep.Linked) -> None:
     named = [number for number in linked.concerned if number not in linked.accession_numbers]
     cursor.execute(
-        "UPDATE performed_steps SET accession_numbers = ?, named = ?, waits_for_person = 0, updated_at = ?"
-        " WHERE sop_instance_uid = ?",
+        "UPDATE performed_steps SET accession_numbers = ?, named = ?, waits_for_person = 0, dismissed = 0,"
+        " updated_at = ? WHERE sop_instance_uid = ?",
         (as_text(linked.accession_numbers), as_text(named), event.committed_at, linked.sop_instance_uid),
     )
 
 
 def _dismiss(cursor: sqlite3.Cursor, event: RecordedEvent, dismissed: PerformedProcedureStep.Dismissed) -> None:
     cursor.execute(
-        "UPDATE performed_steps SET waits_for_person = 0, dismissed = 1, updated_at = ? WHERE sop_instance_uid = ?",
+        "UPDATE performed_steps SET waits_for_person = 0, dismissed = (accession_numbers = '[]'), updated_at = ?"
+        " WHERE sop_instance_uid = ?",
         (event.committed_at, dismissed.sop_instance_uid),
     )
 

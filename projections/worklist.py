@@ -22,7 +22,7 @@ from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "worklist"
-VERSION = 2
+VERSION = 3
 TABLES = ("worklist_items",)
 
 SCHEMA = (
@@ -114,7 +114,7 @@ class TextFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorklistFilter:
-    """What to look for; an empty field asks nothing. `dates` and `times` are closed ranges, either end may be "".
+    """What to look for; an empty field asks nothing. Dates and times are closed ranges, either end may be "".
 
     `names` are folded patient names (`gateway.domain.names`), any of which: one pattern is for whichever group, several
     are for the groups in their order, an empty one for any. `times` leaves out only what is `HHMMSS` and outside.
@@ -126,6 +126,7 @@ class WorklistFilter:
     study_instance_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     dates: tuple[str, str] = ("", "")
+    birth_dates: tuple[str, str] = ("", "")
     times: tuple[str, str] = ("", "")
     names: tuple[tuple[str, ...], ...] = ()
     texts: tuple[TextFilter, ...] = ()
@@ -205,6 +206,7 @@ def _conditions(wanted: WorklistFilter) -> Iterator[_Condition]:
         yield _names([named(column) if index != _FOLDED[0] else column for column in _FOLDED], wanted.names)
     for text in wanted.texts:
         yield _either(_like(named(text.column), pattern) for pattern in text.patterns)
+    yield from _within("patient_birth_date", wanted.birth_dates)
     yield from _times(wanted.times)
     if wanted.statuses:
         yield _any_of(named("status"), wanted.statuses)

@@ -86,8 +86,10 @@ def _served(profile: Profile) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    words = {True: "yes", False: "no", None: ""}
-    return [
-        " ".join(value) if isinstance(value, list) else words[value] if value in (True, False, None) else str(value)
-        for value in row.values()
-    ]
+    return [_cell(value) for value in row.values()]
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401  any JSON value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, list) else "" if value is None else str(value)

@@ -16,6 +16,8 @@ import typer
 from gateway.errors import InvalidValue, StoreUnusable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gateway.application import Gateway
     from gateway.settings import Settings
 
@@ -43,14 +45,23 @@ def database(*, create: bool = False) -> Iterator[Gateway]:
 
     loaded = settings()
     path = loaded.worklist_db_path
-    if is_missing(path):
-        if not create:
-            raise StoreUnusable(
-                f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
-            )
+    if create and is_missing(path):
         make_folder(path)
+    elif not create:
+        existing(path)
     with opened(path, report_wrong_entry=loaded.gateway_report_wrong_entry) as gateway:
         yield gateway
+
+
+def existing(path: Path) -> Path:
+    """The path of a database that is there. Raises `StoreUnusable`."""
+    from gateway.application import is_missing
+
+    if is_missing(path):
+        raise StoreUnusable(
+            f"there is no database at {path}", remedy="gateway serve creates it; or set WORKLIST_DB_PATH"
+        )
+    return path
 
 
 def say(text: str = "") -> None:
@@ -147,14 +158,14 @@ _BAR = 20
 
 
 def _how_far(done: int, total: int | None, seconds: float) -> str:
-    """`[#####···············]  25 %  25,000 of 100,000 events, 50,000/s, 2 s left`."""
+    """`25,000 of 100,000 events [#####···············] 25%, 50,000/s, 2 s left`."""
     rate = done / seconds if seconds > 0 else 0.0
     if not total:
         return f"{done:,} events, {rate:,.0f}/s"
     share = min(1.0, done / total)
     bar = "#" * round(share * _BAR)
     left = f", {_duration((total - done) / rate)} left" if rate else ""
-    return f"[{bar.ljust(_BAR, '·')}] {share:4.0%}  {done:,} of {total:,} events, {rate:,.0f}/s{left}"
+    return f"{done:,} of {total:,} events [{bar.ljust(_BAR, '·')}] {share:.0%}, {rate:,.0f}/s{left}"
 
 
 def _duration(seconds: float) -> str:

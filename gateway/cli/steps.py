@@ -38,7 +38,10 @@ def unmatched(reveal: output.Reveal = False, json: output.Json = False) -> None:
 @steps.command(epilog="Example: gateway steps unfinished --hours 2")
 def unfinished(
     hours: Annotated[
-        float | None, typer.Option("--hours", min=0, help="Begun so long ago; GATEWAY_UNFINISHED_STEP_HOURS.")
+        float | None,
+        typer.Option(
+            "--hours", min=0, help="Begun more than so many hours ago; by default GATEWAY_UNFINISHED_STEP_HOURS."
+        ),
     ] = None,
     reveal: output.Reveal = False,
     json: output.Json = False,

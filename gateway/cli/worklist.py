@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli import output
 
 if TYPE_CHECKING:
+    from gateway.application import Gateway
+    from gateway.audit.as_of import Standing
     from gateway.dicom.explain import Explanation, ItemExplained, Site
     from gateway.dicom.record import Query
-    from projections.worklist import WorklistRow
+    from gateway.domain.moments import Moment
+    from projections.worklist import WorklistFilter, WorklistRow
 
 worklist = typer.Typer(no_args_is_help=True, help="The worklist: what modalities are shown.")
 
@@ -23,22 +27,44 @@ def register(app: typer.Typer) -> None:
     app.add_typer(worklist, name="worklist")
 
 
-@worklist.command("list", epilog="Example: gateway worklist list --date today --modality MG --status SCHEDULED")
+AsOf = Annotated[
+    str,
+    typer.Option(
+        "--as-of",
+        help="As it stood then: 2026-11-23 10:42 on the site's clock; seconds and an offset (Z, +01:00) may be.",
+    ),
+]
+
+
+@worklist.command(
+    "list",
+    epilog="Example: gateway worklist list --date today --modality MG --status SCHEDULED; as it stood: "
+    'gateway worklist list --date 2026-11-23 --as-of "2026-11-23 10:42"',
+)
 def list_items(
-    date: Annotated[str, typer.Option("--date", "-d", help="YYYYMMDD, YYYY-MM-DD or today.")] = "",
+    date: Annotated[
+        str, typer.Option("--date", "-d", help="YYYYMMDD, YYYY-MM-DD or today; with --as-of, today is that day.")
+    ] = "",
     modality: Annotated[str, typer.Option("--modality", "-m", help="Such as MG.")] = "",
     status: Annotated[str, typer.Option("--status", "-s", help="Such as SCHEDULED or IN_PROGRESS.")] = "",
     patient_id: Annotated[str, typer.Option("--patient-id", help="The NHS number or local id.")] = "",
     accession: Annotated[str, typer.Option("--accession", help="The accession number.")] = "",
     test: Annotated[bool, typer.Option("--test", help="Test items instead of real ones.")] = False,
+    as_of: AsOf = "",
+    position: Annotated[
+        int | None, typer.Option("--position", min=0, help="As it stood after so many events, instead of --as-of.")
+    ] = None,
     reveal: output.Reveal = False,
     json: output.Json = False,
 ) -> None:
-    """List items by date and time."""
+    """List items by date and time, as they are or as they stood at an earlier moment.
+
+    Without --date or --accession an earlier moment takes the history of all items to be read.
+    """
     from gateway.domain.lifecycle import status_of
     from projections.worklist import WorklistFilter
 
-    wanted_day = output.day(date) if date else ""
+    moment, wanted_day = _moment(as_of, position), output.day(date) if date else ""
     wanted = WorklistFilter(
         dates=(wanted_day, wanted_day),
         modalities=(modality.upper(),) if modality else (),
@@ -48,10 +74,70 @@ def list_items(
         is_test=test,
     )
     with output.database() as gateway:
-        rows = gateway.find_items(wanted)
+        standing = _standing(gateway, moment, position)
+        if standing and (its_day := _today(date, standing)):
+            wanted = replace(wanted, dates=(its_day, its_day))
+        rows = _rows(gateway, wanted, standing)
     if json:
-        output.put_json([asdict(row) for row in rows])
+        items = [asdict(row) for row in rows]
+        output.put_json({"as_of": asdict(standing), "items": items} if standing else items)
         return
+    _put_rows(rows, reveal=reveal)
+    if standing:
+        _tell(standing)
+
+
+def _moment(as_of: str, position: int | None = None) -> Moment | None:
+    from gateway.domain.moments import moment_of
+    from gateway.errors import InvalidValue
+
+    if as_of and position is not None:
+        raise InvalidValue("--as-of and --position: only one of them", field="as-of")
+    return moment_of(as_of, output.settings().zone, field="as-of") if as_of else None
+
+
+def _standing(gateway: Gateway, moment: Moment | None, position: int | None = None) -> Standing | None:
+    """The place of the record that is meant; None: as it is now."""
+    from gateway.audit.as_of import standing_after, standing_at
+
+    if moment:
+        return standing_at(gateway, moment)
+    return standing_after(gateway, position) if position is not None else None
+
+
+def _today(date: str, standing: Standing) -> str:
+    """The site's day at that moment, when `today` was asked for."""
+    if date.strip().lower() != "today" or not standing.instant:
+        return ""
+    return datetime.fromisoformat(standing.instant).astimezone(output.settings().zone).strftime("%Y%m%d")
+
+
+def _rows(gateway: Gateway, wanted: WorklistFilter, standing: Standing | None) -> list[WorklistRow]:
+    from gateway.audit.as_of import worklist_as_of
+
+    if standing is None:
+        return gateway.find_items(wanted)
+    with output.progress("reading the history") as advance, worklist_as_of(gateway, standing, advance) as worklist_then:
+        return worklist_then.find_items(wanted)
+
+
+def _tell(standing: Standing) -> None:
+    """Which place of the record was taken, and what had to be decided."""
+    zone = output.settings().zone
+
+    def local(instant: str) -> str:
+        return datetime.fromisoformat(instant).astimezone(zone).isoformat(" ", "microseconds")
+
+    for note in standing.notes:
+        output.say(note)
+    when = f" at {local(standing.instant)}," if standing.instant not in ("", standing.committed_at) else ""
+    if standing.position:
+        output.say(f"as it stood{when} after position {standing.position}, committed {local(standing.committed_at)}")
+    else:
+        output.say(f"as it stood{when} before the first event")
+
+
+def _put_rows(rows: Sequence[WorklistRow], *, reveal: bool) -> None:
     output.put_table(
         ("accession", "date", "time", "modality", "status", "patient id", "name", "station", "description"),
         [_line(row, reveal=reveal) for row in rows],
@@ -73,7 +159,10 @@ def _line(row: WorklistRow, *, reveal: bool) -> tuple[object, ...]:
     )
 
 
-@worklist.command(epilog="Example: gateway worklist explain --from MAMMO1 --accession ACC001")
+@worklist.command(
+    epilog="Example: gateway worklist explain --from MAMMO1 --accession ACC001; as it stood: "
+    'gateway worklist explain --from MAMMO1 --as-of "2026-11-23 10:42"'
+)
 def explain(
     from_: Annotated[str, typer.Option("--from", help="The AE title that asked; its latest query is taken.")] = "",
     query: Annotated[int | None, typer.Option("--query", help="Another one, by its id (worklist queries).")] = None,
@@ -81,29 +170,53 @@ def explain(
         str, typer.Option("--date", "-d", help="Look at the items of this day: YYYYMMDD, YYYY-MM-DD or today.")
     ] = "",
     accession: Annotated[str, typer.Option("--accession", help="Look at this item only.")] = "",
+    as_of: AsOf = "",
     reveal: output.Reveal = False,
     json: output.Json = False,
 ) -> None:
     """Tell why items were, or were not, on the list that a modality was shown, by its latest recorded query.
 
-    Without --date or --accession: items of the days that it asked for, else of today, and whatever its keys name.
+    Without --date or --accession: items of the days that it asked for, else of today, and whatever its keys name. With
+    --as-of: by its latest query until then, against the worklist as it stood then.
     """
-    from gateway.dicom.explain import explain as explained_by
     from gateway.errors import InvalidValue
 
     title = from_.strip()
     if not title and query is None:
         raise InvalidValue("--from: an AE title is needed, or --query with an id", field="from")
     site = _site()
-    wanted_day = output.day(date, zone=site.zone) if date else ""
+    moment, wanted_day = _moment(as_of), output.day(date, zone=site.zone) if date else ""
     with output.database() as gateway:
-        explanation = explained_by(
-            gateway, site, from_ae_title=title, query_id=query, day=wanted_day, accession_number=accession
+        standing = _standing(gateway, moment)
+        explanation = _explained(
+            gateway,
+            site,
+            standing,
+            from_ae_title=title,
+            query_id=query,
+            day=_today(date, standing) or wanted_day if standing else wanted_day,
+            accession_number=accession,
         )
     if json:
-        output.put_json(_explanation_json(explanation, reveal=reveal))
-    else:
-        _put_explanation(explanation, site, reveal=reveal)
+        value = _explanation_json(explanation, reveal=reveal)
+        output.put_json(value | {"as_of": asdict(standing)} if standing else value)
+        return
+    _put_explanation(explanation, site, reveal=reveal, then=standing is not None)
+    if standing:
+        _tell(standing)
+        output.say("judged by the settings and profiles of now: earlier ones are not kept")
+
+
+def _explained(gateway: Gateway, site: Site, standing: Standing | None, **options: Any) -> Explanation:  # noqa: ANN401
+    """By the worklist as it is, or as it stood."""
+    from gateway.audit.as_of import worklist_as_of
+    from gateway.dicom.explain import Then
+    from gateway.dicom.explain import explain as explained_by
+
+    if standing is None:
+        return explained_by(gateway, site, **options)
+    with output.progress("reading the history") as advance, worklist_as_of(gateway, standing, advance) as items:
+        return explained_by(gateway, site, then=Then(standing.instant, items), **options)
 
 
 def _site() -> Site:
@@ -120,18 +233,24 @@ def _site() -> Site:
     )
 
 
-def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool) -> None:
+def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool, then: bool) -> None:
     from gateway.dicom.explain import identifies
 
     for line in _head(explanation, site, reveal=reveal):
         output.put(output.printable(line))
     if explanation.items:
         output.put()
-        _put_items(explanation.items, reveal=reveal)
-    first, last = explanation.days
-    output.say(f"{_items(len(explanation.items))} looked at, of {first if first == last else f'{first} to {last}'}")
+        _put_items(explanation.items, reveal=reveal, then=then)
+    output.say(f"{_items(len(explanation.items))} looked at{_of_days(explanation.days)}")
     if not reveal and any(identifies(key.tag) for key in explanation.keys):
         output.say("names and ids are masked: --reveal shows what differs")
+
+
+def _of_days(days: tuple[str, str] | None) -> str:
+    if days is None:
+        return ""
+    first, last = days
+    return f", of {first if first == last else f'{first} to {last}'}"
 
 
 def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str]:
@@ -144,9 +263,13 @@ def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str
     for number, key in enumerate(explanation.keys):
         label = "keys" if number == 0 else ""
         yield f"  {label:<9} {key.keyword} {tag_name(key.tag)} = {_shown(key.tag, key.value, reveal=reveal)}"
-    if not explanation.keys and not explanation.refusal:
-        yield "  keys      none with a value: it asked for everything that is listed"
+    if not (explanation.keys or explanation.refusal or explanation.not_kept):
+        yield "  keys      none that is matched by: it asked for everything that is listed"
+    if explanation.ignored:
+        yield f"  ignored   {', '.join(explanation.ignored)}: not a matching key there (PS3.4 K.2.2.1.1.2)"
     yield f"  charset   {explanation.character_set or 'none declared: ASCII'}"
+    if explanation.not_kept:
+        yield f"  not kept  {explanation.not_kept}: why items were listed can't be said"
     if explanation.refusal:
         yield f"  refused   {explanation.refusal}: such a query lists nothing"
     yield f"  answer    {_items(asked.answers)}, {outcome(asked)}"
@@ -159,24 +282,24 @@ def _span(asked: Query, site: Site) -> str:
     return f"{site.clock(asked.last_at)}{often}, query {asked.id}"
 
 
-def _put_items(items: tuple[ItemExplained, ...], *, reveal: bool) -> None:
+def _put_items(items: tuple[ItemExplained, ...], *, reveal: bool, then: bool) -> None:
     """A line for each item, and for each further reason one below it."""
     lines: list[tuple[str, ...]] = []
     for item in items:
         why = [reason.text(lambda tag, value: _shown(tag, value, reveal=reveal)) for reason in item.reasons]
         why += [item.since_then] if item.since_then else []
-        head = (item.accession_number, item.scheduled_date, item.scheduled_time, item.status, _listed(item))
+        head = (item.accession_number, item.scheduled_date, item.scheduled_time, item.status, _listed(item, then=then))
         lines.append((*head, why[0] if why else "every key matches"))
         lines += [(" ",) * len(head) + (reason,) for reason in why[1:]]
     output.put_table(("accession", "date", "time", "status", "listed", "why"), lines)
 
 
-def _listed(item: ItemExplained) -> str:
-    """Whether it was on the list, and would be now where that differs."""
-    now = "yes" if item.listed else "no"
+def _listed(item: ItemExplained, *, then: bool) -> str:
+    """Whether it was in the answer, and is by the worklist that is looked at where that differs."""
+    listed = "yes" if item.listed else "no"
     if item.answered in (None, item.listed):
-        return now
-    return f"{'yes' if item.answered else 'no'}, now {now}"
+        return listed
+    return f"{'yes' if item.answered else 'no'}, {'then' if then else 'now'} {listed}"
 
 
 def _shown(tag: int, value: str, *, reveal: bool) -> str:
@@ -204,10 +327,12 @@ def _explanation_json(explanation: Explanation, *, reveal: bool) -> dict[str, ob
             {"keyword": key.keyword, "tag": tag_name(key.tag), "value": shown(key.tag, key.value)}
             for key in explanation.keys
         ],
+        "ignored": list(explanation.ignored),
         "character_set": explanation.character_set,
         "refusal": explanation.refusal,
+        "not_kept": explanation.not_kept,
         "refused_since": [asdict(refused) for refused in explanation.refused_since],
-        "days": list(explanation.days),
+        "days": list(explanation.days) if explanation.days else None,
         "items": [
             asdict(item)
             | {

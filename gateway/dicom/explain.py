@@ -1,4 +1,5 @@
-"""Why an item was, or was not, on a modality's list: a recorded query read once more against the worklist as it is.
+"""Why an item was, or was not, on a modality's list: a recorded query read once more against a worklist, that of now
+or the one that stood at an earlier moment.
 
 The identifier is read and matched by the very code that answered it (`identifier.read`, `matching.plan`), so what is
 said here is what a modality that asks again is answered. What came of it then is known from the record: where the two
@@ -26,6 +27,7 @@ from gateway.dicom.record import Query, RefusedAssociation
 from gateway.dicom.status import (
     CANCELLED,
     IDENTIFIER_DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
     PENDING,
     SUCCESS,
     UNABLE_TO_PROCESS,
@@ -38,21 +40,17 @@ from projections.worklist import WorklistFilter, WorklistRow
 _LONGEST_RANGE = timedelta(days=7)
 """A query for more days than that is explained for today."""
 
-_PATIENT_NAME = 0x00100010
-_BIRTH_DATE = 0x00100030
-_OUT_OF_RESOURCES = 0xA700
-
 _NAMING_KEYS = (
     keys.ACCESSION_NUMBER,
     keys.REQUESTED_PROCEDURE_ID,
     keys.SCHEDULED_PROCEDURE_STEP_ID,
     keys.PATIENT_ID,
-    _PATIENT_NAME,
+    keys.PATIENT_NAME,
     keys.STUDY_INSTANCE_UID,
 )
 """Keys that mean one item or one patient: what they find is explained whatever its day."""
 
-_ALWAYS_ANSWERED = (keys.STUDY_INSTANCE_UID, keys.PATIENT_ID, _PATIENT_NAME, keys.START_DATE, keys.START_TIME)
+_ALWAYS_ANSWERED = (keys.STUDY_INSTANCE_UID, keys.PATIENT_ID, keys.PATIENT_NAME, keys.START_DATE, keys.START_TIME)
 """The attributes of type 1 without which an item is not answered (`find.answerable`)."""
 
 _EVERY_STATUS = tuple(status.value for status in Status)
@@ -63,7 +61,7 @@ Shown = Callable[[int, str], str]
 
 
 class Items(Protocol):
-    """What is needed of `gateway.application.Gateway` to look at items."""
+    """Where items are looked at: `gateway.application.Gateway` as it is, `gateway.audit.as_of` as it stood."""
 
     def find_items(self, wanted: WorklistFilter) -> list[WorklistRow]:
         """Worklist items by date and time."""
@@ -81,6 +79,10 @@ class Site:
     def today(self) -> str:
         """The date of the site's clock, `YYYYMMDD`."""
         return datetime.now(self.zone).strftime("%Y%m%d")
+
+    def day_of(self, instant: str) -> str:
+        """The date of the site's clock at an instant of the log."""
+        return datetime.fromisoformat(instant).astimezone(self.zone).strftime("%Y%m%d")
 
     def clock(self, instant: str) -> str:
         """An instant of the log on the site's wall clock."""
@@ -133,7 +135,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemExplained:
-    """One item. `listed` is whether the same query is answered with it now; `reasons` why not.
+    """One item. `listed` is whether the worklist that is looked at answers the same query with it; `reasons` why not.
 
     `answered` is whether it was in the answer then, None when that is not known any more. `since_then` tells why the
     two differ, "" when they do not.
@@ -155,18 +157,29 @@ class ItemExplained:
 class Explanation:
     """A recorded query and what it means for each item that was looked at.
 
-    `days` is the range of dates that was looked at, either end "". `refusal` is why the query can't be answered at all,
-    naming the offending element; then there are no items. `refused_since` are associations that the same
-    AE title was refused after this query.
+    `days` is the range of dates that was looked at, either end "", or None when something else was. `ignored` are the
+    keywords of keys with a value that nothing is matched by. `refusal` is why the query can't be answered at all,
+    naming the offending element, and `not_kept` why it can't be read any more; then there are no items.
+    `refused_since` are associations that the same AE title was refused after this query.
     """
 
     query: Query
-    days: tuple[str, str]
+    days: tuple[str, str] | None
     keys: tuple[AskedKey, ...] = ()
+    ignored: tuple[str, ...] = ()
     character_set: str = ""
     refusal: str = ""
+    not_kept: str = ""
     items: tuple[ItemExplained, ...] = ()
     refused_since: tuple[RefusedAssociation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """The worklist as it stood at an earlier instant (UTC, as the log writes it), and where to look at its items."""
+
+    instant: str
+    items: Items
 
 
 def explain(
@@ -177,36 +190,49 @@ def explain(
     query_id: int | None = None,
     day: str = "",
     accession_number: str = "",
+    then: Then | None = None,
 ) -> Explanation:
     """Explain the latest recorded query of an AE title, or the one with `query_id`.
 
     `day` (`YYYYMMDD`) or `accession_number` say which items; without either it is the days that the query asks for,
-    else today, and whatever it finds or names besides.
+    else today, and whatever it finds or names besides. With `then` it is the latest query until that instant, against
+    the worklist of that instant, whose day is today; the site's settings and profiles are those of now.
 
     Raises `NotFound` when nothing like it is recorded, naming those who did ask, or when there is no such item.
     """
+    until = then.instant if then else ""
     with gateway.reading() as connection:
         record.require_record(connection)
         if query_id is not None:
             query = record.query_of(connection, query_id)
         else:
-            query = next(iter(record.latest_queries(connection, from_ae_title=from_ae_title)), None)
+            query = next(iter(record.latest_queries(connection, from_ae_title=from_ae_title, until=until)), None)
         if query is None:
             what = (
-                _nobody_asked(connection, from_ae_title, site)
+                _nobody_asked(connection, from_ae_title, site, until)
                 if query_id is None
                 else f"no query {query_id} is recorded"
             )
             raise NotFound(what, remedy="gateway worklist queries lists what is recorded")
         refused = record.refused_associations(
-            connection, from_ae_title=query.calling_ae_title, since=query.last_at, limit=1000
+            connection, from_ae_title=query.calling_ae_title, since=query.last_at, until=until, limit=1000
         )
-    explained = explain_query(gateway, query, site, day=day, accession_number=accession_number)
+    explained = explain_query(
+        then.items if then else gateway,
+        query,
+        site,
+        day=day,
+        accession_number=accession_number,
+        today=site.day_of(until) if until else "",
+        until=until,
+    )
     return replace(explained, refused_since=tuple(refused))
 
 
-def _nobody_asked(connection: sqlite3.Connection, ae_title: str, site: Site) -> str:
+def _nobody_asked(connection: sqlite3.Connection, ae_title: str, site: Site, until: str) -> str:
     """What is known of callers instead."""
+    if until and record.latest_queries(connection, from_ae_title=ae_title):
+        return f"no query of {ae_title} until {site.clock(until)} is recorded, only later ones"
     refused = record.refused_associations(connection, from_ae_title=ae_title, limit=1000)
     told = f"; it was {refusals(refused, site)}" if refused else ""
     asked, turned_away = (", ".join(titles) for titles in record.callers(connection))
@@ -226,42 +252,55 @@ def refusals(refused: Sequence[RefusedAssociation], site: Site) -> str:
 
 
 def explain_query(
-    items: Items, query: Query, site: Site, *, day: str = "", accession_number: str = "", today: str = ""
+    items: Items,
+    query: Query,
+    site: Site,
+    *,
+    day: str = "",
+    accession_number: str = "",
+    today: str = "",
+    until: str = "",
 ) -> Explanation:
     """Explain one query. `today` is the site's date, by its clock when not given.
+
+    `until` is the instant that `items` are of, when it is an earlier one.
 
     Raises `NotFound` when there is no item with `accession_number`.
     """
     today = today or site.today()
     explained = Explanation(query=query, days=(day or today, day or today))
+    if query.identifier is None:
+        return replace(explained, not_kept=f"an identifier of more than {record.LONGEST_IDENTIFIER} bytes is not kept")
     try:
         asked = _read(query, site)
         explained = replace(
             explained,
             keys=tuple(AskedKey(key.tag, key.text) for key in asked.matched()),
+            ignored=tuple(f"{_keyword(key.tag)} {tag_name(key.tag)}" for key in asked.ignored()),
             character_set="\\".join(asked.character_set.values),
         )
-        replay = _Replay(query, asked, site)
+        replay = _Replay(query, asked, site, until)
     except RequestRefused as refused:
         offending = "".join(f" {tag_name(tag)}" for tag in refused.tags if tag_name(tag) not in refused.comment)
         return replace(explained, refusal=refused.comment + offending)
     days = (day, day) if day else replay.days(today)
+    looked_at = None if accession_number else days
     if accession_number:
         rows = items.find_items(WorklistFilter(accession_number=accession_number))
         if not rows:
-            raise NotFound(f"there is no item {accession_number}", field="accession_number")
+            then = f" at {site.clock(until)}" if until else ""
+            raise NotFound(f"there is no item {accession_number}{then}", field="accession_number")
     else:
         rows = items.find_items(WorklistFilter(dates=days))
-        if not day:
-            rows += replay.named_or_answered(items)
-    return replace(explained, days=days, items=tuple(replay.items(rows, items)))
+        named = [] if day else replay.named_or_answered(items)
+        if any(not days[0] <= row.scheduled_date <= (days[1] or "9") for row in named):
+            looked_at = None
+        rows += named
+    return replace(explained, days=looked_at, items=tuple(replay.items(rows, items)))
 
 
 def _read(query: Query, site: Site) -> Identifier:
-    """The identifier as it was read then. Raises `RequestRefused` as the query did, or when it was not kept."""
-    if query.identifier is None:
-        too_long = f"its identifier has more than {record.LONGEST_IDENTIFIER} bytes and was not kept"
-        raise RequestRefused(query.status, too_long)
+    """The identifier as it was read then. Raises `RequestRefused` as the query did."""
     profile = site.profiles.of(query.calling_ae_title)
     return identifier.read(query.identifier, query.transfer_syntax, CharacterSet.of(profile.character_set))
 
@@ -269,8 +308,10 @@ def _read(query: Query, site: Site) -> Identifier:
 class _Replay:
     """A recorded query, matched again. Raises `RequestRefused` as the query itself did."""
 
-    def __init__(self, query: Query, asked: Identifier, site: Site) -> None:
-        self.query, self.asked, self.site = query, asked, site
+    def __init__(self, query: Query, asked: Identifier, site: Site, until: str = "") -> None:
+        self.query, self.asked, self.site, self.until = query, asked, site, until
+        # Of equal queries that went on beyond that instant only the first is known to have been before it.
+        self.asked_at = query.at if until and query.last_at > until else query.last_at
         self.profile = site.profiles.of(query.calling_ae_title)
         self.test_items = query.calling_ae_title in site.test_ae_titles
         self.plan = self._plan(self.asked, site.listed_statuses)
@@ -348,11 +389,13 @@ class _Replay:
     def _since_then(self, row: WorklistRow, *, listed: bool) -> str:
         """Why the answer then was another one."""
         query = self.query
-        if row.created_at > query.last_at:
+        if self.until and query.at > self.until:
+            return f"that query came later, at {self.site.clock(query.at)}"
+        if row.created_at > self.asked_at:
             return f"it came in after that query, at {self.site.clock(row.created_at)}"
-        if row.updated_at > query.last_at:
+        if row.updated_at > self.asked_at:
             return f"it was changed after that query, at {self.site.clock(row.updated_at)}"
-        if listed and query.status != SUCCESS:
+        if listed and (query.status != SUCCESS or query.answers == self.profile.answer_limit):
             return f"the answer ended after {query.answers}: {outcome(query)}"
         return "the item is as it was: a setting or a profile was changed since"
 
@@ -374,7 +417,7 @@ _OUTCOMES = {
     PENDING: "the association ended before the answer was complete",
     IDENTIFIER_DOES_NOT_MATCH: "refused",
     UNABLE_TO_PROCESS: "unable to process",
-    _OUT_OF_RESOURCES: "out of resources: a limit cut the answer",
+    OUT_OF_RESOURCES: "out of resources: a limit cut the answer",
 }
 
 
@@ -390,4 +433,4 @@ def _keyword(tag: int) -> str:
 
 def identifies(tag: int) -> bool:
     """Whether the value of an attribute may identify a person."""
-    return vr_of(tag) == "PN" or tag in (keys.PATIENT_ID, _BIRTH_DATE)
+    return vr_of(tag) == "PN" or tag in (keys.PATIENT_ID, keys.PATIENT_BIRTH_DATE)

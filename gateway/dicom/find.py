@@ -82,14 +82,13 @@ def responses(
     """
     for number, row in enumerate(rows):
         if is_cancelled():
-            yield FindResponse(CANCELLED)
-            return
+            break
         if number == profile.answer_limit:
             yield _cut(profile)
             return
         found = answer(row, identifier, transfer_syntax, profile=profile, zone=zone)
         yield FindResponse(PENDING, found.identifier, accession_number=row.accession_number, writing=found.writing)
-    yield FindResponse(SUCCESS)
+    yield FindResponse(CANCELLED if is_cancelled() else SUCCESS)
 
 
 def _cut(profile: Profile) -> FindResponse:

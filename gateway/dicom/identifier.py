@@ -31,8 +31,9 @@ _TRAILING_PADDING = 0xFFFCFFFC
 class Key:
     """One requested attribute.
 
-    `text` is its matching value without padding, "" for a key that only wants an answer; `keys` are those of the item
-    of a sequence, none of them when the whole item is wanted. `attribute` is its row of Table K.6-1, if it has one.
+    `text` is its matching value without padding, "" for a key that only wants an answer; `is_ignored`: it came with a
+    value that nothing is matched by (PS3.4 K.2.2.1.1.2). `keys` are those of the item of a sequence, none of them when
+    the whole item is wanted. `attribute` is its row of Table K.6-1, if it has one.
     """
 
     tag: int
@@ -40,6 +41,7 @@ class Key:
     attribute: Attribute | None = None
     text: str = ""
     keys: tuple[Key, ...] = ()
+    is_ignored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Identifier:
     def matched(self) -> Iterator[Key]:
         """The keys that have something to match."""
         return (key for key in (*self.keys, *self.step) if key.text)
+
+    def ignored(self) -> Iterator[Key]:
+        """The keys whose value is not matched by, such as a modality outside of the step's sequence."""
+        return (key for key in (*self.keys, *self.step) if key.is_ignored)
 
 
 def read(data: bytes | None, transfer_syntax: str, default: CharacterSet = ASCII) -> Identifier:
@@ -89,7 +95,9 @@ def _keys(elements: DataSet, table: dict[int, Attribute], character_set: Charact
         elif element.items:
             raise _refused("a sequence stands where a value should", tag)
         else:
-            yield Key(tag, vr, attribute, _text(element, attribute, character_set))
+            is_matched = attribute is not None and attribute.matching is not Matching.NONE
+            text = _text(element, attribute, character_set) if attribute and is_matched else ""
+            yield Key(tag, vr, attribute, text, is_ignored=not is_matched and bool(element.value.strip(b" \0")))
 
 
 def _vr(element: Element, attribute: Attribute | None) -> str:
@@ -110,9 +118,7 @@ def _item(element: Element, character_set: CharacterSet) -> Iterator[Key]:
         yield from _keys(item, table, character_sets.declared(item, character_set))
 
 
-def _text(element: Element, attribute: Attribute | None, character_set: CharacterSet) -> str:
-    if attribute is None or attribute.matching is Matching.NONE:
-        return ""  # not matched, so its value does not matter (PS3.4 K.2.2.1.1.2)
+def _text(element: Element, attribute: Attribute, character_set: CharacterSet) -> str:
     try:
         return character_set.decode(element.value.rstrip(b"\0"), attribute.vr).strip(" ")
     except (UnicodeError, LookupError):

@@ -379,6 +379,7 @@ def _coarse(keys: dict[int, Key]) -> WorklistFilter:
         study_instance_uids=_few(_uids(uids)) if uids else (),
         modalities=_exact(keys.get(MODALITY)),
         dates=_bounds(_dates, keys.get(START_DATE)),
+        birth_dates=_bounds(_dates, keys.get(PATIENT_BIRTH_DATE)),
         times=_time_bounds(keys.get(START_DATE), keys.get(START_TIME)),
         names=_coarse_names(keys.get(PATIENT_NAME)),
         texts=tuple(_coarse_texts(keys)),
@@ -409,10 +410,6 @@ def _coarse_texts(keys: dict[int, Key]) -> Iterator[TextFilter]:
             yield from _text_filter(column, keys.get(tag), _contained)
     if PERFORMING_PHYSICIAN in keys:
         yield TextFilter("performing_physician", ("*",))
-    birth_dates = _dates(keys[PATIENT_BIRTH_DATE]) if PATIENT_BIRTH_DATE in keys else []
-    if all(first == last for first, last in birth_dates):
-        days = _few(tuple(first for first, _ in birth_dates))
-        yield from [TextFilter("patient_birth_date", days)] if days else []
 
 
 def _text_filter(column: str, key: Key | None, pattern_of: Callable[[str], str]) -> Iterator[TextFilter]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 from gateway.dicom import data_set, performed
 from gateway.dicom.attribute_list import AttributeList
@@ -26,6 +27,7 @@ from gateway.dicom.step_attributes import (
     ACCESSION_NUMBER,
     BY_TAG,
     CODE_VALUE,
+    CODING_SCHEME_DESIGNATOR,
     DISCONTINUATION_REASON_CODE_SEQUENCE,
     END_DATE,
     END_TIME,
@@ -50,7 +52,7 @@ from gateway.dicom.step_attributes import (
 )
 from gateway.domain import values
 from gateway.domain.lifecycle import StepStatus
-from gateway.domain.performed_procedure_step import Reference, StepChange, StepReport
+from gateway.domain.performed_procedure_step import WRONG_WORKLIST_ENTRY, Reference, StepChange, StepReport
 
 SOP_CLASS = "1.2.840.10008.3.1.2.3.3"
 RETRIEVE_SOP_CLASS = "1.2.840.10008.3.1.2.3.4"
@@ -99,13 +101,16 @@ def read_set(
     attributes = _decoded(data, transfer_syntax)
     status = _new_status(attributes, transfer_syntax)
     _warn_of_set(attributes)
+    before = cache(lambda: AttributeList(earlier(), attributes.character_set, attributes.warnings))
     if status in _FINAL:
-        _warn_of_final(attributes, earlier)
+        _warn_of_final(attributes, before)
     told = performed.counts_and_dose(attributes)
     return StepChange(
         sop_instance_uid=sop_instance_uid,
         status=status,
-        discontinuation_reason=_discontinuation_reason(attributes),
+        discontinuation_reason=_discontinuation_reason(attributes, before)
+        if status is StepStatus.DISCONTINUED
+        else None,
         ended=attributes.moment(END_DATE, END_TIME),
         attribute_list=data,
         transfer_syntax=transfer_syntax,
@@ -199,13 +204,10 @@ def _warn_of_set(attributes: AttributeList) -> None:
     attributes.examine()
 
 
-def _warn_of_final(attributes: AttributeList, earlier: Callable[[], DataSet]) -> None:
+def _warn_of_final(attributes: AttributeList, before: Callable[[], AttributeList]) -> None:
     """A final state needs its end and a series, be it one without an image; an earlier N-SET may have brought them."""
     missing = [tag for tag in FINAL_TYPE_1 if not attributes.filled(tag)]
-    if not missing:
-        return
-    before = AttributeList(earlier(), attributes.character_set, attributes.warnings)
-    missing = [tag for tag in missing if tag in attributes.data_set or not before.filled(tag)]
+    missing = [tag for tag in missing if tag in attributes.data_set or not before().filled(tag)]
     if missing:
         attributes.warnings.say(f"final without: {names(missing)}")
 
@@ -246,7 +248,17 @@ def _new_status(attributes: AttributeList, transfer_syntax: str) -> StepStatus |
     return _SETTABLE[text]
 
 
-def _discontinuation_reason(attributes: AttributeList) -> str | None:
-    """The code value (CID 9300)."""
-    codes = (item.text(CODE_VALUE) for item in attributes.items(DISCONTINUATION_REASON_CODE_SEQUENCE))
-    return next((code for code in codes if code), None)
+def _discontinuation_reason(attributes: AttributeList, before: Callable[[], AttributeList]) -> str | None:
+    """The code value (CID 9300), with its scheme where that is not DCM's, of this N-SET or else of an earlier message.
+
+    A wrong worklist entry counts wherever it stands among several reasons.
+    """
+    tag = DISCONTINUATION_REASON_CODE_SEQUENCE
+    source = attributes if tag in attributes.data_set else before()
+    codes = [_code(item) for item in source.items(tag) if item.filled(CODE_VALUE)]
+    return WRONG_WORKLIST_ENTRY if WRONG_WORKLIST_ENTRY in codes else next(iter(codes), None)
+
+
+def _code(item: AttributeList) -> str:
+    value, scheme = item.text(CODE_VALUE), item.text(CODING_SCHEME_DESIGNATOR)
+    return value if scheme in ("", "DCM") else f"{value} ({scheme})"

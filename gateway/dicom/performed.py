@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from gateway.dicom import character_sets, data_set
 from gateway.dicom.attribute_list import AttributeList, text_of
-from gateway.dicom.character_sets import ASCII, CharacterSet
+from gateway.dicom.character_sets import ASCII, UTF_8, CharacterSet
 from gateway.dicom.data_set import DataSet, Element
 from gateway.dicom.step_attributes import (
     PERFORMED_SERIES_SEQUENCE,
@@ -32,8 +32,6 @@ from gateway.dicom.step_attributes import (
     SET_NOT_ALLOWED,
     SPECIFIC_CHARACTER_SET,
 )
-
-UTF_8 = CharacterSet(("ISO_IR 192",))
 
 _MGY_IN_A_DGY = 100
 _FIRST_GROUP = 0x0008
@@ -63,10 +61,8 @@ def counts_and_dose(attributes: AttributeList) -> dict[str, int | float]:
 
 
 def _count(series: list[AttributeList] | None, sequence: int) -> int | None:
-    """The items of a sequence over all series; None where no series holds the sequence."""
-    if series is None or (series and not any(sequence in item.data_set for item in series)):
-        return None
-    return sum(len(item.items(sequence)) for item in series)
+    """The items of a sequence over all series; None without series, for they replace earlier ones as a whole."""
+    return None if series is None else sum(len(item.items(sequence)) for item in series)
 
 
 def _in_mgy(dgy: float | None) -> float | None:

@@ -144,7 +144,7 @@ def _model(elements: Iterable[Element], mask: Mask | None, *, hidden: bool) -> M
 
 
 def _attribute(element: Element, mask: Mask | None, *, hidden: bool) -> dict[str, Any]:
-    hidden = hidden or _identifies(element)
+    hidden = hidden or identifies(element)
     if element.vr == "SQ":
         items = [_model(item.values(), mask, hidden=hidden) for item in element.items]
         return {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
@@ -165,7 +165,8 @@ def _attribute(element: Element, mask: Mask | None, *, hidden: bool) -> dict[str
     return attribute if finite else _as_it_came(element)
 
 
-def _identifies(element: Element) -> bool:
+def identifies(element: Element) -> bool:
+    """Whether its value, or what is in its items, may identify a person."""
     return (
         (element.tag >> 16 == _PATIENT_GROUP and element.tag not in _OPEN)
         or element.tag == _ADMISSION_ID

@@ -404,13 +404,30 @@ def require_record(connection: sqlite3.Connection) -> None:
         )
 
 
-def latest_queries(connection: sqlite3.Connection, *, from_ae_title: str = "", limit: int = 1) -> list[Query]:
-    """The latest recorded queries, the newest first; of any AE title when none is named."""
+def latest_queries(
+    connection: sqlite3.Connection, *, from_ae_title: str = "", until: str = "", limit: int = 1
+) -> list[Query]:
+    """The latest recorded queries, the newest first; of any AE title when none is named.
+
+    With `until`: those at that instant or before. A row that goes on beyond it counts as one of then: of the queries
+    that it stands for only the first and the last instant are kept, and none is long after the one before.
+    """
+    if until:
+        return _latest_until(connection, from_ae_title, until, limit)
     rows = connection.execute(
         "SELECT * FROM queries WHERE calling_ae_title = ?1 ORDER BY last_at DESC, id DESC LIMIT ?2"
         if from_ae_title
         else "SELECT * FROM queries WHERE ?1 = '' ORDER BY last_at DESC, id DESC LIMIT ?2",
         (from_ae_title, limit),
+    )
+    return [_query(row) for row in rows]
+
+
+def _latest_until(connection: sqlite3.Connection, from_ae_title: str, until: str, limit: int) -> list[Query]:
+    rows = connection.execute(
+        "SELECT * FROM queries WHERE (?1 = '' OR calling_ae_title = ?1) AND at <= ?2"
+        " ORDER BY MIN(last_at, ?2) DESC, id DESC LIMIT ?3",
+        (from_ae_title, until, limit),
     )
     return [_query(row) for row in rows]
 
@@ -422,13 +439,16 @@ def query_of(connection: sqlite3.Connection, query_id: int) -> Query | None:
 
 
 def refused_associations(
-    connection: sqlite3.Connection, *, from_ae_title: str = "", since: str = "", limit: int = 100
+    connection: sqlite3.Connection, *, from_ae_title: str = "", since: str = "", until: str = "", limit: int = 100
 ) -> list[RefusedAssociation]:
-    """The latest refused associations, the newest first; with `since`, those after that instant."""
+    """The latest refused associations, the newest first; with `since` those after that instant, with `until` not later.
+
+    A row that goes on beyond `until` is told as a whole.
+    """
     rows = connection.execute(
         "SELECT * FROM refused_associations WHERE ?1 IN ('', calling_ae_title) AND last_at > ?2"
-        " ORDER BY last_at DESC, id DESC LIMIT ?3",
-        (from_ae_title, since, limit),
+        " AND (?3 = '' OR at <= ?3) ORDER BY last_at DESC, id DESC LIMIT ?4",
+        (from_ae_title, since, until, limit),
     )
     return [RefusedAssociation(**dict(row)) for row in rows]
 

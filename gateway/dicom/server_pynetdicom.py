@@ -32,13 +32,18 @@ from gateway.dicom.association import (
     MAXIMUM_ASSOCIATIONS,
     MAXIMUM_MESSAGE_LENGTH,
     MAXIMUM_PDU_LENGTH,
+    PERFORMED_STEP,
+    RETRIEVE,
     SOP_CLASSES,
     STALL_SECONDS,
+    WORKLIST,
 )
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import TRANSFER_SYNTAXES
 from gateway.dicom.find import FindResponse
-from gateway.dicom.responder import Caller, NResponse, Responder
+from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING, SUCCESS
+from gateway.dicom.step_scp import NResponse
 
 # pynetdicom logs whole identifiers, and handler errors with their text: patients. What matters we log ourselves.
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -68,6 +73,25 @@ _LAST_WORDS = 0.5
 
 _PERMANENT = 1
 """Result of an A-ASSOCIATE-RJ: asking again is no use (PS3.8 9.3.4)."""
+
+_OPERATIONS = {
+    0x0001: "C-STORE",
+    0x0010: "C-GET",
+    0x0020: "C-FIND",
+    0x0021: "C-MOVE",
+    0x0030: "C-ECHO",
+    0x0100: "N-EVENT-REPORT",
+    0x0110: "N-GET",
+    0x0120: "N-SET",
+    0x0130: "N-ACTION",
+    0x0140: "N-CREATE",
+    0x0150: "N-DELETE",
+}
+"""Requests by Command Field (PS3.7 E.1)."""
+
+_ANSWERED = ("N-CREATE", "N-SET", "N-GET", "N-EVENT-REPORT")
+_SERVED = {WORKLIST.uid: ("C-FIND",), PERFORMED_STEP.uid: _ANSWERED, RETRIEVE.uid: _ANSWERED}
+"""What pynetdicom answers in a presentation context, be it with a refusal of ours; all else it aborts."""
 
 _INVALID_PDU = "Evt19"
 """The state machine's event for an unrecognised or invalid PDU (PS3.8 Table 9-8)."""
@@ -166,7 +190,7 @@ class PynetdicomServer:
     def _handlers(self) -> list[tuple[Any, ...]]:
         return [
             (evt.EVT_CONN_OPEN, self._opened),
-            (evt.EVT_DIMSE_RECV, _message_received),
+            (evt.EVT_DIMSE_RECV, self._message_received),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
@@ -184,6 +208,7 @@ class PynetdicomServer:
 
     def _opened(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
         address = _address(event)
+        event.assoc.named_sop_classes = {}  # by message, where it is not that of the presentation context
         event.assoc.intake = _Intake(
             event.assoc.dul.socket, lambda reason: self.responder.connection_broken(address, reason=reason)
         )
@@ -219,6 +244,32 @@ class PynetdicomServer:
 
     # --- operations
 
+    def _message_received(self, event: Any) -> None:  # noqa: ANN401
+        """A message is whole, and not yet decoded.
+
+        pynetdicom serves a request by the SOP class it names, and would answer an N-CREATE of Verification as an echo.
+        It is to be served by its presentation context; the name is kept for the responder to judge.
+        """
+        event.assoc.intake.message_received()
+        command = event.message.command_set
+        operation = _OPERATIONS.get(command.get("CommandField"))
+        context = next((c for c in event.assoc.accepted_contexts if c.context_id == event.message.context_id), None)
+        if operation is None or context is None or operation == "C-ECHO":
+            return
+        if operation not in _SERVED.get(str(context.abstract_syntax), ()):
+            reason = f"sent {operation} in a presentation context of {context.abstract_syntax.name}"
+            self.responder.association_aborted(_caller(event), reason=reason)
+        keyword = "RequestedSOPClassUID" if "RequestedSOPClassUID" in command else "AffectedSOPClassUID"
+        named = str(command.get(keyword, ""))
+        if named != context.abstract_syntax:
+            event.assoc.named_sop_classes[command.MessageID] = named
+            setattr(command, keyword, context.abstract_syntax)
+
+    def _sop_class(self, event: Any) -> str:  # noqa: ANN401
+        """The SOP class that the request itself named."""
+        named: dict[int, str] = event.assoc.named_sop_classes
+        return named.pop(event.request.MessageID, str(event.context.abstract_syntax))
+
     def _busy(self, serve: Callable[[Any], _Answer]) -> Callable[[Any], _Answer]:
         """The operation, known to be under way while it lasts: a stop waits for it."""
 
@@ -243,11 +294,15 @@ class PynetdicomServer:
             self._serving.discard(event.assoc)
 
     def _answers(self, event: Any) -> Iterator[tuple[Dataset, None]]:  # noqa: ANN401
+        sop_class = self._sop_class(event)
+        if sop_class != WORKLIST.uid:
+            yield _find_status(self.responder.find_of_another_class(_caller(event))), None
+            return
         responses = self.responder.find(
             _caller(event),
             _bytes(event.request.Identifier),
             str(event.context.transfer_syntax),
-            lambda: bool(event.is_cancelled),
+            _cancelled(event),
         )
         for response in responses:
             if event.assoc.acse.is_aborted():
@@ -262,7 +317,7 @@ class PynetdicomServer:
         uid = request.AffectedSOPInstanceUID
         response = self.responder.n_create(
             _caller(event),
-            str(request.AffectedSOPClassUID),
+            self._sop_class(event),
             str(uid) if uid else None,
             _bytes(request.AttributeList),
             str(event.context.transfer_syntax),
@@ -276,7 +331,7 @@ class PynetdicomServer:
         request = event.request
         response = self.responder.n_set(
             _caller(event),
-            str(request.RequestedSOPClassUID),
+            self._sop_class(event),
             str(request.RequestedSOPInstanceUID),
             _bytes(request.ModificationList),
             str(event.context.transfer_syntax),
@@ -287,7 +342,7 @@ class PynetdicomServer:
         request = event.request
         response = self.responder.n_get(
             _caller(event),
-            str(request.RequestedSOPClassUID),
+            self._sop_class(event),
             str(request.RequestedSOPInstanceUID),
             _tags(request.AttributeIdentifierList),
             str(event.context.transfer_syntax),
@@ -374,10 +429,6 @@ class _Intake:
         raise OSError(reason)
 
 
-def _message_received(event: Any) -> None:  # noqa: ANN401
-    event.assoc.intake.message_received()
-
-
 def _caller(event: Any) -> Caller:  # noqa: ANN401
     requestor = event.assoc.requestor
     return Caller(
@@ -401,6 +452,18 @@ def _tags(identifiers: Any) -> list[int]:  # noqa: ANN401
     if identifiers is None:
         return []
     return [int(tag) for tag in identifiers] if isinstance(identifiers, Sequence) else [int(identifiers)]
+
+
+def _cancelled(event: Any) -> Callable[[], bool]:  # noqa: ANN401
+    """Whether nobody waits for more answers: the peer cancelled, which pynetdicom tells once only, or is gone."""
+    over = False
+
+    def is_cancelled() -> bool:
+        nonlocal over
+        over = over or bool(event.is_cancelled) or bool(event.assoc.acse.is_aborted())
+        return over
+
+    return is_cancelled
 
 
 def _send_pending(event: Any, response: FindResponse) -> None:  # noqa: ANN401

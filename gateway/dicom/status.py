@@ -57,9 +57,30 @@ C_FIND = (
         "the identifier is absent, damaged, without any key of this model, or a key can't be read",
         _COMMENT_AND_ELEMENT,
     ),
+    Meaning(SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", "another SOP class is named", "Error Comment"),
     Meaning(UNABLE_TO_PROCESS, "unable to process", "our own failure; ask again", "Error Comment"),
 )
 """Statuses of a C-FIND response (PS3.4 K.4.1.1.4)."""
+
+_OF_ANY_N_REQUEST = (
+    Meaning(INVALID_OBJECT_INSTANCE, "invalid object instance", "the SOP Instance UID is no UID", "Error Comment"),
+    Meaning(
+        CLASS_INSTANCE_CONFLICT,
+        "class-instance conflict",
+        "another SOP class is named for a step that exists",
+        "Error Comment",
+    ),
+    Meaning(SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", "another SOP class is named", "Error Comment"),
+    Meaning(
+        UNRECOGNISED_OPERATION, "unrecognized operation", "an operation that the SOP class has not", "Error Comment"
+    ),
+    Meaning(
+        RESOURCE_LIMITATION,
+        "resource limitation",
+        "the disk is full or the store is held; send it again",
+        "Error Comment",
+    ),
+)
 
 N_CREATE_AND_N_SET = (
     Meaning(SUCCESS, "success", "kept", "Affected SOP Class and Instance UID"),
@@ -78,25 +99,9 @@ N_CREATE_AND_N_SET = (
     Meaning(PROCESSING_FAILURE, "processing failure", "our own failure, or a damaged attribute list", "Error Comment"),
     Meaning(DUPLICATE_SOP_INSTANCE, "duplicate SOP instance", "N-CREATE of a step that exists; it stays as it is"),
     Meaning(NO_SUCH_SOP_INSTANCE, "no such SOP instance", "N-SET of a step that does not exist"),
-    Meaning(INVALID_OBJECT_INSTANCE, "invalid object instance", "the SOP Instance UID is no UID", "Error Comment"),
-    Meaning(
-        CLASS_INSTANCE_CONFLICT,
-        "class-instance conflict",
-        "another SOP class is named for a step that exists",
-        "Error Comment",
-    ),
     Meaning(MISSING_ATTRIBUTE, "missing attribute", "type 1 of the N-CREATE is absent", _COMMENT_AND_LIST),
     Meaning(MISSING_ATTRIBUTE_VALUE, "missing attribute value", "type 1 of the N-CREATE is empty", _COMMENT_AND_LIST),
-    Meaning(SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", "another SOP class is named", "Error Comment"),
-    Meaning(
-        UNRECOGNISED_OPERATION, "unrecognized operation", "an operation that the SOP class has not", "Error Comment"
-    ),
-    Meaning(
-        RESOURCE_LIMITATION,
-        "resource limitation",
-        "the disk is full or the store is held; send it again",
-        "Error Comment",
-    ),
+    *_OF_ANY_N_REQUEST,
 )
 """Statuses of N-CREATE and N-SET responses (PS3.7 10.1.3 and 10.1.5, PS3.4 Table F.7.2-2)."""
 
@@ -109,6 +114,7 @@ N_GET = (
         "attribute list of the others, Attribute Identifier List",
     ),
     Meaning(NO_SUCH_SOP_INSTANCE, "no such SOP instance", "there is no such step"),
+    *_OF_ANY_N_REQUEST,
     Meaning(PROCESSING_FAILURE, "processing failure", "our own failure", "Error Comment"),
 )
 """Statuses of N-GET responses (PS3.7 10.1.2, PS3.4 Table F.8.2-2)."""

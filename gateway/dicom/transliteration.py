@@ -6,22 +6,15 @@ and signs that have none. Other scripts are not transliterated: a wrong name is 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 
-_TABLE = {
-    "Ø": "O", "ø": "o", "Ł": "L", "ł": "l", "Đ": "D", "đ": "d", "Ð": "D", "ð": "d", "Þ": "TH", "þ": "th",
-    "Æ": "AE", "æ": "ae", "Œ": "OE", "œ": "oe", "ẞ": "SS", "ß": "ss", "ı": "i", "Ħ": "H", "ħ": "h", "Ŋ": "N", "ŋ": "n",
-    "Ŧ": "T", "ŧ": "t", "ĸ": "k", "Ə": "E", "ə": "e", "Ɖ": "D", "ɖ": "d", "Ɗ": "D", "ɗ": "d", "Ɓ": "B", "ɓ": "b",
-    "Ƙ": "K", "ƙ": "k", "Ƴ": "Y", "ƴ": "y", "Ɔ": "O", "ɔ": "o", "Ɛ": "E", "ɛ": "e", "Ɣ": "G", "ɣ": "g",
-    "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "ʻ": "'", "ʹ": "'", "′": "'", "´": "'", "“": '"', "”": '"',
-    "„": '"', "«": '"', "»": '"', "‹": "'", "›": "'", "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "−": "-",
-    "•": "-", "·": ".", "×": "x", "⁄": "/", "\N{SOFT HYPHEN}": "", "\N{ZERO WIDTH SPACE}": "",
-}  # fmt: skip
-"""What has no decomposition in Unicode, as a keyboard without it writes it."""
+from gateway.domain.letters import ACCENTS, COUNTERPARTS
 
-_ACCENTS = range(0x0300, 0x0370)
-"""Combining marks of Latin, Greek and Cyrillic letters; other scripts' marks tell letters apart."""
+_ACCENT = re.compile(f"[{ACCENTS}]")
+_DELIMITERS = frozenset("^=\\")
+"""Those of DICOM's values; a full-width one must not become one of them."""
 
 
 def transliterated(text: str, fits: Callable[[str], bool]) -> str | None:
@@ -33,10 +26,10 @@ def transliterated(text: str, fits: Callable[[str], bool]) -> str | None:
 def _fitted(character: str, fits: Callable[[str], bool]) -> str | None:
     if fits(character):
         return character
-    counterpart = _TABLE.get(character)
+    counterpart = COUNTERPARTS.get(character)
     if counterpart is None:
         counterpart = _without_accent(character)
-    if counterpart is None:
+    if counterpart is None or _DELIMITERS.intersection(counterpart):
         return None
     parts = [_fitted(part, fits) for part in counterpart]
     return None if None in parts else "".join(part or "" for part in parts)
@@ -44,7 +37,7 @@ def _fitted(character: str, fits: Callable[[str], bool]) -> str | None:
 
 def _without_accent(character: str) -> str | None:
     """The next simpler form of a character, None when it has none."""
-    if ord(character) in _ACCENTS:
+    if _ACCENT.match(character):
         return ""
     _, _, codes = unicodedata.decomposition(character).rpartition("> ")
     return "".join(chr(int(code, 16)) for code in codes.split()) or None

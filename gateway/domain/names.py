@@ -9,16 +9,16 @@ import re
 import unicodedata
 from functools import lru_cache
 
-_ACCENTS = re.compile("[\u0300-\u036f]")
-"""Combining marks of Latin, Greek and Cyrillic letters; other scripts' marks tell letters apart."""
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "’": "'"})
-"""What has no decomposition in Unicode, as a keyboard without these letters writes it."""
+from gateway.domain.letters import ACCENTS, COUNTERPARTS
+
+_ACCENTS = re.compile(f"[{ACCENTS}]")
+_PLAIN = str.maketrans({letter: plain.casefold() for letter, plain in COUNTERPARTS.items()})
 
 
 @lru_cache(maxsize=4096)
 def folded(name: str) -> tuple[str, ...]:
     """The groups of a name, or of a key for names: alphabetic, ideographic, phonetic. An empty one is ""."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    decomposed = unicodedata.normalize("NFKD", name.casefold().translate(_PLAIN))
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).translate(_PLAIN)
     groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
     return tuple(groups)

@@ -195,9 +195,10 @@ class PerformedProcedureStep(Stream):
             """One item more."""
             aggregate.accession_numbers = self.accession_numbers
             aggregate.concerned = self.concerned
+            aggregate.waits_for_person = False
 
     class Dismissed(Event):
-        """An operator said that it belongs to no item, such as a phantom's exposure."""
+        """An operator said that what no item explains of it is nobody's, such as a phantom's exposure."""
 
         TOPIC = "PerformedProcedureStep.Dismissed"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)
@@ -205,7 +206,7 @@ class PerformedProcedureStep(Stream):
 
         def apply(self, aggregate: PerformedProcedureStep) -> None:
             """No person needs to look at it any more."""
-            aggregate.dismissed = True
+            aggregate.waits_for_person = False
 
     def __init__(
         self,
@@ -221,13 +222,12 @@ class PerformedProcedureStep(Stream):
         self.accession_numbers = accession_numbers
         self.concerned = concerned
         self.patient_id = patient.get("patient_id", "")
-        self.unmatched = unmatched
+        self.waits_for_person = bool(unmatched)
         self.started_at = received_at
         self.ended_at: str | None = None
         self.performed = performed
         self.status = StepStatus.IN_PROGRESS
         self.discontinuation_reason: str | None = None
-        self.dismissed = False
 
     @staticmethod
     def create_id(sop_instance_uid: str) -> UUID:
@@ -305,8 +305,8 @@ class PerformedProcedureStep(Stream):
         )
 
     def dismiss(self, reason: str) -> None:
-        """Say that it belongs to no item. Raises `IllegalTransition` when no person is asked about it."""
-        if self.dismissed or self.accession_numbers or not self.unmatched:
+        """Say that what no item explains of it is nobody's. Raises `IllegalTransition` when no person is asked."""
+        if not self.waits_for_person:
             raise IllegalTransition("no person is asked about this step", field="sop_instance_uid")
         self.trigger_event(
             self.Dismissed, sop_instance_uid=self.sop_instance_uid, concerned=self.concerned, reason=reason

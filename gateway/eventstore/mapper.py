@@ -7,6 +7,7 @@ is cipher text; rows of both kinds live side by side.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -64,11 +65,21 @@ class EnvelopeMapper(Mapper[UUID]):
         try:
             return self._read(stored_event)
         except Exception as error:  # noqa: BLE001  a damaged row can break anything: JSON, the topic, a field's type
-            raise EventUnreadable(
-                f"event {stored_event.originator_version} of stream {stored_event.originator_id} can't be read "
-                f"({type(error).__name__})",
-                remedy="gateway events verify names the first event that was altered",
-            ) from None
+            raise _unreadable(stored_event, error) from None
+
+    def open_state(self, stored_event: StoredEvent) -> dict[str, Any]:
+        """The state as plain JSON values, the transcoder's markers included, its envelope open, in `sealed`.
+
+        Such a state, encoded again, is a stored event that needs no key. An envelope that nobody can open any more is
+        `{key_id, erased: true}`. Raises `EventUnreadable`.
+        """
+        try:
+            state: dict[str, Any] = json.loads(stored_event.state)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(stored_event, error) from None
+        if not isinstance(state, dict):
+            raise _unreadable(stored_event, TypeError())
+        return state
 
     def _read(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
         cls = resolve_topic(stored_event.topic)
@@ -84,6 +95,14 @@ class EnvelopeMapper(Mapper[UUID]):
         event: DomainEventProtocol[UUID] = object.__new__(cls)
         object.__setattr__(event, "__dict__", state)
         return event
+
+
+def _unreadable(stored_event: StoredEvent, error: Exception) -> EventUnreadable:
+    return EventUnreadable(
+        f"event {stored_event.originator_version} of stream {stored_event.originator_id} can't be read "
+        f"({type(error).__name__})",
+        remedy="gateway events verify names the first event that was altered",
+    )
 
 
 def _identifying(event_class: type) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ class Health:
 
     checks: dict[str, Callable[[], Check]]
     warnings: Callable[[], list[str]] = list
+    anchor: Callable[[], dict[str, Any] | None] = lambda: None
+    """The log's head (`gateway.ops.anchoring`)."""
     started: float = field(default_factory=time.monotonic)
 
     def report(self) -> dict[str, Any]:
@@ -48,6 +50,7 @@ class Health:
             "listener_uptime_seconds": int(time.monotonic() - self.started),
             "checks": results,
             "warnings": [*told, *self.warnings()],
+            "anchor": self.anchor(),
         }
 
 

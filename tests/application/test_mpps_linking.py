@@ -275,3 +275,14 @@ def test_an_item_that_only_a_hand_wrote_is_not_touched(gateway: Gateway) -> None
         )
     outcome = start(gateway, ONE, naming("ACC123"))
     assert outcome.unmatched == ("no event explains item ACC123",)
+
+
+@pytest.mark.parametrize("over", [Status.CANCELLED, Status.EXPIRED])
+def test_an_item_that_is_over_by_the_time_its_step_ends_is_completed_and_alerted(
+    gateway: Gateway, over: Status
+) -> None:
+    schedule(gateway)
+    start(gateway, ONE, naming("ACC001"))
+    gateway.correct_status("ACC001", over, reason="withdrawn", operator="ward")
+    assert change(gateway, completed(ONE)).alerts == (f"item ACC001 is performed although it is {over}",)
+    assert status_of(gateway, "ACC001") == "COMPLETED"

@@ -161,6 +161,33 @@ def test_a_dismissed_step_can_still_be_linked(gateway: Gateway) -> None:
     assert link(gateway) == "IN PROGRESS"
 
 
+def test_of_a_partly_matched_step_the_rest_can_be_dismissed_and_its_item_stays_in_progress(gateway: Gateway) -> None:
+    schedule(gateway)
+    start(gateway, ONE, naming("ACC001"), naming("ACC009"))
+    assert len(gateway.unmatched_steps()) == 1
+    gateway.dismiss_step(ONE, reason="typed wrongly", operator="night shift")
+    assert gateway.unmatched_steps() == []
+    assert unfinished(gateway) == [ONE]
+    change(gateway, completed(ONE))
+    assert status_of(gateway) == "COMPLETED"
+    assert gateway.verify_projections() == []
+
+
+def test_a_dismissed_step_that_is_linked_after_all_is_told_when_it_is_never_finished(gateway: Gateway) -> None:
+    schedule(gateway)
+    start(gateway, ONE, naming("ACC009"))
+    gateway.dismiss_step(ONE, reason="a phantom", operator="night shift")
+    assert unfinished(gateway) == []
+    link(gateway)
+    assert unfinished(gateway) == [ONE]
+
+
+def test_a_step_that_names_no_patient_is_linked_without_more_ado(gateway: Gateway) -> None:
+    schedule(gateway)
+    start(gateway, ONE, naming("ACC009"), patient_id="")
+    assert link(gateway) == "IN PROGRESS"
+
+
 def test_a_step_that_has_its_item_can_t_be_dismissed(gateway: Gateway) -> None:
     schedule(gateway)
     start(gateway, ONE, naming("ACC001"))

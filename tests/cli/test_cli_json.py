@@ -84,6 +84,7 @@ def test_the_samples_are_of_nobody_real() -> None:
         ("outbox", "list"),
         ("outbox", "list", "--state", "all"),
         ("events", "verify"),
+        ("events", "anchor"),
         ("projections", "verify"),
         ("projections", "rebuild"),
         ("config", "show"),
@@ -141,6 +142,13 @@ def test_what_verify_finds_is_documented(story: Gateway, database: Path, run: Co
         prompt.execute("UPDATE stored_events SET topic = topic || ' ' WHERE rowid = 3")
     found = run("events", "verify", "--json")
     assert (found.code, found.json["intact"], found.json["position"]) == (1, False, 3)
+    is_documented(found.json, "events verify")
+
+
+def test_what_anchors_say_is_documented(story: Gateway, run: Command) -> None:
+    head = run("events", "anchor", "--json").json["anchor"]
+    found = run("events", "verify", "--anchor", head, "--anchor", f"999:{'0' * 64}", "--json")
+    assert (found.code, [each["verdict"] for each in found.json["anchors"]]) == (1, ["holds", "beyond"])
     is_documented(found.json, "events verify")
 
 

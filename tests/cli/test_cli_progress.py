@@ -42,8 +42,8 @@ def test_percent_rate_and_remaining_time_are_shown_and_wiped_away(clock: list[fl
         advance(100_000, 100_000)
     assert shown.getvalue().replace("\033[K", "").split("\r") == [
         "",
-        "rebuilding: [#####···············]  25%  25,000 of 100,000 events, 50,000/s, 2 s left",
-        "rebuilding: [####################] 100%  100,000 of 100,000 events, 50,000/s, 0 s left",
+        "rebuilding: 25,000 of 100,000 events [#####···············] 25%, 50,000/s, 2 s left",
+        "rebuilding: 100,000 of 100,000 events [####################] 100%, 50,000/s, 0 s left",
         "",
     ]
 
@@ -68,7 +68,7 @@ def test_nothing_is_divided_by_no_time_and_no_events(clock: list[float]) -> None
         clock.append(101.0)
         advance(0, 10)
         advance(0, 0)
-    assert "0 of 10 events, 0/s" in shown.getvalue()
+    assert "0 of 10 events [····················] 0%, 0/s" in shown.getvalue()
 
 
 def test_a_file_gets_no_bar(story: Gateway, run: Command) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from dicom_samples import AE_TITLE, InMemory, samples
 
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.caller import Caller
+from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 from structlog.testing import LogCapture
 
-from gateway.dicom import responder
+from gateway.dicom import caller, responder, step_scp, worklist_scp
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.domain.lifecycle import StepStatus
 from gateway.domain.performed_procedure_step import (
@@ -68,7 +68,6 @@ def row(accession_number: str = "ACC001", **values: Any) -> WorklistRow:
 @dataclass
 class Outcome:
     accession_numbers: tuple[str, ...] = ()
-    unmatched: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
 
 
@@ -151,12 +150,14 @@ def samples() -> list[WorklistRow]:
 @contextmanager
 def captured_logs() -> Iterator[list[Any]]:
     """What the responder logs, however logging is configured (a logger once used keeps its first configuration)."""
-    capture, before = LogCapture(), responder._log
-    responder._log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.BoundLogger)
-    try:
+    capture = LogCapture()
+    capturing = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.BoundLogger)
+    modules = (caller, responder, step_scp, worklist_scp)
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(setattr, module, "_log", module._log)
+            module._log = capturing
         yield capture.entries
-    finally:
-        responder._log = before
 
 
 def query(step: dict[str, Any] | None = None, /, **keys: Any) -> Dataset:

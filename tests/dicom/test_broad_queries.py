@@ -17,8 +17,9 @@ from bench.synthetic import participant, schedule
 from gateway import application
 from gateway.application import Gateway, opened
 from gateway.dicom import server_pynetdicom
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.eventstore.turns import Turns
 from projections.worklist import WorklistFilter

@@ -16,11 +16,13 @@ from pydicom.dataset import Dataset
 
 from bench.synthetic import schedule
 from gateway.application import Gateway, opened
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
-from gateway.dicom.explain import Explanation, ItemExplained, Site, explain, explain_query
+from gateway.dicom.explain import Explanation, ItemExplained, Site, explain, explain_query, identifies
 from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.record import Query, QueryRecord, Record, RefusedAssociation
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
+from gateway.dicom.status import PENDING
 from gateway.errors import NotFound
 from projections.worklist import WorklistRow
 
@@ -56,15 +58,14 @@ def asked(
 ) -> Query:
     """The record of a query that a real responder answered; a unit that takes so many answers only."""
     book, taken = Book(), 0
-
-    def is_cancelled() -> bool:
-        nonlocal taken
-        taken += 1
-        return take is not None and taken > take
-
     responder = Responder(InMemory(items), listed_statuses=listed_statuses, record=book)  # type: ignore[arg-type]
     data = request if isinstance(request, bytes) else to_bytes(request)
-    list(responder.find(caller, data, IMPLICIT, is_cancelled))
+
+    def is_cancelled() -> bool:
+        return taken == take
+
+    for response in responder.find(caller, data, IMPLICIT, is_cancelled):
+        taken += response.status == PENDING
     return book.query
 
 
@@ -280,9 +281,47 @@ def test_a_refused_query_is_explained_by_its_reason_and_the_offending_element(
     assert (found.refusal, len(found.keys), found.items) == (refusal, keys, ())
 
 
-def test_an_identifier_that_was_too_long_to_be_kept_is_not_made_up() -> None:
-    found = explain_query(InMemory([row()]), replace(asked([], SITE_WIDE), identifier=None), SITE, today=TODAY)
-    assert "was not kept" in found.refusal
+def test_an_identifier_that_was_too_long_to_be_kept_is_not_made_up_nor_called_refused() -> None:
+    found = explain_query(InMemory([row()]), replace(asked([row()], SITE_WIDE), identifier=None), SITE, today=TODAY)
+    assert (found.refusal, found.items) == ("", ())
+    assert "16384 bytes" in found.not_kept
+
+
+def test_a_key_that_stands_where_nothing_is_matched_by_it_is_named_k_2_2_1_1_2() -> None:
+    found = explained([row()], query(Modality="US", AccessionNumber="", ReferringPhysicianName="A^B"))
+    assert found.ignored == ("Modality (0008,0060)", "ReferringPhysicianName (0008,0090)")
+    assert item(found).listed
+
+
+def test_names_ids_and_birth_dates_identify_and_nothing_else_does() -> None:
+    identifying = {"PatientName", "PatientID", "PatientBirthDate", "ScheduledPerformingPhysicianName"}
+    found = explained(
+        [],
+        query(
+            {"Modality": "MG", "ScheduledPerformingPhysicianName": "A"},
+            PatientName="A",
+            PatientID="B",
+            PatientBirthDate="19650315",
+            AccessionNumber="ACC001",
+        ),
+    )
+    assert {key.keyword for key in found.keys if identifies(key.tag)} == identifying
+
+
+def test_what_was_looked_at_is_days_only_where_days_were_looked_at() -> None:
+    items = [row(), row("ACC002", scheduled_date="20270101")]
+    assert explained(items, query(AccessionNumber="ACC001")).days == (TODAY, TODAY)
+    assert explained(items, query(AccessionNumber="ACC002")).days is None
+    assert explained(items, SITE_WIDE, accession_number="ACC001").days is None
+
+
+def test_of_a_list_that_a_profile_cut_in_silence_the_rest_is_not_blamed_on_a_setting() -> None:
+    """limit_status = "success" leaves no trace in the status."""
+    limited = Site(zone=SITE.zone, profiles=Profiles(default=Profile(answer_limit=1, limit_status="success")))
+    before = replace(asked([row("A", scheduled_time="090000")], SITE_WIDE), answers=1)
+    found = item(explain_query(InMemory([row("B")]), before, limited, today=TODAY), "B")
+    assert (found.listed, found.answered) == (True, False)
+    assert found.since_then.startswith("the answer ended after 1")
 
 
 def test_the_head_tells_keys_and_character_set() -> None:
@@ -344,7 +383,8 @@ def test_what_is_explained_as_listed_is_exactly_what_the_responder_answers(
     assert all(one.answered is one.listed and not one.since_then for one in found.items)
     assert bool(found.refusal) is (recorded.status == 0xA900)
     if not found.refusal:
-        today = {one.accession_number for one in items if found.days[0] <= one.scheduled_date <= found.days[1]}
+        first, last = found.days or ("9", "")
+        today = {one.accession_number for one in items if first <= one.scheduled_date <= last}
         assert today <= {one.accession_number for one in found.items}
     for one in items:
         if not found.refusal:

@@ -191,16 +191,35 @@ def test_values_too_long_for_their_representation_never_go_out_6_2() -> None:
     assert step.ScheduledStationAETitle == "OK"
 
 
+def test_a_name_may_have_64_characters_in_each_group_6_2() -> None:
+    name = "=".join(letter * 60 for letter in "ABC")
+    assert answer(query(PatientName=""), row(patient_name=name)).PatientName == name
+
+
+def test_a_title_that_is_too_long_to_be_one_is_not_echoed_as_the_station_6_2() -> None:
+    (step,) = answer(query({"ScheduledStationAETitle": "Z" * 17}), row()).ScheduledProcedureStepSequence
+    assert "Z" not in step.ScheduledStationAETitle
+
+
 def test_an_item_without_study_instance_uid_is_not_answerable_type_1() -> None:
     assert find.answerable(row())
-    assert not find.answerable(row(study_instance_uid=None))
+    for lacking in ("study_instance_uid", "patient_id", "patient_name", "scheduled_date", "scheduled_time"):
+        assert not find.answerable(row(**{lacking: ""})), lacking
 
 
 def test_a_cancel_is_looked_for_before_each_response_ps3_7_9_1_2_1_7() -> None:
     asked = identifier.read(to_bytes(query(PatientID="")), IMPLICIT)
-    cancels = iter([False, True])
-    responses = find.responses([row(), row()], asked, IMPLICIT, profile=DEFAULT, is_cancelled=lambda: next(cancels))
-    assert [(r.status, r.identifier is None) for r in responses] == [(0xFF00, False), (0xFE00, True)]
+    for after in range(3):
+        sent: list[find.FindResponse] = []
+        for response in find.responses(
+            [row(), row()],
+            asked,
+            IMPLICIT,
+            profile=DEFAULT,
+            is_cancelled=lambda after=after, sent=sent: len(sent) >= after,  # type: ignore[misc]  bound early
+        ):
+            sent.append(response)
+        assert [response.status for response in sent] == [0xFF00] * after + [0xFE00]
 
 
 # --- what a profile says of answers

@@ -328,12 +328,38 @@ def test_an_empty_status_goes_on_with_a_warning() -> None:
     assert (change.status, change.warnings) == (None, ("the status is empty",))
 
 
-def test_the_discontinuation_reason_is_the_code_value_cid_9300() -> None:
-    code = step(CodeValue="110514", CodingSchemeDesignator="DCM", CodeMeaning="Incorrect worklist entry selected")
-    data = to_bytes(
-        changed("DISCONTINUED", PerformedProcedureStepDiscontinuationReasonCodeSequence=[code]),
-    )
-    assert mpps.read_set(UID, data, IMPLICIT).discontinuation_reason == "110514"
+def reasons(*codes: tuple[str, str]) -> Dataset:
+    items = [step(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning="why") for value, scheme in codes]
+    return changed("DISCONTINUED", PerformedProcedureStepDiscontinuationReasonCodeSequence=items)
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ([("110514", "DCM")], "110514"),
+        ([("110514", "")], "110514"),
+        ([("110514", "99LOCAL")], "110514 (99LOCAL)"),
+        ([("110513", "DCM"), ("110514", "DCM")], "110514"),
+        ([("110513", "DCM"), ("110515", "DCM")], "110513"),
+        ([("", "DCM")], None),
+        ([], None),
+    ],
+)
+def test_the_discontinuation_reason_is_dcms_code_value_cid_9300(
+    codes: list[tuple[str, str]], reason: str | None
+) -> None:
+    assert mpps.read_set(UID, to_bytes(reasons(*codes)), IMPLICIT).discontinuation_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("final", "reason"),
+    [(changed("DISCONTINUED"), "110514"), (reasons(), None), (changed("COMPLETED"), None)],
+    ids=["says nothing of it", "takes it back", "completed"],
+)
+def test_a_reason_that_came_earlier_holds_until_it_is_replaced_f_7_2_2_2(final: Dataset, reason: str | None) -> None:
+    earlier = data_set.decode(to_bytes(reasons(("110514", "DCM"))), IMPLICIT)
+    told = mpps.read_set(UID, to_bytes(final), IMPLICIT, earlier=lambda: earlier)
+    assert told.discontinuation_reason == reason
 
 
 KNOWN = sorted({tag for row in TABLE for tag in (row.tag, *(nested.tag for nested in row.items))})

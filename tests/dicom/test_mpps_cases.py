@@ -178,6 +178,20 @@ def test_an_append_to_what_is_completed_is_accepted_and_changes_no_status(unit: 
     assert record_of(gateway, SECOND).accession_numbers == ("ACC001",)
 
 
+@pytest.mark.parametrize("said_at", ["create", "set"])
+def test_a_wrong_entry_that_was_said_before_the_step_ended_puts_the_item_back(
+    unit: Unit, gateway: Gateway, said_at: str
+) -> None:
+    schedule(gateway)
+    tag = "PerformedProcedureStepDiscontinuationReasonCodeSequence"
+    said = {tag: [reason(WRONG_ENTRY)]}
+    assert unit.create(of_item(gateway, **(said if said_at == "create" else {}))) == 0x0000
+    if said_at == "set":
+        assert unit.set(changed("IN PROGRESS", **said)) == 0x0000
+    assert unit.set(changed("DISCONTINUED")) == 0x0000
+    assert status_of(gateway) == "SCHEDULED"
+
+
 # --- what was not
 
 

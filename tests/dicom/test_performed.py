@@ -97,6 +97,7 @@ def test_only_what_the_data_set_holds_is_told() -> None:
     assert told() == {}
     assert told(PerformedSeriesSequence=[series(ReferencedImageSequence=None)]) == {
         "series_count": 1,
+        "image_count": 0,
         "non_image_count": 0,
     }
 
@@ -109,6 +110,7 @@ def test_only_what_the_data_set_holds_is_told() -> None:
         ({"EntranceDoseInmGy": "5.8"}, {"entrance_dose_mgy": 5.8}),
         ({"EntranceDose": 3}, {"entrance_dose_mgy": 300.0}),
         ({"EntranceDose": 3, "EntranceDoseInmGy": "5.8"}, {"entrance_dose_mgy": 5.8}),
+        ({"EntranceDose": 3, "EntranceDoseInmGy": "0.0"}, {"entrance_dose_mgy": 0.0}),
         ({"OrganDose": "0.0187"}, {"organ_dose_mgy": 1.87}),
         ({"ImageAndFluoroscopyAreaDoseProduct": "1.5e-2"}, {"area_dose_product_dgycm2": 0.015}),
     ],

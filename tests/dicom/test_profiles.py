@@ -12,9 +12,10 @@ from dicom_samples import InMemory, captured_logs, from_bytes, query, row, to_by
 from pydicom.dataset import Dataset
 
 from gateway.dicom import identifier, matching
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.profiles import DEFAULT, EVERYBODY, ModalitiesInvalid, Profile, Profiles, load
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 from gateway.errors import SettingsInvalid
 from projections.worklist import WorklistRow
 

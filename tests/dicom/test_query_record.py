@@ -18,9 +18,10 @@ from structlog.testing import LogCapture
 
 from gateway.application import Gateway, opened
 from gateway.dicom import record
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.record import Query, QueryRecord, RefusedAssociation
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 from gateway.errors import NotFound
 
 CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
@@ -262,6 +263,35 @@ def test_waiting_records_are_bounded_by_bytes_too(gateway: Gateway, logs: list[A
     assert len(book._waiting) < 4000
 
 
+def test_what_was_written_makes_room_for_more(gateway: Gateway, logs: list[Any]) -> None:
+    book = QueryRecord(gateway)
+    for number in range(3):
+        book.add(a_query(number, identifier=bytes(record.LONGEST_IDENTIFIER)))
+    assert book._weight > 0
+    book._write_all()
+    book._disconnect()
+    assert (book._weight, logs) == (0, [])
+
+
+@pytest.mark.parametrize(("more", "is_kept"), [(0, True), (1, False)])
+def test_an_identifier_is_kept_up_to_its_bound(gateway: Gateway, more: int, is_kept: bool) -> None:
+    book = Recorded()
+    sent = bytes(record.LONGEST_IDENTIFIER + more)
+    list(Responder(InMemory(), record=book).find(CALLER, sent, IMPLICIT, lambda: False))  # type: ignore[arg-type]
+    (kept_query,) = book.records
+    assert kept_query.identifier == (sent if is_kept else None)
+
+
+class Recorded:
+    """A record in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def add(self, record: Any) -> None:
+        self.records.append(record)
+
+
 def test_rows_older_than_the_setting_go_and_younger_ones_stay(gateway: Gateway) -> None:
     young = (datetime.now(UTC) - timedelta(days=89)).isoformat(timespec="milliseconds")
     old = (datetime.now(UTC) - timedelta(days=91)).isoformat(timespec="milliseconds")
@@ -359,8 +389,25 @@ def test_a_write_that_fails_is_told_and_the_next_one_is_tried(gateway: Gateway, 
     book.add(a_query(1))
     book._write_all()
     book._disconnect()
-    assert [row.at for row in kept(gateway)] == [at(1)]
+    assert [(row.at, row.times) for row in kept(gateway)] == [(at(1), 1)]
     gateway.check_store()
+
+
+def test_after_a_failed_write_an_equal_query_gets_its_row(gateway: Gateway, logs: list[Any]) -> None:
+    book = QueryRecord(gateway)
+    book.add(a_query(0))
+    book._write_all()
+    with gateway.datastore.writer.transaction() as cursor:
+        cursor.execute("ALTER TABLE queries RENAME TO hidden")
+    book.add(a_query(1))
+    book._write_all()
+    with gateway.datastore.writer.transaction() as cursor:
+        cursor.execute("DELETE FROM hidden")
+        cursor.execute("ALTER TABLE hidden RENAME TO queries")
+    book.add(a_query(2))
+    book._write_all()
+    book._disconnect()
+    assert [row.at for row in kept(gateway)] == [at(2)]
 
 
 def test_a_full_disk_costs_the_record_and_no_query(gateway: Gateway, logs: list[Any]) -> None:

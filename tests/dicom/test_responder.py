@@ -9,12 +9,13 @@ from dicom_samples import SYNTAXES, InMemory, captured_logs, changed, created, f
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.find import FindResponse
 from gateway.dicom.keys import ROOT
 from gateway.dicom.mpps import RETRIEVE_SOP_CLASS, SOP_CLASS
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 from gateway.domain.performed_procedure_step import StepReport
 from gateway.errors import Contention, DiskFull, GatewayError, OutcomeUnknown, StoreUnusable
 
@@ -89,6 +90,32 @@ def test_an_item_without_study_instance_uid_is_left_out_and_logged() -> None:
     with captured_logs() as logs:
         assert numbers(ask(responder, to_bytes(query({}, AccessionNumber="")))) == ["B"]
     assert {"event": "items_incomplete", "log_level": "warning", "accession_numbers": ["A"]} in logs
+
+
+def test_a_line_of_the_log_does_not_grow_with_the_answer() -> None:
+    items = [row(f"A{number:02}", study_instance_uid=None) for number in range(30)]
+    items += [row(f"B{number:02}", patient_name="MÜLLER^JANE") for number in range(30)]
+    with captured_logs() as logs:
+        ask(Responder(InMemory(items)), to_bytes(query({}, AccessionNumber="", PatientName="")))
+    (incomplete,) = [line for line in logs if line["event"] == "items_incomplete"]
+    (transliterated,) = [line for line in logs if line["event"] == "answer_transliterated"]
+    assert incomplete["accession_numbers"] == [f"A{number:02}" for number in range(20)]
+    assert (transliterated["items"], len(transliterated["accession_numbers"])) == (30, 20)
+
+
+def test_a_cancel_ends_the_search_itself_not_only_the_answers() -> None:
+    looked_at = 0
+
+    class Endless(InMemory):
+        def worklist(self, wanted: Any) -> Any:
+            nonlocal looked_at
+            for _ in range(1000):
+                looked_at += 1
+                yield row(patient_birth_date="19000101")
+
+    asked = to_bytes(query({}, PatientBirthDate="19650315"))
+    (final,) = Responder(Endless()).find(CALLER, asked, IMPLICIT, lambda: looked_at >= 10)
+    assert (final.status, looked_at) == (0xFE00, 10)
 
 
 class Broken(InMemory):

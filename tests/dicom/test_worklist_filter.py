@@ -193,6 +193,9 @@ def test_the_store_leaves_out_no_match(drawn: tuple[dict[str, dict[str, Any]], d
         ({"study_description": "\u212aidney"}, {"RequestedProcedureDescription": "Kidney"}),
         ({"patient_name": "A\U0010ffffB"}, {"PatientName": "A\U0010ffff*"}),
         ({"patient_birth_date": "19700101"}, {"PatientBirthDate": "19650315\\19700101"}),
+        ({"patient_birth_date": "19700101"}, {"PatientBirthDate": "19650315-"}),
+        ({"patient_birth_date": "19700101"}, {"PatientBirthDate": "19400102-19700101"}),
+        ({"study_description": "Cafe\u0301"}, {"RequestedProcedureDescription": "Caf?"}),
         ({"patient_id": "E\u0301A"}, {"PatientID": "\u00c9A"}),
         ({"patient_name": "SMITH"}, {"PatientName": "SMITH^*"}),
         ({"patient_name": "[SMITH]"}, {"PatientName": "*[SMITH]*"}),
@@ -219,3 +222,9 @@ def require_the_same(items: dict[str, dict[str, Any]], keys: dict[str, str]) -> 
     matches = numbers([row for row in everything if plan.matches(row)])
     assert numbers([row for row in kept if plan.matches(row)]) == matches
     return matches
+
+
+def test_a_range_of_birth_dates_is_left_to_the_store() -> None:
+    asked = identifier.read(to_bytes(query(PatientBirthDate="-18501231")), IMPLICIT)
+    plan = matching.plan(asked, listed_statuses=("SCHEDULED",), test_items=False)
+    assert plan.wanted.birth_dates == ("", "18501231")

@@ -12,7 +12,7 @@ import pytest
 
 import projections.worklist
 from bench.synthetic import appointment, create_request, examine, schedule
-from gateway.application import Gateway, opened
+from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.errors import GatewayError
 from gateway.eventstore import replay
 from gateway.eventstore.projection import RecordedEvent
@@ -117,7 +117,7 @@ def test_a_log_cut_by_hand_takes_its_rows_along(history: Path) -> None:
         prompt.execute("DELETE FROM stored_events WHERE rowid > 10")
         prompt.execute("DELETE FROM event_chain WHERE position > 10")
     with opened(history) as gateway:
-        assert gateway.caught_up == {"worklist": 10, "outbox": 10, "timeline": 10, "performed_steps": 10}
+        assert gateway.caught_up == {projection.NAME: 10 for projection in PROJECTIONS}
         assert gateway.count_by_status() == {"COMPLETED": 1}
         assert gateway.verify_projections() == []
 

@@ -263,11 +263,8 @@ def test_a_kill_in_the_middle_leaves_the_old_tables_whole(history: Gateway, path
     assert rows(path) == before
     with opened(path) as another:
         assert another.caught_up == {}
-        schedule(another, "AFTER")
         another.rebuild_projections()
-    after = {name: [row for row in found if "AFTER" not in row] for name, found in rows(path).items()}
-    assert {name: len(found) for name, found in after.items()} == {name: len(found) for name, found in right.items()}
-    assert history.verify_projections() == []
+    assert rows(path) == right
 
 
 # --- damaged events

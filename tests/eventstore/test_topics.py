@@ -72,9 +72,13 @@ def test_the_topics_are_these_and_no_others() -> None:
     assert {event.TOPIC for event in every_event()} == TOPICS
 
 
-@pytest.mark.parametrize("name", [sample_name(event) for event in every_event()])
-def test_every_event_version_has_its_sample(name: str) -> None:
-    assert name in samples(), "run `python -m tests.eventstore.test_topics` to write it, and commit it"
+@pytest.mark.parametrize("event", every_event(), ids=lambda event: event.TOPIC)
+def test_every_event_version_has_its_sample_and_its_way_to_the_next(event: type[Stream.Event]) -> None:
+    latest = getattr(event, "class_version", 1)
+    for version in range(1, latest + 1):
+        name = f"{event.TOPIC}.v{version}"
+        assert name in samples(), "run `python -m tests.eventstore.test_topics` to write it, and commit it"
+        assert version == latest or callable(getattr(event, f"upcast_v{version}_v{version + 1}"))
 
 
 @pytest.mark.parametrize("name", samples())

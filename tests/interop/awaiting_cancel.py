@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Event
 
+from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.responder import Responder
 
 _DEADLINE = 30.0
 

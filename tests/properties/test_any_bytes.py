@@ -20,7 +20,8 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
 from bench.synthetic import appointment
 from gateway.application import Gateway, opened
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.caller import Caller
+from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from projections.worklist import WorklistFilter, WorklistRow
 from tests.properties import matching_oracle, plain_reader

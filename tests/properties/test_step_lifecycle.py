@@ -23,8 +23,10 @@ from pynetdicom.dsutils import encode
 
 from bench.synthetic import appointment
 from gateway.application import Gateway
+from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
-from gateway.dicom.responder import Caller, NResponse, Responder
+from gateway.dicom.responder import Responder
+from gateway.dicom.step_scp import NResponse
 from gateway.errors import Refusal
 from projections.worklist import WorklistFilter
 from tests.properties.plain_reader import EXPLICIT, IMPLICIT, Reader

@@ -11,7 +11,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.application import Gateway
-from gateway.dicom import responder
+from gateway.dicom import step_scp
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.rehearsal.modality import (
     AssociationLost,
@@ -85,7 +85,7 @@ def test_a_wrong_worklist_entry_puts_the_item_back(modality: Modality, gateway: 
 def test_what_the_unit_reports_breaks_no_rule(modality: Modality, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = LogCapture()
     log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.BoundLogger)
-    monkeypatch.setattr(responder, "_log", log)
+    monkeypatch.setattr(step_scp, "_log", log)
     modality.perform("ACC001")
     events = {line["event"] for line in capture.entries}
     assert {"step_started", "step_completed"} <= events

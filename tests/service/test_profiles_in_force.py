@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dicom.responder import Caller
+from gateway.dicom.caller import Caller
 from gateway.errors import SettingsInvalid
 from gateway.service import Service
 from gateway.settings import load
@@ -25,7 +25,7 @@ def test_the_file_of_modalities_is_in_force(tmp_path: Path) -> None:
         with closing(made.gateway):
             assert made.dicom.responder.rejection(caller("MAMMO1")) is None
             assert made.dicom.responder.rejection(caller("MAMMO2"))
-            assert str(made.responder.zone) == "Europe/London"
+            assert str(made.responder._worklist.zone) == "Europe/London"
     finally:
         made._ownership.release()
 

@@ -13,7 +13,8 @@ from pydicom import dcmread
 
 from bench.synthetic import appointment
 from gateway.application import Gateway, opened
-from gateway.dicom.responder import Caller, Responder
+from gateway.dicom.caller import Caller
+from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.lifecycle import Status
 from projections.worklist import WorklistFilter
