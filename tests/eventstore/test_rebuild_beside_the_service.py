@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -165,6 +166,34 @@ def test_what_is_written_by_hand_while_it_runs_is_gone_too(history: Gateway, pat
     before = rows(path)
     history.rebuild_projections(lambda _done, _all: at_the_prompt(path, "UPDATE worklist_items SET location = 'HERE'"))
     assert rows(path) == before
+
+
+def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced(
+    gateway: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody sees the item scheduled again after it was cancelled, not even between two commits."""
+    schedule(gateway, "ACC001")
+    at_the_prompt(path, "UPDATE worklist_items SET location = 'BY HAND'")
+    compared, replaced = replay._differing, replay._put_right
+    seen: list[tuple[str, str | None]] = []
+
+    def differing(*arguments: Any) -> Any:
+        found = compared(*arguments)
+        if found:
+            with opened(path) as another:
+                another.cancel("ACC001", "did not attend")
+        return found
+
+    def put_right(*arguments: Any) -> None:
+        replaced(*arguments)
+        [row] = gateway.find_items(WorklistFilter(accession_number="ACC001"))
+        seen.append((row.status, row.location))
+
+    monkeypatch.setattr(replay, "_differing", differing)
+    monkeypatch.setattr(replay, "_put_right", put_right)
+    gateway.rebuild_projections()
+    assert seen == [("CANCELLED", None)]
+    assert gateway.verify_projections() == []
 
 
 def test_who_writes_by_hand_without_end_is_told_of(
