@@ -20,12 +20,14 @@ from eventsourcing.persistence import InfrastructureFactory, IntegrityError
 from eventsourcing.utils import Environment, EnvType
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
+import projections.epochs
 import projections.outbox
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
 import projections.worklist_days
 from gateway.domain import lifecycle
+from gateway.domain.epoch import Epoch
 from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import new_study_instance_uid, status_event_id
 from gateway.domain.lifecycle import Status, StepStatus
@@ -56,7 +58,9 @@ from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore
+from gateway.eventstore.sequence_mark import SequenceMark
 from gateway.eventstore.turns import Turns
+from projections.epochs import EpochRow
 from projections.outbox import OutboxCounts, OutboxRow
 from projections.performed_steps import PerformedStepRow
 from projections.timeline import TimelineRow
@@ -70,6 +74,7 @@ PROJECTIONS = tuple(
         projections.outbox,
         projections.timeline,
         projections.performed_steps,
+        projections.epochs,
     )
 )
 
@@ -119,6 +124,9 @@ class Gateway(Application[UUID]):
         self._turns = Turns()
         super().__init__()
         self.caught_up = replay.catch_up(path, self.datastore.writer, self.mapper, PROJECTIONS)
+        epoch = self.restored()
+        self._sequence_floor = epoch.sequence_floor if epoch else 0  # a restore lets nobody have the database open
+        self._sequence_mark = SequenceMark(path)
 
     # --- what the web app asks
 
@@ -129,11 +137,12 @@ class Gateway(Application[UUID]):
         is_test: bool = False,
         request: ActionRequest | None = None,
         action_id: str | None = None,
+        operator: str | None = None,
     ) -> ActionReply:
         """Take an appointment in: `created`, or `exists` when it is there with the same content.
 
-        Without a request `action_id` says which message it came from, if any. Raises `AccessionConflict` (or answers
-        it, when there is a request).
+        Without a request `action_id` says which message it came from, if any, and `operator` who adds it. Raises
+        `AccessionConflict` (or answers it, when there is a request).
         """
 
         def decide() -> Decision[ActionReply]:
@@ -152,7 +161,7 @@ class Gateway(Application[UUID]):
             )
             return ActionReply(status="created", accession_number=appointment.accession_number), [item]
 
-        return self._answer(request, appointment.accession_number, decide)
+        return self._answer(request, appointment.accession_number, decide, operator=operator)
 
     def amend(
         self,
@@ -407,7 +416,7 @@ class Gateway(Application[UUID]):
         """The web app refuses it for good; it waits for a person."""
         self._settle(event_id, lambda update: update.park(reason, attempts))
 
-    def requeue_update(self, event_id: str, *, reason: str, force: bool = False) -> None:
+    def requeue_update(self, event_id: str, *, reason: str, operator: str | None = None, force: bool = False) -> None:
         """A person wants a parked one tried again.
 
         Raises `NotFound`; `IllegalTransition` when it is not parked, or when the web app has heard a later status of
@@ -423,14 +432,48 @@ class Gateway(Application[UUID]):
                 field="event_id",
                 remedy="--force sends it all the same",
             )
-        self._settle(event_id, lambda update: update.requeue(reason), source="operator")
+        self._settle(event_id, lambda update: update.requeue(reason), source="operator", asker=operator)
 
-    def withdraw_update(self, event_id: str, *, reason: str) -> None:
+    def withdraw_update(self, event_id: str, *, reason: str, operator: str | None = None) -> None:
         """A person takes a waiting one out of the queue. Raises `NotFound`, `IllegalTransition`."""
         row = self._update(event_id)
         if row.state != "waiting":
             raise IllegalTransition(f"the status event is {row.state}, not waiting", field="event_id")
-        self._settle(event_id, lambda update: update.park(reason, 0), source="operator")
+        self._settle(event_id, lambda update: update.park(reason, 0), source="operator", asker=operator)
+
+    # --- after a restore
+
+    def restored(self) -> EpochRow | None:
+        """The restore of a backup that began the present epoch of the log; None when none ever was."""
+        with self.reading() as connection:
+            return projections.epochs.present(connection)
+
+    def resume_delivery(self, *, operator: str) -> int:
+        """A person lets the outbox go on after a restore; returns how many status events it holds.
+
+        Raises `IllegalTransition` when it does not wait.
+        """
+
+        def decide() -> Decision[int]:
+            epoch = self.restored()
+            found = self._load(Epoch, Epoch.create_id(epoch.number)) if epoch else None
+            if found is None:
+                raise IllegalTransition("the outbox does not wait: no backup was restored")
+            waiting = self.count_updates().waiting
+            found.resume(waiting)
+            return waiting, [found]
+
+        with circumstances(source="operator", correlation_id=operator):
+            return self._retry(decide)
+
+    def keep_sequence_mark(self, sequence: int = 0) -> None:
+        """Make sure that the file beside the database covers this `sequence` and all there ever were.
+
+        Raises `DiskFull`, `OutcomeUnknown`, `Contention`.
+        """
+        with self.datastore.writer.transaction() as cursor:  # its lock: two processes don't overtake each other
+            known = max(projections.outbox.highest_sequence(cursor), self._sequence_floor)
+            self._sequence_mark.cover(sequence, known)
 
     def _update(self, event_id: str) -> OutboxRow:
         with self.reading() as connection:
@@ -439,7 +482,14 @@ class Gateway(Application[UUID]):
             raise NotFound("there is no status event with this event_id", field="event_id")
         return row
 
-    def _settle(self, event_id: str, command: Callable[[StatusUpdate], None], *, source: str = "gateway") -> None:
+    def _settle(
+        self,
+        event_id: str,
+        command: Callable[[StatusUpdate], None],
+        *,
+        source: str = "gateway",
+        asker: str | None = None,
+    ) -> None:
         def decide() -> Decision[None]:
             update = self._load(StatusUpdate, StatusUpdate.create_id(event_id))
             if update is None:
@@ -447,7 +497,7 @@ class Gateway(Application[UUID]):
             command(update)
             return None, [update]
 
-        with circumstances(source=source, correlation_id=event_id):
+        with circumstances(source=source, correlation_id=asker or event_id, causation_id=event_id):
             self._retry(decide)
 
     # --- what is asked without changing anything
@@ -523,9 +573,10 @@ class Gateway(Application[UUID]):
             return projections.timeline.find(connection, accession_number)
 
     def due_updates(self) -> list[OutboxRow]:
-        """The next status update of each accession number."""
+        """The next status update of each accession number; none while deliveries wait after a restore."""
         with self.reading() as connection:
-            return projections.outbox.next_due(connection)
+            epoch = projections.epochs.present(connection)
+            return projections.outbox.next_due(connection) if epoch is None or epoch.resumed_at else []
 
     def find_updates(self, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
         """Status updates in the order they were requested; without a state: the unsettled ones."""
@@ -611,10 +662,15 @@ class Gateway(Application[UUID]):
     # --- load, decide, save
 
     def _answer(
-        self, request: ActionRequest | None, accession_number: str | None, decide: Callable[[], Decision[ActionReply]]
+        self,
+        request: ActionRequest | None,
+        accession_number: str | None,
+        decide: Callable[[], Decision[ActionReply]],
+        *,
+        operator: str | None = None,
     ) -> ActionReply:
         if request is None:
-            with circumstances(source="operator"):
+            with circumstances(source="operator", correlation_id=operator):
                 return self._retry(decide)
         with circumstances(source="relay", correlation_id=request.action_id):
             try:
@@ -645,6 +701,7 @@ class Gateway(Application[UUID]):
             ):
                 with attempt:
                     answer, streams = decide()
+                    self._cover_sequences(streams)
                     self.save(*streams)
         except RetryError as error:
             raise Contention("the item was changed by others on every try", remedy="ask again") from error
@@ -658,9 +715,18 @@ class Gateway(Application[UUID]):
 
     def _load(self, _stream: type[S], stream_id: UUID) -> S | None:
         try:
-            return cast("S", self.repository.get(stream_id))
+            found = cast("S", self.repository.get(stream_id))
         except AggregateNotFoundError:
             return None
+        if isinstance(found, WorklistItem):
+            found.count_above(self._sequence_floor)
+        return found
+
+    def _cover_sequences(self, streams: list[Stream]) -> None:
+        """Before a `sequence` is committed, the mark outside the database is not below it."""
+        highest = max((item.update_sequence for item in streams if isinstance(item, WorklistItem)), default=0)
+        if highest > self._sequence_mark.kept:
+            self.keep_sequence_mark(highest)
 
 
 def _owed(

@@ -10,6 +10,7 @@
     │   └── IllegalTransition    the life of the procedure step does not allow it (`illegal_transition`)
     ├── EventUnreadable          the host's, or somebody's: a stored event is not as it was written
     ├── StoreUnusable            ours or the host's: the database can't be opened or is not what it should be
+    ├── BackupUnusable           ours or the host's: a backup can't be taken, or a file is not a backup to rely on
     ├── OutcomeUnknown           the host's: a save failed in a way that leaves open whether it happened; ask again
     │   └── DiskFull             the host's: there is no room for it; ask again when there is
     ├── Contention               too many writers on one item at once; ask again
@@ -103,6 +104,12 @@ class EventUnreadable(GatewayError):
     """A stored event is not as it was written."""
 
     code = "event_unreadable"
+
+
+class BackupUnusable(GatewayError):
+    """A backup can't be taken, or a file is not a backup that may take the database's place."""
+
+    code = "backup_unusable"
 
 
 class OutcomeUnknown(GatewayError):

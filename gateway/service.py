@@ -24,6 +24,9 @@ from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
+from gateway.audit import activities
+from gateway.audit.daily_backup import BackupPlan, DailyBackup
+from gateway.audit.restore import note_restore
 from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom import profiles
 from gateway.dicom.record import QueryRecord
@@ -32,10 +35,11 @@ from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
 from gateway.ops.anchoring import Anchoring
-from gateway.ops.health import Check, Health, disk_check, outbox_check, steps_check, store_check
+from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
+from projections.epochs import EpochRow
 from projections.performed_steps import PerformedStepRow
 from relay import (
     DialOptions,
@@ -87,6 +91,8 @@ class Service:
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(settings.worklist_db_path, report_wrong_entry=settings.gateway_report_wrong_entry)
         self._ownership = Ownership(settings.worklist_db_path)
+        self.gateway.keep_sequence_mark()
+        self.backups = _daily_backup(settings)
         self._say_what_is_there(is_new=is_new)
         self._stop = asyncio.Event()
         self._threads = ThreadPoolExecutor(_ACTION_THREADS, thread_name_prefix="action")
@@ -108,7 +114,9 @@ class Service:
             accept_any_called_ae=settings.gateway_accept_any_called_ae,
         )
         self.anchoring = Anchoring(self.gateway, settings.anchors_path)
-        self.health = Health(self._checks(), self._warnings, self.anchoring.present)
+        self.health = Health(
+            self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
+        )
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
@@ -133,12 +141,15 @@ class Service:
         """Serve until asked to stop; `started` is called when all doors are open."""
         ops = self._open_doors()
         loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._record_start)
         parts = [
             asyncio.create_task(ops.run_until_stopped(), name="ops"),
             asyncio.create_task(self._expire_daily(), name="expiry"),
             asyncio.create_task(self._watch_steps(), name="steps"),
             asyncio.create_task(self._anchor_daily(), name="anchors"),
         ]
+        if self.backups:
+            parts.append(asyncio.create_task(self.backups.run(), name="backup"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -172,6 +183,24 @@ class Service:
         self.record.start()
         return ops
 
+    def _record_start(self) -> None:
+        """For the auditor: when we served, and that the one before was cut off."""
+        try:
+            latest = activities.service_started(
+                self.gateway, activities.this_user(), version=__version__, ae_title=self.settings.gateway_ae_title
+            )
+        except GatewayError as error:  # modalities are served all the same
+            log.warning("start_not_recorded", code=error.code, error=str(error))
+            return
+        if latest:
+            log.warning("previous_ended_without_stop", latest_record=latest, remedy="it was killed, or the power went")
+
+    def _record_stop(self) -> None:
+        try:
+            activities.service_stopped(self.gateway, activities.this_user())
+        except GatewayError as error:
+            log.warning("stop_not_recorded", code=error.code, error=str(error))
+
     async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
         asked = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait([asked, *parts], return_when=asyncio.FIRST_COMPLETED)
@@ -187,7 +216,7 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "anchors", "delivery")),
+            *(part for part in parts if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery")),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -200,6 +229,7 @@ class Service:
         for part in parts:
             part.cancel()
         await asyncio.to_thread(self._end_threads)
+        await asyncio.to_thread(self._record_stop)
         await asyncio.to_thread(self.anchoring.take, "stop")
         await asyncio.to_thread(self.gateway.close)
         self._ownership.release()
@@ -349,10 +379,29 @@ class Service:
                 modalities=len(self.profiles.modalities),
                 strangers="admitted" if self.profiles.strangers_admitted else "refused",
             )
+        epoch = self.gateway.restored()
+        if epoch:
+            self._note_restore(epoch)
+        if epoch and not epoch.resumed_at:
+            log.warning(
+                "outbox_waits_after_restore",
+                backup=epoch.backup,
+                position=epoch.position,
+                restored_at=epoch.restored_at,
+                remedy="look at gateway backup lost and outbox list, then gateway outbox resume --after-restore",
+            )
         for name in unknown_variables():
             log.warning("setting_unknown", variable=name, remedy="gateway config show lists the ones there are")
 
+    def _note_restore(self, epoch: EpochRow) -> None:
+        """Before any new anchor is taken: those after it are of another log."""
+        try:
+            note_restore(self.settings.anchors_path, epoch)
+        except GatewayError as error:
+            log.error("restore_not_noted", code=error.code, error=str(error))
+
     def _checks(self) -> dict[str, Callable[[], Check]]:
+        backups = {"backup": self.backups.check} if self.backups else {}
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self._dicom_check,
@@ -360,6 +409,7 @@ class Service:
             "outbox": self._outbox_check,
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
+            **backups,
         }
 
     def _dicom_check(self) -> Check:
@@ -403,6 +453,20 @@ class Service:
         if self.relay is None or self.relay.is_emulator or self.settings.gateway_scheduled_times:
             return []
         return [_SCHEDULED_TIMES_UNSET]
+
+
+def _daily_backup(settings: Settings) -> DailyBackup | None:
+    if settings.gateway_backup_at is None:
+        return None
+    return DailyBackup(
+        BackupPlan(
+            database=settings.worklist_db_path,
+            folder=settings.backup_folder,
+            kept_days=settings.gateway_backups_kept_days,
+            at=settings.gateway_backup_at,
+            zone=settings.zone,
+        )
+    )
 
 
 def _unfinished(row: PerformedStepRow) -> dict[str, object]:

@@ -206,6 +206,15 @@ class Settings(BaseSettings):
     gateway_queries_kept_days: int = Field(
         90, ge=1, le=36500, description="days that the record of queries and refused associations is kept"
     )
+    gateway_backup_folder: Path | None = Field(
+        None, description="folder for backups, best on another disk; unset: `backups` beside the database"
+    )
+    gateway_backups_kept_days: int = Field(
+        30, ge=1, le=36500, description="days that backups in that folder are kept; the last good one always is"
+    )
+    gateway_backup_at: time | None = Field(
+        None, description="site time at which the service takes a backup each day; unset: it takes none"
+    )
     gateway_report_wrong_entry: bool = Field(
         False, description="tell the web app when a modality gives an item back as *wrong worklist entry*"
     )
@@ -245,10 +254,10 @@ class Settings(BaseSettings):
             raise ValueError("must be host suffixes that begin with a dot, such as .relay.example")
         return value
 
-    @field_validator("gateway_expire_at")
+    @field_validator("gateway_expire_at", "gateway_backup_at")
     @classmethod
-    def _wall_clock(cls, value: time) -> time:
-        if value.tzinfo:
+    def _wall_clock(cls, value: time | None) -> time | None:
+        if value and value.tzinfo:
             raise ValueError("must be the site's wall clock, without an offset")
         return value
 
@@ -286,6 +295,11 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The site's time zone."""
         return ZoneInfo(self.gateway_time_zone)
+
+    @property
+    def backup_folder(self) -> Path:
+        """Where backups are put."""
+        return self.gateway_backup_folder or self.worklist_db_path.parent / "backups"
 
     @property
     def scheduled_times_are_utc(self) -> bool:

@@ -111,6 +111,12 @@ def count(connection: sqlite3.Connection) -> OutboxCounts:
     return OutboxCounts(waiting, oldest, parked)
 
 
+def highest_sequence(cursor: sqlite3.Connection | sqlite3.Cursor) -> int:
+    """The highest `sequence` of all; 0 when there are none."""
+    highest: int | None = cursor.execute("SELECT MAX(sequence) FROM outbox").fetchone()[0]
+    return highest or 0
+
+
 def _rows(connection: sqlite3.Connection, statement: str, parameters: list[str] | None = None) -> list[OutboxRow]:
     cursor = connection.execute(statement, parameters or [])
     names = [column[0] for column in cursor.description]

@@ -94,6 +94,11 @@ def unfinished(connection: sqlite3.Connection, before: str) -> list[PerformedSte
     return _rows(connection, "status = 'IN PROGRESS' AND dismissed = 0 AND received_at < ?", before)
 
 
+def of_patient(connection: sqlite3.Connection, patient_id: str) -> list[PerformedStepRow]:
+    """Steps that were reported with this Patient ID, the oldest first."""
+    return _rows(connection, "patient_id = ?", patient_id)
+
+
 _LISTS = ("accession_numbers", "named", "unmatched")
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain.epoch import Epoch
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
@@ -60,9 +62,54 @@ def find(connection: sqlite3.Connection, accession_number: str) -> list[Timeline
     cursor = connection.execute(
         "SELECT * FROM timeline WHERE accession_number = ? ORDER BY position", (accession_number,)
     )
+    return list(_rows(cursor))
+
+
+def of_sources(
+    connection: sqlite3.Connection,
+    sources: Sequence[str],
+    *,
+    accession_numbers: Sequence[str] | None = None,
+    ae_title: str = "",
+    since: str = "",
+    until: str = "",
+) -> Iterator[TimelineRow]:
+    """What came from these sources, committed from `since` on and before `until`, in the order of the log.
+
+    Of these accession numbers only ("" is what named none), or of all; an event about two of them comes twice.
+    """
+    given: list[tuple[str, tuple[str, ...]]] = [(f"source IN ({_marks(sources)})", tuple(sources))]
+    if accession_numbers is not None:
+        given.append((f"accession_number IN ({_marks(accession_numbers)})", tuple(accession_numbers)))
+    given += [
+        (clause, (value,))
+        for clause, value in (("ae_title = ?", ae_title), ("committed_at >= ?", since), ("committed_at < ?", until))
+        if value
+    ]
+    where = " AND ".join(clause for clause, _ in given)
+    statement = f"SELECT * FROM timeline WHERE {where} ORDER BY position, accession_number"  # noqa: S608  our own words
+    return _rows(connection.execute(statement, [value for _, values in given for value in values]))
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _rows(cursor: sqlite3.Cursor) -> Iterator[TimelineRow]:
     names = [column[0] for column in cursor.description]
     rows = (dict(zip(names, row, strict=True)) for row in cursor)
-    return [TimelineRow(**{**row, "details": json.loads(row["details"])}) for row in rows]
+    return (TimelineRow(**{**row, "details": json.loads(row["details"])}) for row in rows)
+
+
+def rows_of(events: Iterable[RecordedEvent]) -> list[TimelineRow]:
+    """The rows that these events make, one for each accession number that each concerns."""
+    with closing(sqlite3.connect(":memory:")) as aside:
+        for statement in SCHEMA:
+            aside.execute(statement)
+        cursor = aside.cursor()
+        for event in events:
+            apply(cursor, event)
+        return list(_rows(aside.execute("SELECT * FROM timeline ORDER BY position, accession_number")))
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
@@ -86,9 +133,16 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
-    """The accession numbers; for a performed step also those it named without being linked to them."""
+    """The accession numbers; for a performed step also those it named without being linked to them.
+
+    For a restore those of which it may have lost something.
+    """
     if isinstance(happened, _OF_STEPS):
         return happened.concerned or [""]
+    if isinstance(happened, Epoch.Restored):
+        return ["", *happened.lost["accession_numbers"]]
+    if isinstance(happened, Epoch.Event):
+        return [""]
     return [happened.accession_number or ""]
 
 
@@ -161,6 +215,15 @@ def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
     }
 
 
+def _restored(e: Epoch.Restored) -> dict[str, Any]:
+    names = ("backup", "backed_up_to", "restored_at", "sequence_floor", "replaced")
+    return {name: getattr(e, name) for name in names} | {"operator": e.metadata.get("correlation_id")}
+
+
+def _resumed(e: Epoch.DeliveryResumed) -> dict[str, Any]:
+    return {"operator": e.metadata.get("correlation_id"), "waiting": e.waiting}
+
+
 _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     RelayAction.Accepted: _answered,
     RelayAction.Rejected: _answered,
@@ -184,5 +247,7 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     StatusUpdate.Acknowledged: _settled,
     StatusUpdate.Parked: _settled,
     StatusUpdate.Requeued: _settled,
+    Epoch.Restored: _restored,
+    Epoch.DeliveryResumed: _resumed,
 }
 CONCERNED = frozenset(_DETAILS)

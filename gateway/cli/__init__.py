@@ -7,6 +7,8 @@ import sys
 import typer
 
 from gateway.cli import (
+    audit,
+    backup,
     config,
     conformance,
     demo,
@@ -38,8 +40,10 @@ demo.register(app)
 worklist.register(app)
 steps.register(app)
 timeline.register(app)
+audit.register(app)
 outbox.register(app)
 events.register(app)
+backup.register(app)
 projections.register(app)
 relay.register(app)
 modality.register(app)

@@ -136,7 +136,10 @@ def show(
     with output.database() as gateway:
         row = event_log.row_at(gateway, position)
         state = event_log.open_state(gateway, row)
-    metadata, said, identifying = event_log.parts_of(row.topic, state)
+        metadata, said, identifying = event_log.parts_of(row.topic, state)
+        if reveal and identifying:
+            about = said.get("accession_number") or said.get("sop_instance_uid") or f"position {position}"
+            output.revealed(gateway, "events show", [str(about)])
     transfer_syntax = str(state.get("transfer_syntax", ""))
     told: dict[str, Any] = {
         "position": row.position,
@@ -237,6 +240,7 @@ def export(
     from itertools import chain
 
     from gateway.audit import export as exports
+    from gateway.audit.activities import EVERYTHING
     from gateway.cli import files
     from gateway.errors import InvalidValue
 
@@ -247,6 +251,8 @@ def export(
     with output.database() as gateway, output.progress("exporting") as advance:
         lines = exports.lines(gateway, wanted, redact=redact, progress=advance)
         first = next(lines)
+        if not redact:
+            output.revealed(gateway, "events export", [accession.strip() or EVERYTHING])
         files.write_lines(file, chain([first], lines))
     header = json_of.loads(first)
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import asdict
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def retry(
     """Send a parked status event again. It keeps its event_id and sequence."""
     why = output.require_text(reason, "reason")
     with output.database() as gateway:
-        gateway.requeue_update(event_id, reason=why, force=force)
+        gateway.requeue_update(event_id, reason=why, operator=output.user(), force=force)
     output.put(f"{event_id} waiting")
 
 
@@ -70,8 +71,29 @@ def park(
     """Take a waiting status event out of the queue; later ones of its accession number then go."""
     why = output.require_text(reason, "reason")
     with output.database() as gateway:
-        gateway.withdraw_update(event_id, reason=why)
+        gateway.withdraw_update(event_id, reason=why, operator=output.user())
     output.put(f"{event_id} parked")
+
+
+@outbox.command(epilog="Example: gateway outbox resume --after-restore")
+def resume(
+    after_restore: Annotated[
+        bool, typer.Option("--after-restore", help="I have looked at what the restore may have lost.")
+    ] = False,
+    json: output.Json = False,
+) -> None:
+    """Let status events go to the web app again after a backup was restored; kept in the log, with your name."""
+    from gateway.errors import InvalidValue
+
+    if not after_restore:
+        raise InvalidValue("resume: say --after-restore, once you have looked at gateway backup lost", field="resume")
+    with output.database() as gateway:
+        waiting = gateway.resume_delivery(operator=getpass.getuser())
+        parked = gateway.count_updates().parked
+    if json:
+        output.put_json({"resumed": True, "waiting": waiting, "parked": parked})
+    else:
+        output.put(f"resumed: {waiting} status event{'' if waiting == 1 else 's'} waiting")
 
 
 def _tried(tried: object) -> dict[str, object]:

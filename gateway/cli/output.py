@@ -129,6 +129,35 @@ def site_clock(instant: str | None, *, zone: Any) -> str:  # noqa: ANN401  a tim
     return datetime.fromisoformat(instant).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
+def moment(written: str, field: str) -> str:
+    """A moment that a person wrote, as the log writes its instants; "" for none. What had to be decided is said."""
+    from gateway.domain.moments import moment_of
+
+    if not written:
+        return ""
+    found = moment_of(written, settings().zone, field=field)
+    if found.decided:
+        say(found.decided)
+    return found.text
+
+
+def user() -> str:
+    """Who runs this command, as the operating system knows them."""
+    from gateway.audit.activities import this_user
+
+    return this_user()
+
+
+def revealed(gateway: Gateway, verb: str, subjects: Sequence[str]) -> None:
+    """Keep that this user is about to see names and ids of persons in full; they are not shown when it can't be kept.
+
+    `subjects` are the accession numbers or SOP Instance UIDs that are shown. Raises `GatewayError`.
+    """
+    from gateway.audit import activities
+
+    activities.looked(gateway, user(), verb, subjects)
+
+
 def require_text(value: str, field: str) -> str:
     """A text that says something."""
     if not value.strip():

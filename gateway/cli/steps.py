@@ -32,6 +32,8 @@ def unmatched(reveal: output.Reveal = False, json: output.Json = False) -> None:
     """List performed steps without an appointment: link each to its item, or dismiss it."""
     with output.database() as gateway:
         rows = gateway.unmatched_steps()
+        if reveal or json:
+            output.revealed(gateway, "steps unmatched", _subjects(rows))
     _put(rows, reveal=reveal, json=json)
 
 
@@ -50,6 +52,8 @@ def unfinished(
     allowed = output.settings().gateway_unfinished_step_hours if hours is None else hours
     with output.database() as gateway:
         rows = gateway.unfinished_steps(datetime.now(UTC) - timedelta(hours=allowed))
+        if reveal or json:
+            output.revealed(gateway, "steps unfinished", _subjects(rows))
     _put(rows, reveal=reveal, json=json)
 
 
@@ -115,6 +119,10 @@ def _set_status(accession_number: str, status: Status, reason: str, *, json: boo
         output.put_json({"accession_number": accession_number, "before": before, "status": status})
     else:
         output.put(f"{accession_number} {before} → {status}")
+
+
+def _subjects(rows: list[PerformedStepRow]) -> list[str]:
+    return list(dict.fromkeys(one for row in rows for one in (*row.accession_numbers, row.sop_instance_uid)))
 
 
 def _put(rows: list[PerformedStepRow], *, reveal: bool, json: bool) -> None:

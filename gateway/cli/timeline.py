@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,90 +12,241 @@ from gateway.cli import output
 
 if TYPE_CHECKING:
     from gateway.application import Gateway
+    from gateway.audit.story import Hop
     from gateway.domain.performed_procedure_step import StepRecord
-    from projections.timeline import TimelineRow
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog="Example: gateway timeline ACC001 --data-set")(timeline)
+    app.command(epilog="Example: gateway timeline ACC001 --data-set, gateway timeline --action ID")(timeline)
 
 
 def timeline(
-    accession_number: Annotated[str, typer.Argument(help="The item, also one that was only ever refused.")],
+    accession_number: Annotated[str, typer.Argument(help="The item, also one that was only ever refused.")] = "",
+    action: Annotated[
+        str, typer.Option("--action", metavar="ID", help="Instead: of one action of the web app, by its action_id.")
+    ] = "",
+    step: Annotated[
+        str, typer.Option("--step", metavar="UID", help="Instead: of one performed step, linked to an item or not.")
+    ] = "",
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Instead: list what named no accession number (actions, steps).")
+    ] = False,
+    since: Annotated[
+        str, typer.Option("--since", metavar="MOMENT", help="With --rejected: from this moment on (site time).")
+    ] = "",
     data_set: Annotated[
         bool, typer.Option("--data-set", help="Show every attribute that a modality reported; --json has them always.")
     ] = False,
     reveal: output.Reveal = False,
     json: output.Json = False,
 ) -> None:
-    """Tell all that happened to an accession number, hop by hop, on the site's clock, and what was performed."""
+    """Tell all that happened to an accession number, hop by hop with latencies, and what was performed."""
+    _require_one(accession_number, action, step, rejected=rejected, since=since)
+    moment = output.moment(since, "since")
     with output.database() as gateway:
-        rows = gateway.timeline(accession_number)
-        records = _records(gateway, rows)
+        hops = _of_nobody(gateway, moment) if rejected else _story(gateway, accession_number, action, step)
+        records = _records(gateway, hops)
+        if reveal and records:
+            output.revealed(gateway, "timeline", _subjects(hops, records))
     if json:
-        output.put_json(_with_data_sets(rows, records, reveal=reveal))
-    elif rows:
-        _put_rows(rows)
+        output.put_json(_with_data_sets(hops, records, reveal=reveal))
+    elif rejected:
+        _put_nameless(hops)
+    elif hops:
+        _put_hops(hops)
         for record in records.values():
             _put_step(record, whole=data_set, reveal=reveal)
-    if not rows:
-        output.say(f"nothing is known of {accession_number}")
+    if rejected:
+        output.say(f"{len(hops)} that named no accession number")
+    elif not hops:
+        output.say(f"nothing is known of {accession_number or action or step}")
         raise typer.Exit(1)
 
 
-def _put_rows(rows: Sequence[TimelineRow]) -> None:
+def _require_one(accession_number: str, action: str, step: str, *, rejected: bool, since: str) -> None:
+    from gateway.errors import InvalidValue
+
+    if sum(map(bool, (accession_number, action, step, rejected))) != 1:
+        raise InvalidValue("give one of: an accession number, --action, --step, --rejected", field="accession_number")
+    if since and not rejected:
+        raise InvalidValue("--since: goes with --rejected", field="since")
+
+
+def _story(gateway: Gateway, accession_number: str, action: str, step: str) -> list[Hop]:
+    from gateway.audit import story
+
+    if action:
+        return story.of_action(gateway, action)
+    return story.of_step(gateway, step) if step else story.of_accession(gateway, accession_number)
+
+
+def _of_nobody(gateway: Gateway, since: str) -> list[Hop]:
+    from gateway.audit import story
+
+    return story.of_nobody(gateway, since=since)
+
+
+def _subjects(hops: Sequence[Hop], records: dict[str, StepRecord]) -> list[str]:
+    return list(dict.fromkeys([*(hop.accession_number for hop in hops if hop.accession_number), *records]))
+
+
+# --- hops
+
+
+def _put_hops(hops: Sequence[Hop]) -> None:
     zone = output.settings().zone
-    lines, previous = [], None
-    for row in rows:
-        when = output.site_clock(row.committed_at, zone=zone)
-        lines.append(
-            (when, _since(previous, row.committed_at), row.kind, row.ae_title or row.source, _told(row.details))
-        )
-        previous = row.committed_at
+    after = ["" if hop.after_seconds is None else _after(hop.after_seconds) for hop in hops]
+    width = max(map(len, after))
+    lines = [
+        (output.site_clock(hop.at, zone=zone), latency.rjust(width), hop.hop, hop.who, _text(hop, zone))
+        for hop, latency in zip(hops, after, strict=True)
+    ]
     output.put_table(("when", "after", "what", "who", "details"), lines)
+    closing = _closing(hops)
+    if closing:
+        output.put(closing)
 
 
-def _since(previous: str | None, now: str) -> str:
-    if previous is None:
+def _put_nameless(hops: Sequence[Hop]) -> None:
+    zone = output.settings().zone
+    lines = [
+        (
+            output.site_clock(hop.at, zone=zone),
+            hop.hop,
+            hop.who,
+            hop.details.get("action_id") or hop.details.get("mpps_instance_uid"),
+            _text(hop, zone),
+        )
+        for hop in hops
+    ]
+    output.put_table(("when", "what", "who", "action id or step", "details"), lines)
+
+
+def _closing(hops: Sequence[Hop]) -> str:
+    """The important spans."""
+    from gateway.audit.story import spans_of
+
+    spans = [f"{name.replace('_to_', ' → ').replace('_', ' ')} {_length(s)}" for name, s in spans_of(hops).items()]
+    return " · ".join(spans)
+
+
+def _after(seconds: float) -> str:
+    return f"−{_length(-seconds)}" if seconds < 0 else f"+{_length(seconds)}"
+
+
+def _length(seconds: float) -> str:
+    """In the unit that a person would say it in."""
+    if seconds < 0:
+        return f"−{_length(-seconds)}"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24:02} h"
+
+
+_LEFT_OUT = (
+    "event_id",
+    "study_instance_uid",
+    "mpps_instance_uid",
+    "performed",
+    "performed_procedure_step_id",
+    "performed_station_ae_title",
+    "status",
+    "update_sequence",
+)
+"""What the eye need not see in the table; --json has it."""
+
+
+def _text(hop: Hop, zone: Any) -> str:  # noqa: ANN401  a time zone
+    """The details as a person reads them."""
+    details = hop.details
+    match hop.hop:
+        case "clicked":
+            return "the web app's own clock"
+        case "received":
+            return f"{details.get('action_type', '')} {details.get('action_id', '')}".strip()
+        case "accepted":
+            return str(details["status"])
+        case "rejected":
+            return _plain_refusal(details)
+        case "listed":
+            return f"for {details['scheduled_date']} {details['scheduled_time']} {details['modality']}"
+        case "started" | "completed" | "discontinued":
+            clock = _unit_clock(details.get("started") or details.get("ended") or "")
+            return f"{clock} {_plain(_rest(details))}".strip()
+        case "shown":
+            until = f"until {output.site_clock(details['last_at'], zone=zone)[11:]} " if details["times"] > 1 else ""
+            return f"{until}×{details['times']} at {details['address']}, keys {' '.join(details['keys']) or 'none'}"
+        case "queued" | "told" | "told again" | "acknowledged":
+            return _delivery_text(hop.hop, details)
+        case "reported" | "corrected":
+            return f"{details['status']}{': ' + details['reason'] if 'reason' in details else ''}"
+        case _:
+            return _plain(_rest(details))
+
+
+def _unit_clock(text: str) -> str:
+    """`YYYYMMDDHHMMSS` of the unit's wall clock."""
+    if len(text) < 14:
         return ""
-    seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(previous)).total_seconds()
-    return f"+{seconds * 1000:.0f} ms" if seconds < 10 else f"+{seconds:.0f} s"
+    return f"at {text[:4]}-{text[4:6]}-{text[6:8]} {text[8:10]}:{text[10:12]}:{text[12:14]} by its own clock"
 
 
-def _told(details: dict[str, Any]) -> str:
+def _plain_refusal(details: dict[str, Any]) -> str:
+    field = f" ({details['field']})" if "field" in details else ""
+    return f"{details.get('code')}: {details.get('message')}{field}"
+
+
+def _delivery_text(hop: str, details: dict[str, Any]) -> str:
+    if hop == "acknowledged":
+        attempts = details.get("attempts", 1)
+        return f"{details['answer']}, {attempts} attempt{'' if attempts == 1 else 's'}"
+    attempt = f", attempt {details['attempt']}" if details.get("attempt", 1) > 1 else ""
+    error = f", before: {details['last_error']}" if "last_error" in details else ""
+    return f"{details['status']} #{details['sequence']}{attempt}{error}"
+
+
+def _rest(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if name not in (*_LEFT_OUT, "started", "ended")}
+
+
+def _plain(details: dict[str, Any]) -> str:
     return " ".join(f"{name}={','.join(map(str, v)) if isinstance(v, list) else v}" for name, v in details.items())
 
 
 # --- what was performed
 
 
-def _step_of(row: TimelineRow) -> str | None:
-    """The performed step whose data set this row tells of."""
+def _step_of(hop: Hop) -> str | None:
+    """The performed step whose data set this hop tells of."""
     from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
 
     telling = {event.TOPIC for event in (Step.Started, Step.Updated, Step.Completed, Step.Discontinued)}
-    uid: str | None = row.details.get("mpps_instance_uid") if row.kind in telling else None
+    uid: str | None = hop.details.get("mpps_instance_uid") if hop.kind in telling else None
     return uid
 
 
-def _records(gateway: Gateway, rows: Sequence[TimelineRow]) -> dict[str, StepRecord]:
-    uids = dict.fromkeys(uid for row in rows if (uid := _step_of(row)))
+def _records(gateway: Gateway, hops: Sequence[Hop]) -> dict[str, StepRecord]:
+    uids = dict.fromkeys(uid for hop in hops if (uid := _step_of(hop)))
     return {uid: record for uid in uids if (record := gateway.performed_step(uid))}
 
 
-def _with_data_sets(
-    rows: Sequence[TimelineRow], records: dict[str, StepRecord], *, reveal: bool
-) -> list[dict[str, Any]]:
-    """The rows, each of a performed step with its data set. A step linked late has its earlier ones elsewhere."""
+def _with_data_sets(hops: Sequence[Hop], records: dict[str, StepRecord], *, reveal: bool) -> list[dict[str, Any]]:
+    """The hops, each of a performed step with its data set."""
     from gateway.dicom import readable
     from gateway.dicom.data_set import Undecodable
 
-    left = {uid: _latest(record, sum(_step_of(row) == uid for row in rows)) for uid, record in records.items()}
+    left = {uid: _latest(record, sum(_step_of(hop) == uid for hop in hops)) for uid, record in records.items()}
     told = []
-    for row in rows:
-        one = asdict(row)
-        uid = _step_of(row)
+    for hop in hops:
+        one = asdict(hop)
+        uid = _step_of(hop)
         if uid in left:
             encoded = next(left[uid], None)
             try:

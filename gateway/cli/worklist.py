@@ -78,6 +78,8 @@ def list_items(
         if standing and (its_day := _today(date, standing)):
             wanted = replace(wanted, dates=(its_day, its_day))
         rows = _rows(gateway, wanted, standing)
+        if reveal or json:
+            output.revealed(gateway, "worklist list", [row.accession_number for row in rows])
     if json:
         items = [asdict(row) for row in rows]
         output.put_json({"as_of": asdict(standing), "items": items} if standing else items)
@@ -197,6 +199,9 @@ def explain(
             day=_today(date, standing) or wanted_day if standing else wanted_day,
             accession_number=accession,
         )
+        if reveal:
+            shown = [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
+            output.revealed(gateway, "worklist explain", shown)
     if json:
         value = _explanation_json(explanation, reveal=reveal)
         output.put_json(value | {"as_of": asdict(standing)} if standing else value)
@@ -463,7 +468,7 @@ def add(
         station_ae_titles=tuple(values.ae_title(title) for title in station_ae_title or ()),
     )
     with output.database(create=True) as gateway:
-        reply = gateway.schedule(appointment, action_id=source_message_id)
+        reply = gateway.schedule(appointment, action_id=source_message_id, operator=output.user())
     if json:
         output.put_json({"status": reply.status, "accession_number": reply.accession_number})
     else:

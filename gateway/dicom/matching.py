@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
+from typing import TypeVar
 
 from gateway.dicom.data_set import tag_name
 from gateway.dicom.identifier import Identifier, Key
@@ -42,6 +43,7 @@ from gateway.dicom.status import IDENTIFIER_DOES_NOT_MATCH, RequestRefused
 from gateway.domain.names import folded
 from projections.worklist import TextFilter, WorklistFilter, WorklistRow
 
+T = TypeVar("T")
 Test = Callable[[Values], bool]
 """Whether an item's values for one attribute match; an item without a value has ()."""
 
@@ -209,8 +211,12 @@ def _composed(text: str) -> str:
 
 def _name_test(key: Key) -> Test:
     """Person names: case, accents, empty components and groups at the end do not count; per group (C.2.2.2.1)."""
-    asked = [folded(text.rstrip("=^ ")) for text in _texts(key)]
+    asked = _names(key)
     return lambda values: any(_name_matches(name, folded(value)) for name in asked for value in values)
+
+
+def _names(key: Key) -> list[tuple[str, ...]]:
+    return [folded(text.rstrip("=^ ")) for text in _texts(key)]
 
 
 def _name_matches(asked: tuple[str, ...], groups: tuple[str, ...]) -> bool:
@@ -387,7 +393,7 @@ def _coarse(keys: dict[int, Key]) -> WorklistFilter:
     )
 
 
-def _few(values: tuple[str, ...]) -> tuple[str, ...]:
+def _few(values: tuple[T, ...]) -> tuple[T, ...]:
     return values if len(values) <= _MOST_VALUES else ()
 
 
@@ -436,8 +442,8 @@ def _contained(text: str) -> str:
 
 def _coarse_names(key: Key | None) -> tuple[tuple[str, ...], ...]:
     """The groups as they begin: the empty components that matching adds to a name can only be at its end."""
-    texts = _few(_texts(key)) if key else ()
-    names = tuple(tuple(_beginning(group) for group in folded(text)[:_GROUPS]) for text in texts)
+    asked_names = _few(tuple(_names(key))) if key else ()
+    names = tuple(tuple(_beginning(group) for group in name[:_GROUPS]) for name in asked_names)
     asked = "".join(pattern for name in names for pattern in name)
     unfit = any(not any(name) for name in names) or "\0" in asked or len(asked) > _LONGEST_PATTERN
     return () if unfit else names

@@ -1,11 +1,12 @@
-"""The record of queries: who asked what, when, and what the answer was; and who was refused an association, and why.
+"""The record of queries: who asked what, when, and what the answer was; who retrieved a performed step; and who was
+refused an association, and why.
 
-Two tables in the one database, no projections: they are no events, and `gateway events verify` and `gateway projections
-verify` leave them alone. A query never waits for them. Its thread puts a record into a bounded queue in memory; once a
-second a thread of our own writes what has come, over a connection of its own with `synchronous=NORMAL`: in WAL mode
-such a commit does not sync, so the write lock is held for a moment only. A killed process loses what came in the last
-second; a power cut may also lose what was written since the last sync of the file, which the next save of an event, or
-the next checkpoint, brings about. A write that fails is counted, told in the log, and harms nobody.
+Three tables in the one database, no projections: they are no events, and `gateway events verify` and `gateway
+projections verify` leave them alone. A query never waits for them. Its thread puts a record into a bounded queue in
+memory; once a second a thread of our own writes what has come, over a connection of its own with `synchronous=NORMAL`:
+in WAL mode such a commit does not sync, so the write lock is held for a moment only. A killed process loses what came
+in the last second; a power cut may also lose what was written since the last sync of the file, which the next save of
+an event, or the next checkpoint, brings about. A write that fails is counted, told in the log, and harms nobody.
 
 Consoles poll. A query that repeats the one before it, with the same answer and within `RUN_SECONDS`, makes that row's
 `times` and `last_at` grow instead of a new row.
@@ -70,8 +71,22 @@ _SCHEMA = (
     )
     """,
     "CREATE INDEX IF NOT EXISTS idx_refused_last_at ON refused_associations (last_at)",
+    """
+    CREATE TABLE IF NOT EXISTS retrievals (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        last_at TEXT NOT NULL,
+        times INTEGER NOT NULL,
+        calling_ae_title TEXT NOT NULL,
+        called_ae_title TEXT NOT NULL,
+        address TEXT NOT NULL,
+        sop_instance_uid TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS idx_retrievals_last_at ON retrievals (last_at)",
+    "CREATE INDEX IF NOT EXISTS idx_retrievals_step ON retrievals (sop_instance_uid)",
 )
-_TABLES = ("queries", "refused_associations")
+_TABLES = ("queries", "refused_associations", "retrievals")
 
 LONGEST_IDENTIFIER = 16 * 1024
 """Bytes; a longer one is not kept. Real ones have some hundreds."""
@@ -140,7 +155,21 @@ class RefusedAssociation:
     times: int = 1
 
 
-Record = Query | RefusedAssociation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """An N-GET that was answered with a performed step, and so with its patient (MPPS Retrieve, PS3.4 F.8)."""
+
+    at: str
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    sop_instance_uid: str
+    id: int = 0
+    last_at: str = ""
+    times: int = 1
+
+
+Record = Query | RefusedAssociation | Retrieval
 
 
 def now() -> str:
@@ -264,7 +293,15 @@ class QueryRecord:
                 self._clean_at = time.monotonic() + _CLEANING
                 _log.warning("old_queries_not_deleted", reason=_said(error))
             return
-        if max(done) < _PORTION:
+        early = sum(too_many for _, too_many in done)
+        if early:
+            _log.warning(
+                "queries_deleted_early",
+                rows=early,
+                reason=f"more than {MOST_ROWS} are not kept, however young",
+                remedy="gateway audit export more often keeps them elsewhere",
+            )
+        if max(map(max, done)) < _PORTION:
             self._clean_at = time.monotonic() + _CLEANING
 
     @contextmanager
@@ -348,7 +385,6 @@ def _insert(cursor: sqlite3.Cursor, record: Record) -> int:
         "address": record.address,
     }
     if isinstance(record, Query):
-        table = "queries"
         values |= {
             "keys": json.dumps(record.keys, separators=(",", ":")),
             "identifier": record.identifier,
@@ -359,9 +395,11 @@ def _insert(cursor: sqlite3.Cursor, record: Record) -> int:
             "accession_numbers": "\\".join(record.accession_numbers),
             "milliseconds": record.milliseconds,
         }
+    elif isinstance(record, Retrieval):
+        values["sop_instance_uid"] = record.sop_instance_uid
     else:
-        table = "refused_associations"
         values["reason"] = record.reason
+    table = _table_of(record)
     columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
     cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)  # noqa: S608  our own words
     return cursor.lastrowid or 0
@@ -374,13 +412,16 @@ def _lengthen(cursor: sqlite3.Cursor, row_id: int, record: Record) -> None:
             (record.at, record.milliseconds, row_id),
         )
     else:
-        cursor.execute(
-            "UPDATE refused_associations SET last_at = ?, times = times + 1 WHERE id = ?", (record.at, row_id)
-        )
+        table = _table_of(record)
+        cursor.execute(f"UPDATE {table} SET last_at = ?, times = times + 1 WHERE id = ?", (record.at, row_id))  # noqa: S608  our own words
 
 
-def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> int:
-    """Delete at most a portion of the old and one of the too many; returns the larger number.
+def _table_of(record: Record) -> str:
+    return dict(zip((Query, RefusedAssociation, Retrieval), _TABLES, strict=True))[type(record)]
+
+
+def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> tuple[int, int]:
+    """Delete at most a portion of the old and one of the too many; returns how many of each.
 
     Two statements: each finds its rows by an index, and the write lock is held no longer than that.
     """
@@ -393,12 +434,12 @@ def _delete(cursor: sqlite3.Cursor, table: str, oldest: str) -> int:
         f" WHERE id <= (SELECT MAX(id) FROM {table}) - ? ORDER BY id LIMIT ?)",
         (MOST_ROWS, _PORTION),
     ).rowcount
-    return max(old, too_many)
+    return old, too_many
 
 
 def require_record(connection: sqlite3.Connection) -> None:
     """Raise `NotFound` when this database has no record of queries: no service that keeps one ever ran on it."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'queries'").fetchone():
+    if not has_record(connection):
         raise NotFound(
             "this database has no record of queries yet", remedy="gateway serve makes it at its start and keeps it"
         )
@@ -451,6 +492,88 @@ def refused_associations(
         (from_ae_title, since, until, limit),
     )
     return [RefusedAssociation(**dict(row)) for row in rows]
+
+
+def queries_between(
+    connection: sqlite3.Connection,
+    *,
+    accession_numbers: Sequence[str] | None = None,
+    with_key: str = "",
+    from_ae_title: str = "",
+    since: str = "",
+    until: str = "",
+) -> Iterator[Query]:
+    """The recorded queries from `since` on and before `until` (instants in UTC), in the order of the record.
+
+    With accession numbers only those whose answer held one of them, or that had a value for the key `with_key` (a
+    keyword). A row that stands for many counts while any of them falls between.
+    """
+    given = _between(from_ae_title, since, until)
+    if accession_numbers is not None:
+        # a whole number between separators, so that ACC1 is not found in ACC10
+        wanted = [("instr('\\' || accession_numbers || '\\', ?)", f"\\{number}\\") for number in accession_numbers]
+        wanted += [("instr(keys, ?)", json.dumps(with_key))] if with_key else []
+        given.append((f"({' OR '.join(clause for clause, _ in wanted) or '0'})", [value for _, value in wanted]))
+    return map(_query, _select(connection, "queries", given))
+
+
+def refusals_between(
+    connection: sqlite3.Connection, *, from_ae_title: str = "", since: str = "", until: str = ""
+) -> Iterator[RefusedAssociation]:
+    """The refused associations from `since` on and before `until`, in the order of the record."""
+    rows = _select(connection, "refused_associations", _between(from_ae_title, since, until))
+    return (RefusedAssociation(**dict(row)) for row in rows)
+
+
+def retrievals_between(
+    connection: sqlite3.Connection,
+    *,
+    sop_instance_uids: Sequence[str] | None = None,
+    from_ae_title: str = "",
+    since: str = "",
+    until: str = "",
+) -> Iterator[Retrieval]:
+    """Who retrieved performed steps, these or any, from `since` on and before `until`, in the order of the record."""
+    given = _between(from_ae_title, since, until)
+    if sop_instance_uids is not None:
+        marks = ", ".join("?" * len(sop_instance_uids))
+        given.append((f"sop_instance_uid IN ({marks})", list(sop_instance_uids)))
+    return (Retrieval(**dict(row)) for row in _select(connection, "retrievals", given))
+
+
+def has_record(connection: sqlite3.Connection) -> bool:
+    """Whether a service that keeps one ever ran on this database."""
+    return _is_there(connection, "queries")
+
+
+def _is_there(connection: sqlite3.Connection, table: str) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
+
+
+def reaches_back_to(connection: sqlite3.Connection) -> str | None:
+    """When the oldest query that is still kept was asked; None when there is none."""
+    row = connection.execute("SELECT MIN(last_at) FROM queries").fetchone() if has_record(connection) else None
+    return row[0] if row else None
+
+
+def _between(from_ae_title: str, since: str, until: str) -> list[tuple[str, list[str]]]:
+    clauses = (("calling_ae_title = ?", from_ae_title), ("last_at >= ?", _as_kept(since)), ("at < ?", _as_kept(until)))
+    return [(clause, [value]) for clause, value in clauses if value]
+
+
+def _as_kept(instant: str) -> str:
+    """An instant as the record writes its own, so that the two compare as texts."""
+    return datetime.fromisoformat(instant).astimezone(UTC).isoformat(timespec="milliseconds") if instant else ""
+
+
+def _select(connection: sqlite3.Connection, table: str, given: list[tuple[str, list[str]]]) -> Iterator[sqlite3.Row]:
+    if not _is_there(connection, table):
+        return iter(())
+    where = f" WHERE {' AND '.join(clause for clause, _ in given)}" if given else ""
+    values = [value for _, some in given for value in some]
+    # The ids by whichever index serves, then the rows in their order one by one: no sorting of whole rows.
+    ids = f"SELECT id FROM {table}{where}"  # noqa: S608  our own words
+    return connection.execute(f"SELECT * FROM {table} WHERE id IN ({ids}) ORDER BY id", values)  # noqa: S608
 
 
 def callers(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:

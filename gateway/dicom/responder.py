@@ -16,8 +16,8 @@ import structlog
 from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
 from gateway.dicom.profiles import EVERYBODY, Profiles, Rejection
-from gateway.dicom.record import QueryRecord, RefusedAssociation, now
-from gateway.dicom.status import SOP_CLASS_NOT_SUPPORTED, SUCCESS
+from gateway.dicom.record import QueryRecord, RefusedAssociation, Retrieval, now
+from gateway.dicom.status import OPTIONAL_ATTRIBUTES_NOT_SUPPORTED, SOP_CLASS_NOT_SUPPORTED, SUCCESS
 from gateway.dicom.step_scp import NResponse, PerformedSteps, StepScp
 from gateway.dicom.worklist_scp import Worklist, WorklistScp
 
@@ -34,8 +34,8 @@ class Responder:
     """Verification, Modality Worklist and MPPS over the application.
 
     `listed_statuses` are what a query sees unless it asks by status; `test_ae_titles` the callers that see test items,
-    beside the real ones; `profiles` how each caller is served; `zone` the site's. `record` is told of each query and
-    each refused association.
+    beside the real ones; `profiles` how each caller is served; `zone` the site's. `record` is told of each query, each
+    retrieved step and each refused association.
     """
 
     def __init__(
@@ -145,7 +145,18 @@ class Responder:
         transfer_syntax: str,
     ) -> NResponse:
         """The response to an N-GET (MPPS Retrieve, PS3.4 F.8.2); `requested` is the Attribute Identifier List."""
-        return self._steps.n_get(caller, sop_class_uid, sop_instance_uid, requested, transfer_syntax)
+        response = self._steps.n_get(caller, sop_class_uid, sop_instance_uid, requested, transfer_syntax)
+        if self.record and response.status in (SUCCESS, OPTIONAL_ATTRIBUTES_NOT_SUPPORTED):
+            self.record.add(
+                Retrieval(
+                    at=now(),
+                    calling_ae_title=caller.ae_title,
+                    called_ae_title=caller.called_ae_title,
+                    address=caller.address,
+                    sop_instance_uid=sop_instance_uid,
+                )
+            )
+        return response
 
     def unrecognised(self, caller: Caller, operation: str, sop_instance_uid: str) -> NResponse:
         """The response to an operation that this SOP class does not have (PS3.7 C.5.23)."""

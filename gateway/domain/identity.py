@@ -27,8 +27,18 @@ def status_update_id(event_id: str) -> UUID:
     return uuid5(_ROOT, f"/status-updates/{event_id}")
 
 
+def epoch_id(number: int) -> UUID:
+    """The stream of the log's n-th epoch."""
+    return uuid5(_ROOT, f"/epochs/{number}")
+
+
 def status_event_id(cause: str, accession_number: str, status: str) -> str:
-    """The event_id that the web app sees: the same for the same cause, accession number and status."""
+    """The event_id that the web app sees: the same for the same cause, accession number and status.
+
+    No epoch is in it. A step that a modality reports again after a restore is the same fact under the same UID, and the
+    web app, which may know the event from before, drops it rightly. What an operator does has a random cause, so that
+    nothing done after a restore is taken for something that was lost by it.
+    """
     return str(uuid5(_ROOT, f"/status-events/{cause}/{accession_number}/{status}"))
 
 

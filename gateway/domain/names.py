@@ -18,7 +18,7 @@ _PLAIN = str.maketrans({letter: plain.casefold() for letter, plain in COUNTERPAR
 @lru_cache(maxsize=4096)
 def folded(name: str) -> tuple[str, ...]:
     """The groups of a name, or of a key for names: alphabetic, ideographic, phonetic. An empty one is ""."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold().translate(_PLAIN))
-    text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed)).translate(_PLAIN)
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFC", name).translate(_PLAIN))
+    text = unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed).casefold()).translate(_PLAIN)
     groups = ("^".join(part.strip(" ") for part in group.split("^")).rstrip("^") for group in text.split("="))
     return tuple(groups)

@@ -226,6 +226,13 @@ class WorklistItem(Stream):
             values["station_ae_titles"] = tuple(values["station_ae_titles"])
         self.appointment = replace(self.appointment, **values)
 
+    def count_above(self, floor: int) -> None:
+        """After a restore: the web app may have seen sequences up to `floor` of an item that has forgotten them.
+
+        Not an event: the next one holds the `sequence` that comes of it, and replays the same without a floor.
+        """
+        self.update_sequence = max(self.update_sequence, floor)
+
     def require_same(self, appointment: Appointment, *, is_test: bool) -> None:
         """Raise `AccessionConflict`, naming the field, unless this live item holds exactly that appointment."""
         difference = self.appointment.first_difference(appointment)

@@ -51,15 +51,7 @@ class Kept:
 
 def read(path: Path) -> Kept:
     """The anchors of a file; empty lines and those that begin with `#` are skipped. Raises `AnchorsUnusable`."""
-    try:
-        there = path.stat()
-        if not stat.S_ISREG(there.st_mode) or there.st_size > _LARGEST:
-            raise AnchorsUnusable(f"{path} is no anchors file", remedy="name a text file of anchors, a line each")
-        text = path.read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise AnchorsUnusable(
-            f"the anchors file {path} can't be read: {error.strerror}", remedy="check its path and rights"
-        ) from error
+    text = _text_of(path)
     anchors: list[Anchor] = []
     unreadable: list[int] = []
     replaced: list[Anchor] = []
@@ -74,6 +66,18 @@ def read(path: Path) -> Kept:
             except InvalidValue:
                 unreadable.append(number)
     return Kept(tuple(anchors), tuple(unreadable), tuple(replaced))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        there = path.stat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size > _LARGEST:
+            raise AnchorsUnusable(f"{path} is no anchors file", remedy="name a text file of anchors, a line each")
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise AnchorsUnusable(
+            f"the anchors file {path} can't be read: {error.strerror}", remedy="check its path and rights"
+        ) from error
 
 
 def keep(path: Path, anchor: Anchor) -> bool:
@@ -91,10 +95,11 @@ def note_restore(path: Path, position: int, at: str) -> None:
     """Note in the file, if there is one, that a backup of so many events was put in the log's place.
 
     The anchors after that position stay in the file and are said to be of the log that was replaced. `at` is the
-    restore's instant. Raises `AnchorsUnusable`.
+    restore's instant: the same one is noted once. Raises `AnchorsUnusable`.
     """
-    if _exists(path):
-        _append(path, f"# restored to {position} {at}")
+    note = f"# restored to {position} {at}"
+    if _exists(path) and note not in _text_of(path).splitlines():
+        _append(path, note)
 
 
 def _append(path: Path, text: str) -> None:

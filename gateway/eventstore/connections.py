@@ -168,7 +168,7 @@ class Writer:
                 try:
                     cursor.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:
-                    if not _is_busy(error) or self._given_up or time.monotonic() >= deadline:
+                    if not is_busy(error) or self._given_up or time.monotonic() >= deadline:
                         raise
                 else:
                     return
@@ -184,7 +184,7 @@ class Writer:
         return Contention(self.failure, remedy="ask again; look for a long-running sqlite3 prompt or backup")
 
     def _translated(self, error: sqlite3.OperationalError) -> Contention | OutcomeUnknown:
-        return self._held() if _is_busy(error) else self._lost(error)
+        return self._held() if is_busy(error) else self._lost(error)
 
     def _lost(self, error: sqlite3.DatabaseError) -> OutcomeUnknown:
         self._drop()
@@ -207,7 +207,8 @@ class Writer:
             self._drop()
 
 
-def _is_busy(error: sqlite3.OperationalError) -> bool:
+def is_busy(error: sqlite3.DatabaseError) -> bool:
+    """Whether somebody else holds the file, and nothing worse."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

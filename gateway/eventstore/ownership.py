@@ -1,4 +1,7 @@
-"""One service to a database: two would deliver the same status events. Commands beside the service are welcome."""
+"""One service to a database: two would deliver the same status events. Commands beside the service are welcome.
+
+A restore puts another file in the database's place: nobody may have it open then.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import time
 from pathlib import Path
 
 from gateway.errors import StoreUnusable
+from gateway.eventstore.files import belongs_like
 
 _LOOKING = 0.05
 """Seconds after which somebody who only looked (`is_served`) has let go."""
@@ -25,6 +29,7 @@ class Ownership:
         path = _lock_of(database)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            belongs_like(path, database.parent)
         except OSError as error:
             raise StoreUnusable(
                 f"{path} can't be written: {error.strerror}", remedy="check the folder's rights"
@@ -48,6 +53,48 @@ class Ownership:
     def release(self) -> None:
         """Let another service have it."""
         os.close(self._file)
+
+
+class Use:
+    """Held by whoever has the database open, together; `alone` by the restore that replaces it.
+
+    SQLite would let a process go on with the old file under its new name, and with the new one's log of changes.
+    """
+
+    def __init__(self, database: Path, *, alone: bool = False) -> None:
+        """Raises `StoreUnusable` when a restore replaces the database, or, `alone`, when somebody has it open."""
+        self._file: int | None = None
+        path = self._path = database.with_name(database.name + ".use")
+        self._made = False
+        with contextlib.suppress(OSError):  # where it can't be made the database can't be opened either: that says why
+            self._made = not path.exists()
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            belongs_like(path, database.parent)
+        if self._file is None:
+            return
+        try:
+            fcntl.flock(self._file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            if alone:
+                raise StoreUnusable(
+                    f"a command has the database {database} open", remedy="wait for it to end, then try again"
+                ) from None
+            raise StoreUnusable(
+                f"a backup is being restored to {database}", remedy="wait for gateway backup restore to end"
+            ) from None
+
+    def give_up(self) -> None:
+        """It could not be opened: nothing of ours stays beside a file that is not ours."""
+        self.release()
+        if self._made:
+            self._path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Have it no longer open."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def is_served(database: Path) -> bool:

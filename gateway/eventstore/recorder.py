@@ -17,6 +17,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 from gateway.errors import OutcomeUnknown, StoreUnusable
 from gateway.eventstore import chain, positions
 from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
+from gateway.eventstore.ownership import Use
 from gateway.eventstore.projection import Projection, RecordedEvent
 
 EVENTS_SCHEMA = """
@@ -37,7 +38,12 @@ class Datastore(SQLiteDatastore):
     def __init__(self, path: Path) -> None:
         self.single_row_tracking = True
         self.originator_id_type = "uuid"
-        self.writer = Writer(path)
+        self._use = Use(path)
+        try:
+            self.writer = Writer(path)
+        except BaseException:
+            self._use.give_up()
+            raise
         self.readers = Readers(path)
 
     @contextmanager
@@ -54,6 +60,7 @@ class Datastore(SQLiteDatastore):
         """Close all connections."""
         self.writer.close()
         self.readers.close()
+        self._use.release()
 
     def __del__(self) -> None:
         """The owner closes; the library's finaliser would close twice."""

@@ -36,6 +36,7 @@ class Health:
 
     checks: dict[str, Callable[[], Check]]
     warnings: Callable[[], list[str]] = list
+    restored: Callable[[], dict[str, Any] | None] = lambda: None
     anchor: Callable[[], dict[str, Any] | None] = lambda: None
     """The log's head (`gateway.ops.anchoring`)."""
     started: float = field(default_factory=time.monotonic)
@@ -44,11 +45,15 @@ class Health:
         """The whole state, as `contract/replies/health.json` has it; we only add keys."""
         results = {name: _asked(name, check) for name, check in self.checks.items()}
         told = [f"{name}: {result['warning']}" for name, result in results.items() if "warning" in result]
+        restored = _restored(self.restored)
+        if restored and restored["warning"]:
+            told.append(f"restored: {restored['warning']}")
         return {
             "healthy": all(result["ok"] for result in results.values()),
             "version": __version__,
             "listener_uptime_seconds": int(time.monotonic() - self.started),
             "checks": results,
+            "restored_from": restored,
             "warnings": [*told, *self.warnings()],
             "anchor": self.anchor(),
         }
@@ -63,6 +68,45 @@ def _asked(name: str, check: Callable[[], Check]) -> Check:
     except Exception as error:
         log.exception("check_failed", check=name)
         return {"ok": False, "error": f"the check failed ({type(error).__name__}): look at the log", "code": "internal"}
+
+
+def _restored(ask: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """What `store_check` says of a database that can't be read is enough."""
+    try:
+        return ask()
+    except GatewayError:
+        return None
+
+
+def restored_from(gateway: Gateway) -> dict[str, Any] | None:
+    """The backup that began the present epoch of the log; a warning until a person has let the outbox go on."""
+    epoch = gateway.restored()
+    if epoch is None:
+        return None
+    lost = epoch.lost
+    told = f"it is not known what was acknowledged between then and {epoch.restored_at}"
+    if "actions" in lost:
+        told = (
+            f"possibly lost{'' if lost['known'] else ', at least'}: {lost['actions']} actions, "
+            f"{lost['performed_steps']} performed steps, {lost['status_events']} settled status events, "
+            f"changes of {lost['items']} appointments"
+        )
+    waiting = gateway.count_updates().waiting
+    warning = (
+        f"a backup that ends at {epoch.backed_up_to} was restored; {told} (gateway backup lost); {waiting} status "
+        "updates wait for gateway outbox resume --after-restore"
+    )
+    return {
+        "backup": epoch.backup,
+        "epoch": epoch.number,
+        "position": epoch.position,
+        "backed_up_to": epoch.backed_up_to,
+        "restored_at": epoch.restored_at,
+        "sequence_floor": epoch.sequence_floor,
+        "resumed_at": epoch.resumed_at,
+        "possibly_lost": {name: value for name, value in lost.items() if name != "accession_numbers"},
+        "warning": None if epoch.resumed_at else warning,
+    }
 
 
 def store_check(gateway: Gateway) -> Check:

@@ -23,7 +23,13 @@ by_path = pytest.mark.parametrize("source", SOURCES, ids=lambda file: str(file.r
 STATEMENT = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|REPLACE|PRAGMA|BEGIN|COMMIT|VACUUM)\s+[A-Za-z*(]"
 )
-WITH_SQL = ("projections/", "gateway/eventstore/", "gateway/delivery/attempts.py", "gateway/dicom/record.py")
+WITH_SQL = (
+    "projections/",
+    "gateway/eventstore/",
+    "gateway/delivery/attempts.py",
+    "gateway/dicom/record.py",
+    "gateway/audit/activities.py",
+)
 
 
 def tree_of(source: Path) -> ast.Module:

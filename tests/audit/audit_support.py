@@ -44,7 +44,15 @@ def tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 def without_persons(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Every projection's rows, but for the columns that a redaction changes."""
-    changed = {"patient_id", "patient_name", "patient_birth_date", "performing_physician", "details", "answer"}
+    changed = {
+        "patient_id",
+        "patient_name",
+        "patient_birth_date",
+        "performing_physician",
+        "details",
+        "answer",
+        "operator",
+    }
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         every = {table: map(dict, connection.execute(f"SELECT * FROM {table}").fetchall()) for table in TABLES}

@@ -102,7 +102,7 @@ def test_the_database_is_its_owner_s_alone(eventful: Gateway, tmp_path: Path) ->
     built = replayed(exported(eventful), tmp_path)
     assert stat.S_IMODE(built.database.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(built.database.stat().st_mode) == 0o600
-    assert [file.name for file in built.database.parent.iterdir()] == ["gateway.db"]
+    assert {file.name for file in built.database.parent.iterdir()} == {"gateway.db", "gateway.db.use"}
 
 
 def test_an_empty_folder_is_taken_and_one_with_something_in_it_is_left_alone(eventful: Gateway, tmp_path: Path) -> None:

@@ -181,7 +181,8 @@ def test_yesterday_s_incident_runs_on_a_laptop(story: Gateway, run: Command, tmp
     assert (built.code, built.out) == (0, f"replayed {story.verify_chain().events} events into laptop/gateway.db\n")
     assert "it holds 1 status event still to be sent" in built.err
     there = in_a_process(tmp_path, "timeline", "ACC002", WORKLIST_DB_PATH="laptop/gateway.db")
-    assert there.out == run("timeline", "ACC002").out
+    here = run("timeline", "ACC002").out.splitlines()
+    assert there.out.splitlines() == [line for line in here if "  told  " not in line]  # attempts are no events
     verified = in_a_process(tmp_path, "projections", "verify", WORKLIST_DB_PATH="laptop/gateway.db")
     assert (verified.code, verified.out) == (0, "equal: what is served is what the events say\n")
 

@@ -14,6 +14,8 @@ from cli_support import Command
 
 from gateway.application import Gateway
 from gateway.cli import app
+from gateway.dicom.record import QueryRecord
+from gateway.dicom.responder import Caller, Responder
 from gateway.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli-json.md").read_text(encoding="utf-8")
@@ -22,7 +24,9 @@ SECTIONS = {
     for title, text in re.findall(r"^## `gateway (.*?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
 
-
+CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
+IMPLICIT = "1.2.840.10008.1.2"
+BY_NAME = b"\x10\x00\x10\x00\x06\x00\x00\x00SMITH*"
 PERSON = ("--patient-id", "BS123456", "--patient-name", "SMITH^JOHN", "--patient-birth-date", "19800101")
 ADD = ("worklist", "add", "ACC123", *PERSON, "--scheduled-time", "143000")
 
@@ -103,14 +107,28 @@ def test_a_look_prints_json_as_documented_and_nothing_else(
 def test_a_timeline_is_documented_but_for_the_details_of_each_kind(story: Gateway, run: Command) -> None:
     sample = SECTIONS["timeline"][0][0]
     rows = run("timeline", "ACC002", "--json").json
-    assert len(rows) == 9
+    assert [row["kind"] for row in rows if not row["position"]] == ["received", "told"]
+    assert len(rows) == 11
     for row in rows:
         assert list(row) == list(sample)
-        assert like(row | {"details": None}, sample)
+        assert like(row | {"details": None, "spans": None}, sample)
         assert isinstance(row["details"], dict)
+        assert all(isinstance(seconds, float) for seconds in row["spans"].values())
     kinds = {row["kind"]: row["details"] for row in rows}
     for row in SECTIONS["timeline"][0]:
         assert list(kinds[row["kind"]]) == list(row["details"])
+
+
+def test_who_saw_whom_is_documented(story: Gateway, run: Command) -> None:
+    book = QueryRecord(story)
+    list(Responder(story, record=book).find(CALLER, BY_NAME, IMPLICIT, lambda: False))
+    book.start()
+    book.close()
+    [row] = run("audit", "list", "--accession", "ACC003", "--json").json
+    [sample] = SECTIONS["audit list"][0]
+    assert like({**row, "details": None}, {**sample, "details": None})
+    assert list(row["details"]) == list(sample["details"])
+    assert (row["act"], row["about"]) == ("was shown", ["ACC003"])
 
 
 def test_a_timeline_of_nothing_is_an_empty_list_and_exit_code_1(story: Gateway, run: Command) -> None:

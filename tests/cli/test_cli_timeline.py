@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -29,7 +30,8 @@ def test_series_dose_and_protocol_of_an_examination_are_shown(unit: Modality, ru
     unit.perform("ACC001")
     outcome = run("timeline", "ACC001")
     table, _, step = outcome.out.partition("\n\n")
-    assert "PerformedProcedureStep.Completed" in table
+    assert re.search(r"  completed +\S+ +at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d by its own clock", table)
+    assert re.fullmatch(r"received → listed .+ · started → completed \d+ ms", table.splitlines()[-1])
     assert "Screening mammography · R CC, L CC, R MLO, L MLO · 4 images · operators R" in step
     assert "4 exposures, entrance dose 5.8 mGy, organ dose 1.87 mGy" in step
     assert "24623002 (SCT) Screening mammography" in step

@@ -33,6 +33,7 @@ from gateway.delivery.courier import Courier, CourierOptions
 from gateway.domain.lifecycle import Status
 from projections.outbox import OutboxRow
 from relay import HybridConnection, Namespace, Sender, SharedAccessKey
+from tests.eventstore.everything import restored
 
 Make = Callable[[int], str]
 
@@ -469,3 +470,26 @@ async def test_an_event_acknowledged_while_the_outbox_is_being_read_is_not_sent_
     finally:
         slow.close()
     assert web_app.heard("ACC001") == [("IN PROGRESS", 1)]
+
+
+@asynchronous
+async def test_after_a_restore_nothing_is_sent_until_a_person_resumes(
+    gateway: Gateway, examine: Callable[[int], str]
+) -> None:
+    """The person is another process, as `gateway outbox resume --after-restore` is."""
+    accession_number = examine(1)
+    restored(gateway)
+    async with delivery(gateway) as web_app:
+        looks = 0
+
+        def looked() -> bool:
+            nonlocal looks
+            looks += 1
+            return looks > 100
+
+        await until(looked)
+        assert web_app.events == []
+        with opened(gateway.path) as another:
+            another.resume_delivery(operator="day shift")
+        await until(lambda: settled(gateway))
+    assert web_app.statuses(accession_number) == ["IN PROGRESS", "COMPLETED"]

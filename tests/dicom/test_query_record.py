@@ -16,10 +16,12 @@ import structlog
 from dicom_samples import InMemory, captured_logs, query, row, samples, to_bytes
 from structlog.testing import LogCapture
 
+from bench.synthetic import naming, schedule, start, step_uid
 from gateway.application import Gateway, opened
 from gateway.dicom import record
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
+from gateway.dicom.mpps import RETRIEVE_SOP_CLASS
 from gateway.dicom.record import Query, QueryRecord, RefusedAssociation
 from gateway.dicom.responder import Responder
 from gateway.errors import NotFound
@@ -129,6 +131,21 @@ def test_the_responder_records_each_query_with_its_bytes_its_outcome_and_what_it
     assert (answered.identifier, answered.transfer_syntax) == (data, IMPLICIT)
     assert (answered.status, answered.answers, answered.accession_numbers) == (0, 2, ("ACC000", "ACC001"))
     assert (refused.identifier, refused.status, refused.error_comment) == (b"", 0xA900, "the identifier is absent")
+
+
+def test_the_responder_records_who_retrieved_which_performed_step_and_no_failure(gateway: Gateway) -> None:
+    schedule(gateway)
+    start(gateway, step_uid(1), naming(), attribute_list=b"")
+    book = QueryRecord(gateway)
+    responder = Responder(gateway, record=book)
+    for uid in (step_uid(1), step_uid(1), step_uid(2)):
+        responder.n_get(CALLER, RETRIEVE_SOP_CLASS, uid, (), IMPLICIT)
+    book.start()
+    book.close()
+    with gateway.reading() as connection:
+        [one] = record.retrievals_between(connection)
+    assert (one.calling_ae_title, one.address, one.sop_instance_uid) == ("MAMMO1", "192.0.2.7", step_uid(1))
+    assert one.times == 2
 
 
 def test_a_query_whose_association_ended_in_the_middle_is_recorded_as_far_as_it_came(gateway: Gateway) -> None:
@@ -315,13 +332,16 @@ def test_old_rows_go_in_portions(gateway: Gateway, monkeypatch: pytest.MonkeyPat
     assert left == [15, 5, 0, 0]
 
 
-def test_more_rows_than_the_bound_go_whatever_their_age(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_the_bound_go_whatever_their_age_and_the_log_says_so(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
+) -> None:
     monkeypatch.setattr(record, "MOST_ROWS", 5)
     written(gateway, *(a_query(number, identifier=str(number).encode()) for number in range(8)))
     book = QueryRecord(gateway, kept_days=36500)
     book._clean()
     book._disconnect()
     assert [row.id for row in kept(gateway)] == [8, 7, 6, 5, 4]
+    assert [(line["event"], line["rows"]) for line in logs] == [("queries_deleted_early", 3)]
 
 
 @pytest.mark.parametrize("table", record._TABLES)

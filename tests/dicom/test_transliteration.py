@@ -20,6 +20,12 @@ def test_what_a_name_is_transliterated_to_finds_the_name(name: str) -> None:
         assert folded(shown) == folded(name)
 
 
+def test_so_does_every_single_letter_and_sign() -> None:
+    signs = [chr(code) for code in range(0x20, 0x30000) if not 0xD800 <= code < 0xE000 and chr(code) not in "^=\\"]
+    shown = {sign: transliterated(f"x{sign}y", str.isascii) for sign in signs}
+    assert [sign for sign, text in shown.items() if text is not None and folded(text) != folded(f"x{sign}y")] == []
+
+
 @pytest.mark.parametrize(
     ("stored", "shown"), [("Əliyev^Anar", "Eliyev^Anar"), ("O‘Neill^Mary", "O'Neill^Mary"), ("Ħali–Ŧo", "Hali-To")]
 )

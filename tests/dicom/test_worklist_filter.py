@@ -198,6 +198,7 @@ def test_the_store_leaves_out_no_match(drawn: tuple[dict[str, dict[str, Any]], d
         ({"study_description": "Cafe\u0301"}, {"RequestedProcedureDescription": "Caf?"}),
         ({"patient_id": "E\u0301A"}, {"PatientID": "\u00c9A"}),
         ({"patient_name": "SMITH"}, {"PatientName": "SMITH^*"}),
+        ({"patient_name": "=やまだ^たろう"}, {"PatientName": "やまだ^たろう=="}),
         ({"patient_name": "[SMITH]"}, {"PatientName": "*[SMITH]*"}),
         ({"scheduled_time": "220000"}, {PERIOD[0]: "20261122-20261124", PERIOD[1]: "1000-1800"}),
         ({"performing_physician": "PATEL^ANITA"}, {"ScheduledPerformingPhysicianName": "patel*"}),

@@ -18,6 +18,7 @@ from gateway.domain.names import folded
         ("Mu\u0308ller", ("muller",)),
         ("Łukasz^Ø", ("lukasz^o",)),
         ("Straße", ("strasse",)),
+        ("ᴬnna", ("anna",)),
         ("O’Brien", ("o'brien",)),
         ("Yamada^Tarou=山田^太郎=やまだ^たろう", ("yamada^tarou", "山田^太郎", "やまだ^たろう")),
         ("=山田^太郎", ("", "山田^太郎")),

@@ -18,12 +18,14 @@ from bench.synthetic import (
     step_uid,
 )
 from gateway.application import Gateway
-from gateway.domain.events import Stream
+from gateway.domain.epoch import Epoch
+from gateway.domain.events import Stream, circumstances
 from gateway.domain.lifecycle import Status
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
+from gateway.eventstore import chain
 
 BASES = ("Event", "Created", "Changed", "StatusChanged", "StepEvent", "Snapshot")
 """Event classes that only others are made of."""
@@ -33,7 +35,7 @@ def every_event() -> list[type[Stream.Event]]:
     """The event classes that can be in the log."""
     return [
         found
-        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate)
+        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate, Epoch)
         for name, found in vars(stream).items()
         if isinstance(found, type) and issubclass(found, Stream.Event) and name not in BASES
     ]
@@ -59,7 +61,37 @@ def everything_happened(gateway: Gateway) -> None:
     gateway.dismiss_step(step_uid(4), reason="a phantom", operator="night shift")
     gateway.correct_status("ACC004", Status.COMPLETED, reason="examined on paper", operator="night shift")
     gateway.expire(date(2026, 12, 1), after_days=1)
+    restored(gateway)
+    gateway.resume_delivery(operator="night shift")
     first, second, *_ = gateway.due_updates()
     gateway.acknowledge_update(first.event_id, answer="updated", attempts=1)
     gateway.park_update(second.event_id, reason="appointment_not_found", attempts=3)
     gateway.requeue_update(second.event_id, reason="it exists now")
+
+
+def restored(gateway: Gateway) -> None:
+    """A backup of this log was restored: its event alone."""
+    with gateway.reading() as connection:
+        position, committed_at, head = chain.head(connection)
+    with circumstances(source="operator", correlation_id="night shift"):
+        gateway.save(
+            Epoch.restore(
+                number=2,
+                backup="gateway-20261123T030000Z-40.db",
+                position=position,
+                head=head.hex(),
+                backed_up_to=committed_at,
+                restored_at="2026-11-23T09:30:00.000000+00:00",
+                sequence_floor=1001,
+                replaced="gateway.db.replaced-20261123T093000Z",
+                replaced_position=position + 3,
+                lost={
+                    "known": True,
+                    "actions": 1,
+                    "items": 1,
+                    "performed_steps": 0,
+                    "status_events": 0,
+                    "accession_numbers": ["ACC007"],
+                },
+            )
+        )

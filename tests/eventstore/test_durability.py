@@ -132,4 +132,4 @@ def test_nobody_else_on_the_machine_reads_the_database(tmp_path: Path) -> None:
     with opened(tmp_path / "gateway.db") as gateway:
         schedule(gateway)
         modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(["gateway.db", "gateway.db-wal", "gateway.db-shm"], "0o600")
+    assert modes == dict.fromkeys(["gateway.db", "gateway.db-wal", "gateway.db-shm", "gateway.db.use"], "0o600")

@@ -11,6 +11,7 @@ from eventsourcing.persistence import JSONTranscoder, StoredEvent
 
 from bench.synthetic import PERSON, examine, participant, step_uid
 from gateway.application import Gateway
+from gateway.domain.epoch import Epoch
 from gateway.domain.events import Stream
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
@@ -127,6 +128,6 @@ def test_both_women_of_the_story_are_in_it(gateway: Gateway) -> None:
     assert participant(1)["patient_id"] != PERSON["patient_id"]
 
 
-def test_the_only_streams_are_the_four_that_are_looked_at_here() -> None:
+def test_the_only_streams_are_the_five_that_are_looked_at_here() -> None:
     ours = {s for s in Stream.__subclasses__() if s.__module__.startswith("gateway.")}
-    assert ours == {WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate}
+    assert ours == {WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate, Epoch}

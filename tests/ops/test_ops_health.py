@@ -22,6 +22,7 @@ from gateway.ops.health import Check, disk_check, outbox_check, store_check
 from gateway.settings import Settings
 from relay import Sender
 from relay.emulator import AccessKey, Emulator, Right
+from tests.eventstore.everything import restored
 
 CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
 WELL: dict[str, Callable[[], Check]] = {"store": lambda: {"ok": True}, "dicom": lambda: {"ok": True}}
@@ -347,3 +348,50 @@ async def test_the_doubtful_reading_of_times_is_warned_of_with_a_real_relay_only
         assert any("GATEWAY_SCHEDULED_TIMES" in warning for warning in warnings)
     async with running(own_settings(**real, gateway_scheduled_times="utc"), monkeypatch) as (_, port):
         assert (await fetch(port)).json["warnings"] == []
+
+
+@asynchronous
+async def test_a_database_that_was_never_restored_says_so(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        assert (await fetch(port)).json["restored_from"] is None
+
+
+@asynchronous
+async def test_after_a_restore_health_warns_until_somebody_lets_the_outbox_go_on(
+    own_settings: Make, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule(gateway)
+    restored(gateway)
+    start(gateway, step_uid(1), naming())
+    async with running(own_settings(), monkeypatch) as (_, port):
+        report = (await fetch(port)).json
+        assert report["healthy"]
+        told = report["restored_from"]
+        assert (told["backup"], told["epoch"], told["resumed_at"]) == ("gateway-20261123T030000Z-40.db", 2, None)
+        assert told["possibly_lost"] == {
+            "known": True,
+            "actions": 1,
+            "items": 1,
+            "performed_steps": 0,
+            "status_events": 0,
+        }
+        [warning] = [line for line in report["warnings"] if line.startswith("restored: ")]
+        assert "possibly lost: 1 actions" in warning
+        assert "1 status updates wait for gateway outbox resume --after-restore" in warning
+        gateway.resume_delivery(operator="day shift")
+        report = (await fetch(port)).json
+        assert report["restored_from"]["resumed_at"]
+        assert not any(line.startswith("restored: ") for line in report["warnings"])
+
+
+@asynchronous
+async def test_backups_are_asked_about_only_where_the_service_takes_them(
+    own_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = own_settings(gateway_backup_at="03:00", gateway_backup_folder=tmp_path / "backups")
+    async with running(settings, monkeypatch) as (_, port):
+        while not (check := (await fetch(port)).json["checks"]["backup"])["last"]:
+            assert check["warning"] == "there is no backup yet"
+        assert "warning" not in check
+    async with running(own_settings(), monkeypatch) as (_, port):
+        assert "backup" not in (await fetch(port)).json["checks"]

@@ -1,0 +1,353 @@
+"""Who saw whom: what was asked, shown, refused, reported, decided and looked at, from all records in one order.
+
+These records are read: the modalities' queries and retrievals and the refused associations (`gateway.dicom.record`),
+the event log through its timeline, and the activities (`gateway.audit.activities`). `search` gives what they hold as
+they hold it; `told` makes one kind of line of it for people.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import projections.performed_steps
+import projections.timeline
+import projections.worklist
+from gateway.application import Gateway
+from gateway.audit import activities, story
+from gateway.audit.activities import EVERYTHING, LOOKED, STARTED, Activity
+from gateway.dicom import identifier, keys, record
+from gateway.dicom.character_sets import CharacterSet
+from gateway.dicom.explain import AskedKey, outcome
+from gateway.dicom.profiles import EVERYBODY, Profiles
+from gateway.dicom.record import Query, RefusedAssociation, Retrieval
+from gateway.dicom.status import RequestRefused
+from projections.timeline import TimelineRow
+from projections.worklist import WorklistFilter
+
+PEOPLE_AND_UNITS = ("mpps", "operator")
+"""The sources of events that `audit list` tells of."""
+ALL_SOURCES = ("relay", "mpps", "operator", "gateway")
+
+_PATIENT_ID_KEYWORD = "PatientID"
+_CONSEQUENCES = ("WorklistItem.Step", "StatusUpdate.Requested")
+"""Events that another one of the same save has brought about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to look for; an empty field asks nothing. Instants are ISO 8601 in UTC, `until` is not part of the span."""
+
+    patient_id: str = ""
+    accession_number: str = ""
+    ae_title: str = ""
+    since: str = ""
+    until: str = ""
+
+    @property
+    def is_of_a_person(self) -> bool:
+        """Whether it asks about one person or one item."""
+        return bool(self.patient_id or self.accession_number)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An event about one accession number ("" where it named none), with its row of the timeline and who did it."""
+
+    row: TimelineRow
+    event: Any
+    who: str
+
+
+Act = Query | RefusedAssociation | Retrieval | Activity | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Where a person or an item is to be found: accession numbers, and the performed steps of a Patient ID."""
+
+    accession_numbers: tuple[str, ...]
+    step_uids: tuple[str, ...] = ()
+    patient_id: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything about them."""
+        return bool(self.accession_numbers or self.step_uids)
+
+
+def person_of(gateway: Gateway, wanted: Wanted) -> Person | None:
+    """The items and steps that are asked about; None when it is everybody's."""
+    if not wanted.is_of_a_person:
+        return None
+    numbers = [wanted.accession_number] if wanted.accession_number else []
+    steps: list[str] = []
+    if wanted.patient_id:
+        with gateway.reading() as connection:
+            of_patient = projections.worklist.find_numbers(connection, WorklistFilter(patient_id=wanted.patient_id))
+            found = projections.performed_steps.of_patient(connection, wanted.patient_id)
+        numbers = [number for number in of_patient if number in numbers or not numbers]
+        item = wanted.accession_number
+        steps = [step.sop_instance_uid for step in found if not item or item in (*step.accession_numbers, *step.named)]
+    return Person(tuple(numbers), tuple(steps), wanted.patient_id)
+
+
+def search(
+    gateway: Gateway, wanted: Wanted, *, sources: Collection[str] = PEOPLE_AND_UNITS, profiles: Profiles = EVERYBODY
+) -> Iterator[Act]:
+    """Everything that the records hold of it, by time.
+
+    Refused associations name nobody: with a person or an item they are left out. With an AE title only what that title
+    did is told.
+    """
+    person = person_of(gateway, wanted)
+    with gateway.reading() as connection:
+        streams: list[Iterator[Act]] = [
+            _queries(connection, wanted, person, profiles),
+            _events(gateway, connection, wanted, person, sources),
+        ]
+        span = {"since": wanted.since, "until": wanted.until}
+        uids = None if person is None else _steps(gateway, connection, person)
+        streams.append(
+            record.retrievals_between(connection, sop_instance_uids=uids, from_ae_title=wanted.ae_title, **span)
+        )
+        if person is None:
+            streams.append(record.refusals_between(connection, from_ae_title=wanted.ae_title, **span))
+        if not wanted.ae_title:
+            subjects = None if person is None else [*person.accession_numbers, *person.step_uids]
+            streams.append(activities.find(connection, subjects=subjects, **span))
+        yield from heapq.merge(*streams, key=_when)
+
+
+def _queries(
+    connection: sqlite3.Connection, wanted: Wanted, person: Person | None, profiles: Profiles
+) -> Iterator[Query]:
+    found = record.queries_between(
+        connection,
+        accession_numbers=None if person is None else person.accession_numbers,
+        with_key=_PATIENT_ID_KEYWORD if person and person.patient_id else "",
+        from_ae_title=wanted.ae_title,
+        since=wanted.since,
+        until=wanted.until,
+    )
+    for query in found:
+        if person is None or shown_of(query, person) or _asked_for(query, person.patient_id, profiles):
+            yield query
+
+
+def shown_of(query: Query, person: Person) -> tuple[str, ...]:
+    """Which of the person's items the answer held."""
+    return tuple(number for number in person.accession_numbers if number in query.accession_numbers)
+
+
+def _asked_for(query: Query, patient_id: str, profiles: Profiles) -> bool:
+    """Whether a query named the patient by id, whatever came of it."""
+    asked = keys_of(query, profiles)[0] if patient_id and _PATIENT_ID_KEYWORD in query.keys else ()
+    return any(key.tag == keys.PATIENT_ID and key.value == patient_id for key in asked)
+
+
+def keys_of(query: Query, profiles: Profiles = EVERYBODY) -> tuple[tuple[AskedKey, ...], tuple[str, ...]]:
+    """The keys of a query that had a value, and the keywords of all attributes that it wanted to be shown.
+
+    Both () when its identifier was not kept or can't be read.
+    """
+    if query.identifier is None:
+        return (), ()
+    default = CharacterSet.of(profiles.of(query.calling_ae_title).character_set)
+    try:
+        asked = identifier.read(query.identifier, query.transfer_syntax, default)
+    except RequestRefused:
+        return (), ()
+    matched = tuple(AskedKey(key.tag, key.text) for key in asked.matched())
+    wanted = (AskedKey(key.tag, "").keyword for key in (*asked.keys, *asked.step))
+    return matched, tuple(dict.fromkeys(wanted))
+
+
+def _events(
+    gateway: Gateway, connection: sqlite3.Connection, wanted: Wanted, person: Person | None, sources: Collection[str]
+) -> Iterator[Done]:
+    rows = projections.timeline.of_sources(
+        connection,
+        tuple(sources),
+        accession_numbers=None if person is None else _numbers(connection, person),
+        ae_title=wanted.ae_title,
+        since=wanted.since,
+        until=wanted.until,
+    )
+    with gateway.reading() as other:
+        for row in rows:
+            if row.kind.startswith(_CONSEQUENCES) or (person and not _is_about(row, person)):
+                continue
+            yield Done(row, story.event_at(gateway, other, row.position), story.who_did(gateway, other, row))
+
+
+def _numbers(connection: sqlite3.Connection, person: Person) -> list[str]:
+    """Under which numbers of the timeline to look: a step of hers may have named another's item, or none."""
+    named = [
+        number
+        for uid in person.step_uids
+        if (step := projections.performed_steps.get(connection, uid))
+        for number in (*step.accession_numbers, *step.named)
+    ]
+    return list(dict.fromkeys([*person.accession_numbers, *named, *([""] if person.step_uids else [])]))
+
+
+def _steps(gateway: Gateway, connection: sqlite3.Connection, person: Person) -> list[str]:
+    """The performed steps of the person, and those that are linked to their items."""
+    rows = (row for number in person.accession_numbers for row in gateway.timeline(number))
+    named = dict.fromkeys(uid for row in rows if (uid := row.details.get("mpps_instance_uid")))
+    steps = (projections.performed_steps.get(connection, uid) for uid in named)
+    hers = set(person.accession_numbers)
+    linked = [step.sop_instance_uid for step in steps if step and hers.intersection(step.accession_numbers)]
+    return list(dict.fromkeys([*person.step_uids, *linked]))
+
+
+def _is_about(row: TimelineRow, person: Person) -> bool:
+    if row.accession_number in person.accession_numbers:
+        return True
+    return row.kind.startswith("PerformedProcedureStep.") and row.details.get("mpps_instance_uid") in person.step_uids
+
+
+def _when(act: Act) -> datetime:
+    instant = datetime.fromisoformat(act.row.committed_at if isinstance(act, Done) else act.at)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+# --- for people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One line: `who` did what (`act`), from which `address`, `about` which items, with which `outcome`.
+
+    `about` are accession numbers and SOP Instance UIDs: with a person only theirs, else all. A line stands for `times`
+    equal acts from `at` to `last_at`. `keys` are those of a query that had a value, `attributes` what it wanted to be
+    shown. `source` is the record, `queries`, `refused_associations`, `retrievals`, `events` or `activities`, and its
+    row there.
+    """
+
+    at: str
+    last_at: str
+    times: int
+    act: str
+    who: str
+    address: str
+    about: tuple[str, ...]
+    outcome: str
+    keys: tuple[AskedKey, ...] = ()
+    attributes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    source: tuple[str, int]
+
+
+def told(act: Act, person: Person | None = None, profiles: Profiles = EVERYBODY) -> Trace:
+    """An act as a line."""
+    if isinstance(act, Query):
+        return _of_query(act, person, profiles)
+    if isinstance(act, RefusedAssociation):
+        return _of_refusal(act)
+    if isinstance(act, Retrieval):
+        return _of_retrieval(act)
+    return _of_activity(act, person) if isinstance(act, Activity) else _of_event(act)
+
+
+def _of_query(query: Query, person: Person | None, profiles: Profiles) -> Trace:
+    about = query.accession_numbers if person is None else shown_of(query, person)
+    asked, attributes = keys_of(query, profiles)
+    return Trace(
+        at=query.at,
+        last_at=query.last_at,
+        times=query.times,
+        act="was shown" if about else "asked",
+        who=query.calling_ae_title,
+        address=query.address,
+        about=about,
+        outcome=f"{query.answers} answered, {outcome(query)}",
+        keys=asked,
+        attributes=attributes,
+        details={"called_ae_title": query.called_ae_title, "answers": query.answers},
+        source=("queries", query.id),
+    )
+
+
+def _of_refusal(refused: RefusedAssociation) -> Trace:
+    return Trace(
+        at=refused.at,
+        last_at=refused.last_at,
+        times=refused.times,
+        act="was refused",
+        who=refused.calling_ae_title,
+        address=refused.address,
+        about=(),
+        outcome=refused.reason,
+        details={"called_ae_title": refused.called_ae_title},
+        source=("refused_associations", refused.id),
+    )
+
+
+def _of_retrieval(retrieved: Retrieval) -> Trace:
+    return Trace(
+        at=retrieved.at,
+        last_at=retrieved.last_at,
+        times=retrieved.times,
+        act="retrieved",
+        who=retrieved.calling_ae_title,
+        address=retrieved.address,
+        about=(retrieved.sop_instance_uid,),
+        outcome="the performed step, by N-GET",
+        details={"called_ae_title": retrieved.called_ae_title},
+        source=("retrievals", retrieved.id),
+    )
+
+
+def _of_activity(activity: Activity, person: Person | None) -> Trace:
+    looked = activity.activity == LOOKED
+    hers = activity.subjects
+    if person is not None and EVERYTHING not in hers:
+        hers = tuple(one for one in hers if one in (*person.accession_numbers, *person.step_uids))
+    return Trace(
+        at=activity.at,
+        last_at=activity.last_at,
+        times=activity.times,
+        act="looked" if looked else f"service {activity.activity}",
+        who=activity.who,
+        address="",
+        about=hers,
+        outcome=_look(activity) if looked else _life(activity),
+        details=activity.details,
+        source=("activities", activity.id),
+    )
+
+
+def _look(activity: Activity) -> str:
+    of_all = EVERYTHING in activity.subjects
+    return f"by gateway {activity.details['verb']}, {'all of a range' if of_all else activity.details['shown']} shown"
+
+
+def _life(activity: Activity) -> str:
+    latest = activity.details.get("previous_ended_without_stop")
+    if activity.activity == STARTED and latest:
+        return f"the one before ended without a stop, after {latest}"
+    return ""
+
+
+def _of_event(done: Done) -> Trace:
+    row = done.row
+    uid = row.details.get("mpps_instance_uid")
+    about = (row.accession_number,) if row.accession_number else (uid,) if uid else ()
+    return Trace(
+        at=row.committed_at,
+        last_at=row.committed_at,
+        times=1,
+        act=story.hop_name(row),
+        who=done.who,
+        address="",
+        about=about,
+        outcome=str(row.details.get("reason") or row.details.get("message") or ""),
+        details=row.details,
+        source=("events", row.position),
+    )

@@ -1,0 +1,106 @@
+"""The epochs of the log after its first: one row per restore of a backup (`gateway.domain.epoch`)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.epoch import Epoch
+from gateway.eventstore.projection import RecordedEvent
+
+NAME = "epochs"
+VERSION = 1
+TABLES = ("epochs",)
+
+SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS epochs (
+        number INTEGER PRIMARY KEY,
+        backup TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        head TEXT NOT NULL,
+        backed_up_to TEXT NOT NULL,
+        restored_at TEXT NOT NULL,
+        operator TEXT NOT NULL,
+        sequence_floor INTEGER NOT NULL,
+        replaced TEXT,
+        replaced_position INTEGER,
+        lost TEXT NOT NULL,
+        resumed_at TEXT
+    )
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """An epoch as `Epoch.Restored` tells it; `resumed_at` is when the outbox was let go on, None while it waits."""
+
+    number: int
+    backup: str
+    position: int
+    head: str
+    backed_up_to: str
+    restored_at: str
+    operator: str
+    sequence_floor: int
+    replaced: str | None
+    replaced_position: int | None
+    lost: dict[str, Any]
+    resumed_at: str | None
+
+
+def present(connection: sqlite3.Connection | sqlite3.Cursor) -> EpochRow | None:
+    """The epoch that goes on now; None in the first, which no restore began."""
+    cursor = connection.execute("SELECT * FROM epochs ORDER BY number DESC LIMIT 1")
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    values = dict(zip((column[0] for column in cursor.description), row, strict=True))
+    return EpochRow(**{**values, "lost": json.loads(values["lost"])})
+
+
+def number(connection: sqlite3.Connection | sqlite3.Cursor) -> int:
+    """The number of the present epoch, from 1, also where the table is behind the log.
+
+    It is so after a restore until the database is opened, and missing in a database of a release that knew of none.
+    """
+    latest: int = 1
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'epochs'").fetchone():
+        latest = connection.execute("SELECT COALESCE(MAX(number), 1) FROM epochs").fetchone()[0]
+    later = connection.execute(
+        "SELECT state FROM stored_events WHERE topic = ? AND rowid >"
+        " COALESCE((SELECT position FROM projection_positions WHERE name = ?), 0)",
+        (Epoch.Restored.TOPIC, NAME),
+    )
+    numbers: list[int] = [json.loads(state)["number"] for (state,) in later]
+    return max([latest, *numbers])
+
+
+def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+    """Write one event into the table; events of other streams leave it alone."""
+    match event.domain_event:
+        case Epoch.Restored() as restored:
+            cursor.execute(
+                "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+                (
+                    restored.number,
+                    restored.backup,
+                    restored.position,
+                    restored.head,
+                    restored.backed_up_to,
+                    restored.restored_at,
+                    restored.metadata.get("correlation_id") or "",
+                    restored.sequence_floor,
+                    restored.replaced,
+                    restored.replaced_position,
+                    json.dumps(restored.lost),
+                ),
+            )
+        case Epoch.DeliveryResumed() as resumed:
+            cursor.execute("UPDATE epochs SET resumed_at = ? WHERE number = ?", (event.committed_at, resumed.number))
+
+
+CONCERNED = frozenset((Epoch.Restored, Epoch.DeliveryResumed))
