@@ -55,6 +55,7 @@ def read(
 
     Raises `EventUnreadable` with the position of one that is damaged.
     """
+    to_event = mapper.to_domain_event
     while True:
         rows = connection.execute(
             "SELECT e.rowid, committed_at, originator_id, originator_version, topic, state FROM stored_events e"
@@ -64,7 +65,7 @@ def read(
         for position, committed_at, stream, version, topic, state in rows:
             try:
                 stored = _Stored(_uuid(stream), version, topic, state)
-                event = mapper.to_domain_event(cast("StoredEvent", stored))
+                event = to_event(cast("StoredEvent", stored))
             except (EventUnreadable, TypeError, ValueError) as error:
                 raise _damaged(position, "read", error) from None
             yield RecordedEvent(position, committed_at, event)
