@@ -20,6 +20,7 @@ from bench.figures import table
 
 BENCHES = {
     "bench.store": "Event store",
+    "bench.rebuild": "Rebuilding beside the service",
     "bench.sealing": "Sealing",
     "bench.as_of": "The worklist as it stood",
     "bench.relay": "Actions through the relay",

@@ -151,7 +151,7 @@ def _ratio(ours: list[list[float]], floor: list[list[float]]) -> str:
 def replay(path: Path, *, events: int) -> list[Figure]:
     """Rebuild and verify a history of whole examinations, ten events each."""
     with opened(path) as gateway:
-        _live(gateway, events // 10)
+        live(gateway, events // 10)
         rebuild = _timed(gateway.rebuild_projections)
         compare = _timed(gateway.verify_projections)
         computing = time.process_time()
@@ -249,7 +249,8 @@ def _going_on(verifier: subprocess.Popen[str] | None) -> Iterator[None]:
         verifier.send_signal(signal.SIGSTOP)
 
 
-def _live(gateway: Gateway, examinations: int) -> None:
+def live(gateway: Gateway, examinations: int) -> None:
+    """Store the events of so many examinations."""
     for first in range(0, examinations, _BATCH):
         numbers = range(first, min(first + _BATCH, examinations))
         gateway.events.put([event for number in numbers for event in examination(number)])

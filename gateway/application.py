@@ -134,7 +134,7 @@ class Gateway(Application[UUID]):
         self._listeners: list[Callable[[], None]] = []
         self._turns = Turns()
         super().__init__()
-        self.caught_up = replay.catch_up(self.datastore.writer, self.mapper, PROJECTIONS)
+        self.caught_up = replay.catch_up(path, self.datastore.writer, self.mapper, PROJECTIONS)
         self.keys_destroyed = self.destroy_erased_keys()
         epoch = self.restored()
         self._sequence_floor = epoch.sequence_floor if epoch else 0  # a restore lets nobody have the database open
@@ -613,12 +613,11 @@ class Gateway(Application[UUID]):
 
     def rebuild_projections(self, progress: replay.Progress = lambda _done, _all: None) -> int:
         """Build all projections anew while the service goes on; returns the number of events."""
-        store = self.datastore
-        return replay.rebuild(self.path, store.writer, store.readers, self.mapper, PROJECTIONS, progress)
+        return replay.rebuild(self.path, self.datastore.writer, self.mapper, PROJECTIONS, progress)
 
     def verify_projections(self, progress: replay.Progress = lambda _done, _all: None) -> list[replay.Difference]:
         """The first difference of each projection between what is served and what the events say."""
-        return replay.compare(self.datastore.readers, self.mapper, PROJECTIONS, progress)
+        return replay.compare(self.path, self.mapper, PROJECTIONS, progress)
 
     def destroy_erased_keys(self) -> int:
         """Destroy what the log orders to destroy and the key file still has; returns how many keys that were.

@@ -101,3 +101,6 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
             )
         case Epoch.DeliveryResumed() as resumed:
             cursor.execute("UPDATE epochs SET resumed_at = ? WHERE number = ?", (event.committed_at, resumed.number))
+
+
+CONCERNED = frozenset((Epoch.Restored, Epoch.DeliveryResumed))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain.status_update import StatusUpdate
+from gateway.eventstore.json_text import as_text
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "outbox"
@@ -141,7 +142,7 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, requested: StatusUpdat
             requested.action_id,
             requested.mpps_instance_uid,
             requested.occurred_at,
-            json.dumps(requested.performed),
+            as_text(requested.performed),
             event.committed_at,
         ),
     )
@@ -172,3 +173,4 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     StatusUpdate.Parked: _park,
     StatusUpdate.Requeued: _requeue,
 }
+CONCERNED = frozenset(_WRITERS)

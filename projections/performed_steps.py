@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.domain.lifecycle import StepStatus
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.eventstore.json_text import as_text
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "performed_steps"
@@ -126,28 +127,26 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, started: PerformedProcedureStep.Started) -> None:
     named = [number for number in started.concerned if number not in started.accession_numbers]
-    values = {
-        "sop_instance_uid": started.sop_instance_uid,
-        "status": StepStatus.IN_PROGRESS.value,
-        "ae_title": started.metadata.get("ae_title"),
-        "performed_station_ae_title": started.details.get("performed_station_ae_title", ""),
-        "modality": started.details.get("modality", ""),
-        "patient_id": started.patient.get("patient_id", ""),
-        "patient_name": started.patient.get("patient_name", ""),
-        "started": started.details.get("started", ""),
-        "ended": "",
-        "discontinuation_reason": None,
-        "accession_numbers": json.dumps(started.accession_numbers),
-        "named": json.dumps(named),
-        "unmatched": json.dumps(started.unmatched),
-        "waits_for_person": int(bool(started.unmatched)),
-        "dismissed": 0,
-        "performed": json.dumps(started.performed),
-        "received_at": started.received_at,
-        "updated_at": event.committed_at,
-    }
-    columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
-    cursor.execute(f"INSERT OR REPLACE INTO performed_steps ({columns}) VALUES ({marks})", values)  # noqa: S608  our own words
+    cursor.execute(
+        "INSERT OR REPLACE INTO performed_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', NULL, ?, ?, ?, ?, 0, ?, ?, ?)",
+        (
+            started.sop_instance_uid,
+            StepStatus.IN_PROGRESS.value,
+            started.metadata.get("ae_title"),
+            started.details.get("performed_station_ae_title", ""),
+            started.details.get("modality", ""),
+            started.patient.get("patient_id", ""),
+            started.patient.get("patient_name", ""),
+            started.details.get("started", ""),
+            as_text(started.accession_numbers),
+            as_text(named),
+            as_text(started.unmatched),
+            int(bool(started.unmatched)),
+            as_text(started.performed),
+            started.received_at,
+            event.committed_at,
+        ),
+    )
 
 
 def _change(cursor: sqlite3.Cursor, event: RecordedEvent, changed: PerformedProcedureStep.Changed) -> None:
@@ -162,7 +161,7 @@ def _change(cursor: sqlite3.Cursor, event: RecordedEvent, changed: PerformedProc
             _STATUSES[type(changed)].value,
             getattr(changed, "ended", ""),
             getattr(changed, "reason", None),
-            json.dumps(performed),
+            as_text(performed),
             event.committed_at,
             changed.sop_instance_uid,
         ),
@@ -174,7 +173,7 @@ def _link(cursor: sqlite3.Cursor, event: RecordedEvent, linked: PerformedProcedu
     cursor.execute(
         "UPDATE performed_steps SET accession_numbers = ?, named = ?, waits_for_person = 0, dismissed = 0,"
         " updated_at = ? WHERE sop_instance_uid = ?",
-        (json.dumps(linked.accession_numbers), json.dumps(named), event.committed_at, linked.sop_instance_uid),
+        (as_text(linked.accession_numbers), as_text(named), event.committed_at, linked.sop_instance_uid),
     )
 
 
@@ -209,3 +208,4 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     PerformedProcedureStep.Dismissed: _dismiss,
     PerformedProcedureStep.PersonErased: _erase,
 }
+CONCERNED = frozenset(_WRITERS)

@@ -18,13 +18,14 @@ from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import PERSON_FIELDS, WorklistItem
+from gateway.eventstore.json_text import as_unicode
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "timeline"
 VERSION = 1
 TABLES = ("timeline",)
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_NOTHING: tuple[object, ...] = (None, "", [], {})
 
 SCHEMA = (
     """
@@ -120,23 +121,18 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         return
     if isinstance(happened, WorklistItem.PersonErased | PerformedProcedureStep.PersonErased):
         _erase(cursor, happened)
-    details = _encode({k: v for k, v in describe(happened).items() if v not in (None, "", [], {})})
     metadata = happened.metadata
-    occurred_at = getattr(happened, "received_at", None)
+    told = (
+        event.position,
+        vars(happened).get("received_at"),
+        event.committed_at,
+        happened.TOPIC,
+        metadata.get("source"),
+        metadata.get("ae_title"),
+        as_unicode({k: v for k, v in describe(happened).items() if v or v not in _NOTHING}),
+    )
     for accession_number in _concerned(happened):
-        cursor.execute(
-            "INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                accession_number,
-                event.position,
-                occurred_at,
-                event.committed_at,
-                happened.TOPIC,
-                metadata.get("source"),
-                metadata.get("ae_title"),
-                details,
-            ),
-        )
+        cursor.execute("INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (accession_number, *told))
 
 
 def _erase(cursor: sqlite3.Cursor, erased: WorklistItem.PersonErased | PerformedProcedureStep.PersonErased) -> None:
@@ -152,7 +148,7 @@ def _erase(cursor: sqlite3.Cursor, erased: WorklistItem.PersonErased | Performed
             if kind in kinds and of_step in (None, told.get("mpps_instance_uid")):
                 cursor.execute(
                     "UPDATE timeline SET details = ? WHERE accession_number = ? AND position = ?",
-                    (_encode(_without_person(told)), accession_number, position),
+                    (as_unicode(_without_person(told)), accession_number, position),
                 )
 
 
@@ -177,13 +173,16 @@ def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our even
 
     For a restore those of which it may have lost something.
     """
+    if isinstance(happened, _OF_STEPS):
+        return happened.concerned or [""]
     if isinstance(happened, Epoch.Restored):
         return ["", *happened.lost["accession_numbers"]]
     if isinstance(happened, Epoch.Event):
         return [""]
-    if isinstance(happened, PerformedProcedureStep.Event):
-        return happened.concerned or [""]
     return [getattr(happened, "accession_number", None) or ""]
+
+
+_OF_STEPS = PerformedProcedureStep.Event
 
 
 def _scheduled(e: WorklistItem.Scheduled) -> dict[str, Any]:
@@ -200,8 +199,14 @@ def _rescheduled(e: WorklistItem.Rescheduled) -> dict[str, Any]:
 
 
 def _status(e: WorklistItem.StatusChanged) -> dict[str, Any]:
-    names = ("status", "reason", "mpps_instance_uid", "update_sequence")
-    return {name: getattr(e, name, None) for name in names} | {"wrong_entry": getattr(e, "wrong_entry", None) or None}
+    told = vars(e)
+    return {
+        "status": e.status,
+        "reason": told.get("reason"),
+        "mpps_instance_uid": told.get("mpps_instance_uid"),
+        "update_sequence": e.update_sequence,
+        "wrong_entry": told.get("wrong_entry") or None,
+    }
 
 
 def _step_started(e: PerformedProcedureStep.Started) -> dict[str, Any]:
@@ -245,7 +250,13 @@ def _requested(e: StatusUpdate.Requested) -> dict[str, Any]:
 
 
 def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
-    return {"event_id": e.event_id} | {name: getattr(e, name, None) for name in ("answer", "reason", "attempts")}
+    told = vars(e)
+    return {
+        "event_id": e.event_id,
+        "answer": told.get("answer"),
+        "reason": told.get("reason"),
+        "attempts": told.get("attempts"),
+    }
 
 
 def _restored(e: Epoch.Restored) -> dict[str, Any]:
@@ -286,3 +297,4 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Epoch.Restored: _restored,
     Epoch.DeliveryResumed: _resumed,
 }
+CONCERNED = frozenset(_DETAILS)

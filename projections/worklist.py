@@ -13,6 +13,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from gateway.domain.lifecycle import Status
@@ -352,8 +353,12 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, scheduled: WorklistIte
         "is_test": int(scheduled.is_test),
         "row_version": scheduled.originator_version,
     }
-    columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
-    cursor.execute(f"INSERT OR REPLACE INTO worklist_items ({columns}) VALUES ({marks})", values)  # noqa: S608  our own words
+    cursor.execute(_insertion(tuple(values)), tuple(values.values()))
+
+
+@cache
+def _insertion(columns: tuple[str, ...]) -> str:
+    return f"INSERT OR REPLACE INTO worklist_items ({', '.join(columns)}) VALUES ({_marks(columns)})"  # noqa: S608  our own words
 
 
 def _amend(cursor: sqlite3.Cursor, event: RecordedEvent, amended: WorklistItem.Amended) -> None:
@@ -371,18 +376,21 @@ def _set_status(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistI
 
 def _set_step(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistItem.StepEvent) -> None:
     """The step that tells the status: a completed item keeps the one that completed it, one put back has none."""
-    wrong_entry = getattr(changed, "wrong_entry", False)
+    uid = changed.mpps_instance_uid
     cursor.execute(
-        "UPDATE worklist_items SET mpps_instance_uid = CASE"
-        " WHEN :wrong_entry THEN NULLIF(mpps_instance_uid, :uid)"
-        " WHEN status = 'COMPLETED' THEN mpps_instance_uid ELSE :uid END WHERE accession_number = :accession_number",
-        {
-            "wrong_entry": wrong_entry,
-            "uid": changed.mpps_instance_uid,
-            "accession_number": changed.accession_number,
-        },
+        "UPDATE worklist_items SET mpps_instance_uid = CASE WHEN ? THEN NULLIF(mpps_instance_uid, ?)"
+        " WHEN status = 'COMPLETED' THEN mpps_instance_uid ELSE ? END,"
+        " status = ?, updated_at = ?, row_version = ? WHERE accession_number = ?",
+        (
+            getattr(changed, "wrong_entry", False),
+            uid,
+            uid,
+            changed.status,
+            event.committed_at,
+            changed.originator_version,
+            changed.accession_number,
+        ),
     )
-    _update(cursor, event, changed, {"status": changed.status})
 
 
 def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, erased: WorklistItem.PersonErased) -> None:
@@ -390,12 +398,14 @@ def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, erased: WorklistItem.Pe
 
 
 def _update(cursor: sqlite3.Cursor, event: RecordedEvent, changed: WorklistItem.Event, columns: dict[str, Any]) -> None:
-    values = {**columns, "updated_at": event.committed_at, "row_version": changed.originator_version}
-    assignments = ", ".join(f"{name} = :{name}" for name in values)
-    cursor.execute(
-        f"UPDATE worklist_items SET {assignments} WHERE accession_number = :accession_number",  # noqa: S608  our own words
-        {**values, "accession_number": changed.accession_number},
-    )
+    values = (*columns.values(), event.committed_at, changed.originator_version, changed.accession_number)
+    cursor.execute(_assignment(tuple(columns)), values)
+
+
+@cache
+def _assignment(columns: tuple[str, ...]) -> str:
+    assignments = "".join(f"{name} = ?, " for name in columns)
+    return f"UPDATE worklist_items SET {assignments}updated_at = ?, row_version = ? WHERE accession_number = ?"  # noqa: S608  our own words
 
 
 def _columns(person: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
@@ -421,3 +431,4 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     WorklistItem.StepDiscontinued: _set_step,
     WorklistItem.PersonErased: _erase,
 }
+CONCERNED = frozenset(_WRITERS)

@@ -55,3 +55,6 @@ def _day(happened: object) -> str | None:
         day: str | None = happened.step.get("scheduled_date")
         return day
     return happened.scheduled_date if isinstance(happened, WorklistItem.Rescheduled) else None
+
+
+CONCERNED = frozenset((WorklistItem.Scheduled, WorklistItem.Amended, WorklistItem.Rescheduled))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -171,13 +172,13 @@ def require_text(value: str, field: str) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A line on stderr that counts events while something long runs; only where a person is watching."""
+    """A line on stderr while something long runs: how far, how fast, how long yet; only where a person is watching."""
     watching = sys.stderr.isatty()
+    began = time.monotonic()
 
     def advance(done: int, total: int | None) -> None:
         if watching:
-            of = f" of {total:,}" if total else ""
-            sys.stderr.write(f"\r{what}: {done:,}{of} events ")
+            sys.stderr.write(f"\r{what}: {_how_far(done, total, time.monotonic() - began)}\033[K")
             sys.stderr.flush()
 
     try:
@@ -185,6 +186,28 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
     finally:
         if watching:
             sys.stderr.write("\r\033[K")
+
+
+_BAR = 20
+
+
+def _how_far(done: int, total: int | None, seconds: float) -> str:
+    """`25,000 of 100,000 events [#####···············] 25%, 50,000/s, 2 s left`."""
+    rate = done / seconds if seconds > 0 else 0.0
+    if not total:
+        return f"{done:,} events, {rate:,.0f}/s"
+    share = min(1.0, done / total)
+    bar = "#" * round(share * _BAR)
+    left = f", {_duration((total - done) / rate)} left" if rate else ""
+    return f"{done:,} of {total:,} events [{bar.ljust(_BAR, '·')}] {share:.0%}, {rate:,.0f}/s{left}"
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    return f"{whole} s" if whole < _MINUTE else f"{whole // _MINUTE} min {whole % _MINUTE} s"
+
+
+_MINUTE = 60
 
 
 def put_now(text: str) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent, Trans
 from eventsourcing.utils import get_topic, resolve_topic
 
 from gateway.errors import EventUnreadable, KeyLost, StoreUnusable
+from gateway.eventstore.decoding import decoder
 from gateway.eventstore.sealing import Seal, Sealing
 
 ENVELOPE = "envelope"
@@ -44,6 +47,11 @@ class EnvelopeMapper(Mapper[UUID]):
     def __init__(self, transcoder: Transcoder, sealing: Sealing | None = None) -> None:
         super().__init__(transcoder)
         self.sealing = sealing
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], dict[str, Any]]:
+        """Stored JSON → values, as the transcoder does it, but faster."""
+        return decoder(self.transcoder)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """The row: topic and JSON state."""
@@ -83,7 +91,7 @@ class EnvelopeMapper(Mapper[UUID]):
 
     def _read(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
         cls = resolve_topic(stored_event.topic)
-        state: dict[str, Any] = self.transcoder.decode(stored_event.state)
+        state = self.decode(stored_event.state)
         envelope = state.pop(ENVELOPE, None)
         seal = None
         if envelope:
@@ -108,7 +116,7 @@ class EnvelopeMapper(Mapper[UUID]):
         """The seal of an event; what was under it goes into its state, unless the key was destroyed."""
         plain = self._unsealed(stored_event, envelope)
         if plain is not None:
-            state.update(self.transcoder.decode(plain))
+            state.update(self.decode(plain))
         return Seal(envelope["key_id"], "", bool(envelope.get("apart")), plain is None)
 
     @staticmethod

@@ -36,6 +36,20 @@ def position_of(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Project
     return row[0] if row else None
 
 
+def noted(cursor: sqlite3.Cursor) -> dict[str, tuple[int, int]]:
+    """Version and position of each projection that is kept, by name."""
+    rows = cursor.execute("SELECT name, version, position FROM projection_positions").fetchall()
+    return {name: (version, position) for name, version, position in rows}
+
+
+def take_over(cursor: sqlite3.Cursor, projections: Sequence[Projection], position: int) -> None:
+    """Note that exactly these projections are kept: no others follow the log from here on."""
+    names = [projection.NAME for projection in projections]
+    marks = ", ".join("?" * len(names))
+    cursor.execute(f"DELETE FROM projection_positions WHERE name NOT IN ({marks})", names)  # noqa: S608  marks alone
+    advance(cursor, projections, position)
+
+
 def touch(cursor: sqlite3.Cursor) -> None:
     """Write without changing anything: shows whether the file can be written."""
     cursor.execute("UPDATE projection_positions SET position = position")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
+class RecordedEvent(NamedTuple):
     """An event and its place in the log.
 
     `position` counts from 1; `committed_at` is the UTC instant of its commit (ISO 8601), never decreasing.
@@ -22,7 +20,10 @@ class RecordedEvent:
 
 
 class Projection(Protocol):
-    """A read model: a module with these names (`projections.worklist` and its neighbours)."""
+    """A read model: a module with these names (`projections.worklist` and its neighbours).
+
+    It may also have `CONCERNED`, the event classes that `apply` does anything about: in a replay it sees no others.
+    """
 
     @property
     def NAME(self) -> str:  # noqa: N802  the projections are modules, these are their constants

@@ -14,6 +14,7 @@ import pytest
 from bench.synthetic import examine, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.eventstore import replay
+from gateway.eventstore.projection import Projection
 from gateway.eventstore.replay import Difference
 from projections.worklist import WorklistFilter
 from tests.eventstore.everything import everything_happened
@@ -161,6 +162,18 @@ def test_a_row_whose_key_is_bytes_is_found(history: Gateway, path: Path) -> None
     at_the_prompt(path, EXTRA["worklist_items"].replace("'ACC000'", "x'00'"))
     [found] = history.verify_projections()
     assert found.finding == "the row is served, but no event explains it"
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.NAME)
+def test_a_replay_keeps_no_event_from_a_projection_that_does_something_about_it(
+    history: Gateway, projection: Projection
+) -> None:
+    concerned = getattr(projection, "CONCERNED", None)
+    with history.reading() as connection:
+        events = list(replay.read(connection, history.mapper))
+    for event in events:
+        if concerned is not None and type(event.domain_event) not in concerned:
+            projection.apply(None, event)  # type: ignore[arg-type]  no cursor: it would have to ask for one
 
 
 def test_both_say_how_far_they_are(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
