@@ -119,7 +119,7 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     describe = _DETAILS.get(type(happened))
     if not describe:
         return
-    if isinstance(happened, WorklistItem.PersonErased | PerformedProcedureStep.PersonErased):
+    if type(happened) in _WITH_REASONS:
         _erase(cursor, happened)
     metadata = happened.metadata
     told = (
