@@ -19,11 +19,17 @@ from eventsourcing.utils import resolve_topic
 
 from gateway.actions.door import digest_of
 from gateway.dicom import redaction
+from gateway.domain.erasure import Erasure
+from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.pseudonyms import Pseudonyms, shape_of
 from gateway.domain.status_update import StatusUpdate
+from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.mapper import ENVELOPE, BytesAsBase64
 
 State = dict[str, Any]
+
+_ERASURES = (Erasure.PersonErased, WorklistItem.PersonErased, PerformedProcedureStep.PersonErased)
+"""Their `reason` is in clear: it must not name the person, but it is what somebody wrote."""
 
 
 class Redaction:
@@ -86,14 +92,16 @@ class Redaction:
         step = state.get("step")
         if isinstance(step, dict) and step.get("performing_physician"):
             step["performing_physician"] = self._any("performing_physician", step["performing_physician"])
+        if issubclass(event_class, _ERASURES):
+            _blank_reason(state)
         metadata = state.get("metadata")
         if not isinstance(metadata, dict) or metadata.get("source") != "operator":
             return
         for name in ("correlation_id", "causation_id"):
             if isinstance(metadata.get(name), str) and not _is_uuid(metadata[name]):
                 metadata[name] = self._pseudonyms.token(metadata[name])
-        if issubclass(event_class, StatusUpdate.Event) and isinstance(state.get("reason"), str):
-            state["reason"] = shape_of(state["reason"])
+        if issubclass(event_class, StatusUpdate.Event):
+            _blank_reason(state)
 
     def _any(self, name: str, value: Any) -> Any:  # noqa: ANN401  any JSON value
         if isinstance(value, dict):
@@ -116,6 +124,11 @@ class Redaction:
 
     def _object(self, values: State) -> State:
         return {_name(name): self._any(name, value) for name, value in values.items()}
+
+
+def _blank_reason(state: State) -> None:
+    if isinstance(state.get("reason"), str):
+        state["reason"] = shape_of(state["reason"])
 
 
 def _parsed(text: str) -> State | None:

@@ -100,6 +100,17 @@ def test_every_version_of_a_sample_is_redacted_too_where_a_field_stood_openly() 
     assert Redaction().state(kept["topic"], openly)["reason"] == "xxx xxx xxxxxx"
 
 
+def test_the_reason_of_an_erasure_is_blanked_like_other_reasons(gateway: Gateway) -> None:
+    everything_happened(gateway)
+    erasures = [event for event in events(exported(gateway, redact=True)) if "PersonErased" in event["topic"]]
+    assert {event["topic"].split(".")[0] for event in erasures} == {
+        "Erasure",
+        "WorklistItem",
+        "PerformedProcedureStep",
+    }
+    assert {event["state"]["reason"] for event in erasures} == {"xxxxxxx 0"}
+
+
 def test_the_same_person_is_the_same_pseudonym_everywhere(gateway: Gateway) -> None:
     jane, mary = appointment("ACC001"), appointment("ACC002", patient_id="9990000026", patient_name="JONES^MARY")
     for wanted in (jane, mary):
