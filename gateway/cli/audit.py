@@ -179,22 +179,21 @@ def _lines(file: Path | None) -> Iterator[TextIO]:
     if file is None:
         yield sys.stdout
         return
-    aside = file.with_name(f".{file.name}.part")
+    lines, aside = _opened(file)
     try:
-        with _opened(aside) as lines:
+        with lines:
             yield lines
         aside.replace(file)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> TextIO:
-    import os
-
+def _opened(path: Path) -> tuple[TextIO, Path]:
+    from gateway.cli import files
     from gateway.errors import InvalidValue
 
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor, aside = files.beside(path)
     except OSError as error:
         raise InvalidValue(f"{path.parent}: can't be written: {error.strerror}", field="file") from error
-    return open(handle, "w", encoding="utf-8")  # noqa: PTH123  closed by the caller's `with`
+    return open(descriptor, "w", encoding="utf-8"), aside  # noqa: PTH123  closed by the caller's `with`

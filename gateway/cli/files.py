@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -28,9 +29,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         return
     if path.exists():
         raise InvalidValue(f"{path} is there already: name a new file", field="file")
-    aside = path.with_name(f".{path.name}.part")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor, aside = beside(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 with _text(path, file) as text:
@@ -43,6 +43,16 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidValue(f"{path} can't be written: {error.strerror or error}", field="file") from error
+
+
+def beside(path: Path) -> tuple[int, Path]:
+    """A new file in the same folder to write first and rename then: its descriptor and its path.
+
+    Only its owner reads it, and nobody can guess its name: a file or a link that was put there before would be written
+    into, and stay its maker's to read. Raises `OSError`.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    return descriptor, Path(name)
 
 
 @contextmanager

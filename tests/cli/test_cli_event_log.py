@@ -156,6 +156,21 @@ def test_a_file_that_is_there_is_left_alone(story: Gateway, run: Command, tmp_pa
     assert "out.jsonl is there already: name a new file" in found.err
 
 
+@pytest.mark.parametrize("verb", [("events", "export"), ("audit", "export", "--reveal")])
+def test_whoever_may_write_the_folder_gets_no_persons_by_a_file_or_link_put_there_before(
+    story: Gateway, run: Command, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    other = tmp_path / "others"
+    other.touch(0o666)
+    (tmp_path / ".out.part").symlink_to(other)
+    assert run(*verb, "out").code == 0
+    assert "SMITH" in (tmp_path / "out").read_text()
+    assert not (tmp_path / "out").is_symlink()
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
+    assert other.read_text() == ""
+    assert names(tmp_path) == [".out.part", "data", "others", "out"]
+
+
 def test_half_an_export_is_none(story: Gateway, database: Path, run: Command, tmp_path: Path) -> None:
     with sqlite3.connect(database) as prompt:
         prompt.execute("UPDATE stored_events SET state = ? WHERE rowid = 9", (b"{",))

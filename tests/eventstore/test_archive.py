@@ -136,6 +136,7 @@ def test_another_log_is_not_gone_on_from(eventful: Gateway) -> None:
     [
         "UPDATE stored_events SET state = replace(CAST(state AS TEXT), 'ACC', 'ACD') WHERE rowid = 7",
         "UPDATE stored_events SET state = CAST(state AS TEXT) || ' ' WHERE rowid = 7",
+        "UPDATE stored_events SET state = CAST(state AS TEXT) WHERE rowid = 7",
         "DELETE FROM stored_events WHERE rowid = 7",
         "DELETE FROM event_chain WHERE position = 7",
         "UPDATE event_chain SET committed_at = '2020' WHERE position = 7",
