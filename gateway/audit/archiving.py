@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from eventsourcing.utils import resolve_topic
+
 from gateway.application import Gateway
+from gateway.audit import event_log
 from gateway.domain.moments import Moment
 from gateway.errors import InvalidValue
 from gateway.eventstore import archive, replay, selection
 from gateway.eventstore.archive import Part
+from gateway.eventstore.mapper import ENVELOPE
+from gateway.eventstore.selection import Selection, StoredRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,25 @@ def closed_days(gateway: Gateway, until: date, zone: ZoneInfo, *, after: Part | 
         last = selection.last_before(connection, Moment(end.astimezone(UTC)).text)
         part = archive.part_of(connection, last, after=after)
     return Days(until, zone, part) if part else None
+
+
+def identifies(gateway: Gateway, days: Days) -> bool:
+    """Whether any event of these days says in clear what identifies a person: it was saved before sealing was on."""
+    known = frozenset(event_log.topics())
+    stretch = Selection(first=days.part.first, last=days.part.last)
+    return any(row.topic not in known or _is_open(row) for row in event_log.rows(gateway, stretch))
+
+
+def _is_open(row: StoredRow) -> bool:
+    """A state that can't be read may say anything."""
+    try:
+        state = json.loads(row.state)
+        envelope = state.get(ENVELOPE) or {}
+        in_clear = envelope.get("sealed")
+    except (AttributeError, RecursionError, TypeError, ValueError):
+        return True
+    held = state | in_clear if isinstance(in_clear, dict) else state
+    return any(held.get(name) for name in getattr(resolve_topic(row.topic), "IDENTIFYING", ()))
 
 
 def lines(gateway: Gateway, days: Days, progress: replay.Progress = lambda _done, _all: None) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A whole database from an export, or from archives: what happened elsewhere or long ago, looked at here.
 
 The events keep their times, and their positions when the export is whole or begins with the log; the chain is this
-database's own, the projections are built. It is built aside and put in place when it is complete.
+database's own, the projections are built. An archive's links are followed, and what is sealed in it is opened with the
+source's keys. It is built aside and put in place when it is complete.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -27,7 +28,9 @@ from gateway.audit import event_log, export
 from gateway.audit.export import Progress
 from gateway.errors import EventUnreadable, GatewayError, StoreUnusable
 from gateway.eventstore import archive
+from gateway.eventstore.archive import ArchiveUnusable, Links
 from gateway.eventstore.loading import CannotBeLoaded, Loader
+from gateway.eventstore.mapper import ENVELOPE, EnvelopeMapper
 
 DATABASE = "gateway.db"
 """The file in the folder that is made."""
@@ -57,18 +60,26 @@ class Replayed:
     """Status events that a service over this database would send."""
 
 
-def replay(lines: Iterable[str], into: Path, progress: Progress = lambda _done, _all: None) -> Replayed:
+def replay(
+    lines: Iterable[str],
+    into: Path,
+    progress: Progress = lambda _done, _all: None,
+    *,
+    keys_path: Path | None = None,
+) -> Replayed:
     """Build the database in the folder `into`, which is new or empty.
 
-    Raises `StoreUnusable` when that folder can't be had, `ExportUnreadable` for what is not whole; then the folder is
-    as it was.
+    Sealed events of archives are opened with the key file at `keys_path`, the source's or a copy of it: the database
+    that is built holds them in clear, as one from an export does. Raises `StoreUnusable` when that folder can't be had,
+    `ExportUnreadable` for what is not whole; then the folder is as it was.
     """
     _require_empty(into)
     numbered = enumerate(lines, 1)
-    promised = _promised(next(numbered, (1, ""))[1], 1)
+    header = next(numbered, (1, ""))[1]
+    promised, links = _promised(header, 1), _links(None, header, 1)
     with _aside(into) as folder:
-        with opened(folder / DATABASE) as gateway:
-            replayed = _load(gateway, promised, numbered, into, progress)
+        with opened(folder / DATABASE, keys_path=keys_path) as gateway:
+            replayed = _load(gateway, promised, links, numbered, into, progress)
         _put_in_place(folder, into)
     return replayed
 
@@ -129,8 +140,31 @@ def _promised(line: str, number: int) -> int:
     return events
 
 
+def _links(before: Links | None, header: str, number: int) -> Links | None:
+    """The links to follow after a header; None for an export, which has none. Raises `ExportUnreadable`."""
+    if before and (finding := before.fault_of_end()):
+        raise ExportUnreadable(f"line {number}: the file is not whole, {finding} before it", remedy=_VERIFY)
+    if (_object(header) or {}).get("format") != archive.FORMAT:
+        return None
+    try:
+        links = Links(archive.header_of(header))
+    except ArchiveUnusable as error:
+        raise ExportUnreadable(f"line {number}: {error.message}", remedy=_VERIFY) from None
+    if finding := links.fault_of_beginning(before.part if before else None):
+        raise ExportUnreadable(f"line {number}: {finding}", remedy=_VERIFY)
+    return links
+
+
+_VERIFY = "gateway events verify-archive checks each archive"
+
+
 def _load(
-    gateway: Gateway, promised: int, numbered: Iterator[tuple[int, str]], into: Path, progress: Progress
+    gateway: Gateway,
+    promised: int,
+    links: Links | None,
+    numbered: Iterator[tuple[int, str]],
+    into: Path,
+    progress: Progress,
 ) -> Replayed:
     before, done, kept = 0, 0, True
     streams: dict[object, int] = {}
@@ -140,8 +174,11 @@ def _load(
             for number, line in batch:
                 if line.startswith(_HEADER):  # archives one after the other
                     promised += _promised(line, number)
+                    links = _links(links, line, number)
                     continue
                 with _named(number):
+                    if links and (finding := links.fault(line)):
+                        raise CannotBeLoaded(finding, remedy=_VERIFY)
                     event = _event(line, gateway)
                     if event.position <= before:
                         raise CannotBeLoaded("the event's position is not above the one before it")
@@ -155,6 +192,8 @@ def _load(
         raise ExportUnreadable(
             f"the file is not whole: it holds {done} events, and its header says {promised}", remedy="export it again"
         )
+    if links and (finding := links.fault_of_end()):
+        raise ExportUnreadable(finding, remedy=_VERIFY)
     headless = sum(version > 1 for version in streams.values())
     waiting = gateway.count_updates().waiting
     return Replayed(
@@ -172,7 +211,8 @@ def _named(number: int) -> Iterator[None]:
     try:
         yield
     except (CannotBeLoaded, EventUnreadable) as error:
-        raise ExportUnreadable(f"line {number}: {error.message}", remedy="export it again") from None
+        remedy = error.remedy if isinstance(error, CannotBeLoaded) else ""
+        raise ExportUnreadable(f"line {number}: {error.message}", remedy=remedy or "export it again") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +244,9 @@ def _event(line: str, gateway: Gateway) -> _Event:
             raise CannotBeLoaded(f"{name} is missing or not what it should be")
     if values["topic"] not in _topics():  # the library would import whatever module a topic names
         raise CannotBeLoaded("topic is no kind of event that this gateway knows")
-    if _is_of_later(values["topic"], values["state"]):
+    state = values["state"]
+    content = state if isinstance(state, dict) else _object(state) or {}
+    if _is_of_later(values["topic"], content):
         raise CannotBeLoaded("the event is of a later version than this gateway knows")
     if not 1 <= values["version"] <= _HIGHEST:
         raise CannotBeLoaded("version is not above 0, or far too high")
@@ -212,12 +254,13 @@ def _event(line: str, gateway: Gateway) -> _Event:
         stream = UUID(values["stream"])
     except ValueError:
         raise CannotBeLoaded("stream is no UUID") from None
-    state = values["state"]
     try:
         encoded = state.encode() if isinstance(state, str) else gateway.mapper.transcoder.encode(state)
     except (UnicodeEncodeError, RecursionError):
         raise CannotBeLoaded("state can't be written in UTF-8") from None
     stored = StoredEvent(stream, values["version"], values["topic"], encoded)
+    if _is_sealed(content):
+        stored = _opened(stored, gateway)
     return _Event(values["position"], _instant(values["committed_at"]), stored)
 
 
@@ -226,8 +269,27 @@ def _topics() -> frozenset[str]:
     return frozenset(event_log.topics())
 
 
-def _is_of_later(topic: str, state: Any) -> bool:  # noqa: ANN401  an object or its text
-    version = state.get("class_version", 1) if isinstance(state, dict) else 1
+def _is_sealed(state: dict[str, Any]) -> bool:
+    envelope = state.get(ENVELOPE)
+    return isinstance(envelope, dict) and envelope.get("key_id") is not None and not envelope.get("erased")
+
+
+def _opened(stored: StoredEvent, gateway: Gateway) -> StoredEvent:
+    """The event as an export has it: in clear, or erased when its key was destroyed."""
+    mapper = cast("EnvelopeMapper", gateway.mapper)
+    try:
+        gateway.sealing.borrow()
+        state = mapper.open_state(stored)
+    except StoreUnusable as error:
+        raise CannotBeLoaded(f"the event is sealed, and can't be opened: {error.message}", remedy=_KEY_FILE) from None
+    return StoredEvent(stored.originator_id, stored.originator_version, stored.topic, mapper.transcoder.encode(state))
+
+
+_KEY_FILE = "say with GATEWAY_KEYS_PATH where the key file is (or a copy) of the database that it was taken from"
+
+
+def _is_of_later(topic: str, state: dict[str, Any]) -> bool:
+    version = state.get("class_version", 1)
     return isinstance(version, int) and version > getattr(resolve_topic(topic), "class_version", 1)
 
 

@@ -269,12 +269,18 @@ def replay(
     into: Annotated[Path, typer.Option("--into", help="A folder that is new or empty.")],
     json: output.Json = False,
 ) -> None:
-    """Build a whole database from an export: yesterday's incident on this machine."""
+    """Build a whole database from an export or archives: yesterday's incident on this machine.
+
+    What is sealed in an archive is opened with the keys at GATEWAY_KEYS_PATH, and is in clear in that database.
+    """
     from gateway.audit import replay as replays
     from gateway.cli import files
+    from gateway.eventstore.sealing import default_path
 
+    loaded = output.settings()
+    keys_path = loaded.gateway_keys_path or default_path(loaded.worklist_db_path)
     with files.lines_of(file) as lines, output.progress("replaying") as advance:
-        replayed = replays.replay(lines, into, advance)
+        replayed = replays.replay(lines, into, advance, keys_path=keys_path)
     if json:
         output.put_json(asdict(replayed) | {"database": str(replayed.database)})
         return
@@ -304,6 +310,7 @@ def archive(
     from datetime import datetime
 
     from gateway.audit import archiving
+    from gateway.audit.activities import EVERYTHING
     from gateway.cli import files
 
     zone = output.settings().zone
@@ -311,6 +318,9 @@ def archive(
     before = _part_of(after) if after else None
     with output.database() as gateway, output.progress("archiving") as advance:
         days = archiving.closed_days(gateway, day, zone, after=before)
+        open_text = days is not None and archiving.identifies(gateway, days)
+        if open_text:
+            output.revealed(gateway, "events archive", [EVERYTHING])
         if days:
             files.write_lines(into, archiving.lines(gateway, days, advance))
     if days is None:
@@ -333,6 +343,8 @@ def archive(
     output.put(
         f"archived {_many(events, 'event')}, positions {part.first} to {part.last}, up to {day.isoformat()}, in {into}"
     )
+    if open_text:
+        output.say("it holds names and ids of persons: what was saved before GATEWAY_SEALING was on")
     output.say(f"anchor of its end: {part.last}:{part.after.hex()}")
 
 
@@ -354,16 +366,19 @@ def verify_archive(
     json: output.Json = False,
 ) -> None:
     """Check archives by themselves, without a database, and that each goes on where the one before it ended."""
-    from gateway.cli import files
+    from gateway.cli import files, verify
     from gateway.eventstore import archive as archives
-    from gateway.eventstore.anchors import parse, read
+    from gateway.eventstore.anchors import parse
 
-    kept = [parse(text) for text in anchor or ()] + list(read(anchors).anchors if anchors else ())
-    links = {one.position: one.link for one in kept}
+    kept = [parse(text) for text in anchor or ()]
+    if anchors:
+        of_file = verify.anchors_of(anchors)
+        verify.say_of_file(anchors, of_file)
+        kept += of_file.anchors
     with ExitStack() as stack, output.progress("verifying") as advance:
         lines = (stack.enter_context(files.lines_of(path)) for path in files_)
-        found = archives.verify(lines, lambda done: advance(done, None), anchors=links)
-    beyond = sorted(links.keys() - set(found.anchors))
+        found = archives.verify(lines, lambda done: advance(done, None), anchors=kept)
+    beyond = sorted({one.position for one in kept} - set(found.anchors))
     if json:
         output.put_json(_told(found, files_, beyond))
     elif found.intact and found.part:

@@ -113,13 +113,20 @@ def _kept(settings: Settings, named: Path | None) -> tuple[Path | None, Kept]:
     """The anchors file, and what is in it; the one beside the database only if there is one."""
     from gateway.eventstore.anchors import Kept, read
 
-    path = named or settings.anchors_path
-    if named is None and not path.exists():
-        return None, Kept(())
-    kept = read(path)
-    if named and kept.unreadable and not kept.anchors:
+    if named:
+        return named, anchors_of(named)
+    path = settings.anchors_path
+    return (path, read(path)) if path.exists() else (None, Kept(()))
+
+
+def anchors_of(named: Path) -> Kept:
+    """What is in an anchors file that somebody named. Raises `InvalidValue` when that is no anchor at all."""
+    from gateway.eventstore.anchors import read
+
+    kept = read(named)
+    if not kept.anchors and not kept.replaced:
         raise InvalidValue(f"{named} holds no anchor: its lines are not POSITION:HASH COMMITTED_AT", field="anchors")
-    return path, kept
+    return kept
 
 
 def _not_shown(found: Verification, path: Path | None, *, has_others: bool) -> list[str]:
@@ -148,7 +155,7 @@ def _put(found: Verification, path: Path | None, kept: Kept, not_shown: list[str
     else:
         output.put(f"NOT intact: at position {found.position} {found.finding}; {found.events} events before it are")
     if path:
-        _say_of_file(path, kept)
+        say_of_file(path, kept)
     for each in found.anchors:
         if each.verdict is not Verdict.HOLDS:
             output.put(f"anchor at position {each.anchor.position} {each.verdict.value}: {each.meaning}")
@@ -166,7 +173,8 @@ def _put(found: Verification, path: Path | None, kept: Kept, not_shown: list[str
         )
 
 
-def _say_of_file(path: Path, kept: Kept) -> None:
+def say_of_file(path: Path, kept: Kept) -> None:
+    """What of an anchors file is not compared, on stderr."""
     output.say(f"anchors file: {output.printable(str(path))}")
     for number in kept.unreadable:
         output.say(f"line {number} of it is no anchor")

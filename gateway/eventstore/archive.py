@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from gateway import __version__
 from gateway.errors import GatewayError
 from gateway.eventstore import chain, selection
+from gateway.eventstore.chain import Anchor
 from gateway.eventstore.selection import Selection, StoredRow
 
 FORMAT, VERSION = "worklist-gateway archive", 1
@@ -146,15 +147,19 @@ def verify(
     archives: Iterable[Iterable[str]],
     progress: Callable[[int], None] = lambda _: None,
     *,
-    anchors: Mapping[int, bytes] | None = None,
+    anchors: Sequence[Anchor] = (),
 ) -> Checked:
     """Check archives in their order, each by its own links and where it joins the one before; stop at the first fault.
 
-    `anchors` are links by position that were kept elsewhere. Raises `ArchiveUnusable` for a file that is no archive.
+    `anchors` were kept elsewhere; each is compared, also two at one position. Raises `ArchiveUnusable` for a file that
+    is no archive.
     """
     found = Checked(archives=0, events=0)
+    kept: dict[int, set[bytes]] = {}
+    for anchor in anchors:
+        kept.setdefault(anchor.position, set()).add(anchor.link)
     for archive in archives:
-        found = _verify(enumerate(archive, 1), found, anchors or {}, progress)
+        found = _verify(enumerate(archive, 1), found, kept, progress)
         if not found.intact:
             break
     return found
@@ -163,31 +168,61 @@ def verify(
 def _verify(
     numbered: Iterator[tuple[int, str]],
     before: Checked,
-    anchors: Mapping[int, bytes],
+    anchors: dict[int, set[bytes]],
     progress: Callable[[int], None],
 ) -> Checked:
     part = header_of(next(numbered, (1, ""))[1])
     found = replace(before, archives=before.archives + 1, part=part)
-    finding = _beginning(before.part, part)
+    links, line = Links(part), 1
+    finding = links.fault_of_beginning(before.part)
     if finding:
         return replace(found, line=1, position=part.first, finding=finding)
-    previous, expected, line = part.before, part.first, 1
     for line, text in numbered:
-        row = _row(text)
-        finding = _fault(row, previous, expected, part, anchors)
-        if finding or row is None:
-            return replace(found, line=line, position=expected, finding=finding)
-        held = (expected,) if expected in anchors else ()
+        position = links.expected
+        finding = links.fault(text) or _contradiction(anchors.get(position, set()), links.previous)
+        if finding:
+            return replace(found, line=line, position=position, finding=finding)
+        held = (position,) if position in anchors else ()
         found = replace(found, events=found.events + 1, anchors=found.anchors + held)
-        previous, expected = row.link, expected + 1
         if found.events % _HOW_OFTEN == 0:
             progress(found.events)
-    if expected <= part.last:
-        return replace(found, line=line, position=expected, finding="the archive ends too early")
-    if previous != part.after:
-        finding = "the last event is not the one that the header names"
+    finding = links.fault_of_end()
+    if finding and links.is_complete:
         return replace(found, line=1, position=part.last, finding=finding)
-    return found
+    return replace(found, line=line, position=links.expected, finding=finding) if finding else found
+
+
+class Links:
+    """The links of one archive, followed line by line. Each finding is a sentence, empty when all is well."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.previous, self.expected = part.before, part.first
+
+    def fault_of_beginning(self, before: Part | None) -> str:
+        """What is wrong with the header, after the archive before it if there is one."""
+        return _beginning(before, self.part)
+
+    def fault(self, line: str) -> str:
+        """What is wrong with the next line; when nothing is, the one after it is expected."""
+        if self.is_complete:
+            return "there is more than the header says"
+        row = _row(line)
+        if row is None or row.position != self.expected or _link(self.previous, row) != row.link:
+            return "the event is missing, or was altered or inserted"
+        self.previous, self.expected = row.link, self.expected + 1
+        return ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many events were there as the header says."""
+        return self.expected > self.part.last
+
+    def fault_of_end(self) -> str:
+        """What is wrong when no line follows."""
+        if not self.is_complete:
+            return "the archive ends too early"
+        return "" if self.previous == self.part.after else "the last event is not the one that the header names"
 
 
 def _beginning(before: Part | None, part: Part) -> str:
@@ -196,14 +231,12 @@ def _beginning(before: Part | None, part: Part) -> str:
     return "the header was altered" if part.first == 1 and part.before != chain.GENESIS else ""
 
 
-def _fault(row: StoredRow | None, previous: bytes, expected: int, part: Part, anchors: Mapping[int, bytes]) -> str:
-    if expected > part.last:
-        return "there is more than the header says"
-    if row is None or row.position != expected or _link(previous, row) != row.link:
-        return "the event is missing, or was altered or inserted"
-    if anchors.get(expected, row.link) != row.link:
-        return "an anchor from elsewhere does not hold: what is before it was rewritten as a whole"
-    return ""
+def _contradiction(anchored: set[bytes], link: bytes) -> str:
+    if anchored <= {link}:
+        return ""
+    if link in anchored:
+        return "two anchors from elsewhere contradict each other: one of them holds, the other does not"
+    return "an anchor from elsewhere does not hold: what is before it was rewritten as a whole"
 
 
 def header_of(line: str) -> Part:
@@ -220,7 +253,7 @@ def header_of(line: str) -> Part:
             before=bytes.fromhex(values["link_before"]),
             after=bytes.fromhex(values["last_link"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise ArchiveUnusable("the header of the archive can't be read") from None
 
 
@@ -229,7 +262,7 @@ def _row(line: str) -> StoredRow | None:
     try:
         text = values.get("state")
         state = text.encode("utf-8") if isinstance(text, str) else base64.b64decode(values["state_base64"])
-        return StoredRow(
+        row = StoredRow(
             position=int(values["position"]),
             committed_at=values["committed_at"],
             stream=values["stream"],
@@ -238,8 +271,10 @@ def _row(line: str) -> StoredRow | None:
             state=state,
             link=bytes.fromhex(values["link"]),
         )
-    except (KeyError, TypeError, ValueError):
+        f"{row.stream}{row.topic}{row.committed_at}".encode()  # half a character has no link
+    except (KeyError, OverflowError, TypeError, ValueError):
         return None
+    return row
 
 
 def _link(previous: bytes, row: StoredRow) -> bytes:

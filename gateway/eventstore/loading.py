@@ -11,6 +11,7 @@ from eventsourcing.persistence import Mapper, StoredEvent
 from gateway.errors import EventUnreadable, GatewayError
 from gateway.eventstore import chain, positions
 from gateway.eventstore.projection import Projection, RecordedEvent
+from gateway.eventstore.replay import DAMAGE
 
 
 class CannotBeLoaded(GatewayError):
@@ -55,7 +56,7 @@ class Loader:
         try:
             for projection in self._projections:
                 projection.apply(self._cursor, event)
-        except (AttributeError, LookupError, TypeError, ValueError, sqlite3.Error) as error:
+        except DAMAGE as error:  # and no other error of SQLite's: a full disk is not the event's fault
             raise EventUnreadable(f"the event can't be projected ({type(error).__name__})") from None
 
     def finish(self) -> int:

@@ -109,7 +109,7 @@ def project(projection: Projection, cursor: sqlite3.Cursor, event: RecordedEvent
     """Apply one event of the log. Raises `EventUnreadable` for one that is not what its topic says."""
     try:
         projection.apply(cursor, event)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(event.position, "projected", error) from None
 
 
@@ -138,11 +138,11 @@ def _project_portion(projection: Projection, collector: CollectingCursor, events
                 apply(cursor, event)
         if not events:
             collector.flush()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(collector.position, "projected", error) from None
 
 
-_DAMAGE = (
+DAMAGE = (
     ArithmeticError,
     AttributeError,
     LookupError,

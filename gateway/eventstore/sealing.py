@@ -110,6 +110,14 @@ class Sealing:
                     self._keys = self._own(row[0])
         return self._keys
 
+    def borrow(self) -> None:
+        """Open what another database sealed, with its key file at `path`; nothing is sealed here, nor noted of it.
+
+        Raises `StoreUnusable` when there is no such file.
+        """
+        if self._keys is None:
+            self._keys = KeyFile(self.path)
+
     @property
     def is_used(self) -> bool:
         """Whether anything is or will be sealed here."""

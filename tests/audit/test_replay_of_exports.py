@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from audit_support import TABLES, events, exported, header, replayed, rows, tables, without_persons
+from eventsourcing.persistence import StoredEvent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.synthetic import change, completed, naming, schedule, start, step_uid
 from gateway.application import Gateway, opened
+from gateway.audit import erasure
 from gateway.audit.replay import ExportUnreadable, replay
-from gateway.errors import StoreUnusable
-from gateway.eventstore import archive
+from gateway.errors import DiskFull, StoreUnusable
+from gateway.eventstore import archive, chain
+from gateway.eventstore.loading import Loader
+from projections.worklist import WorklistFilter
 from tests.eventstore.everything import everything_happened
 
 
@@ -128,6 +135,131 @@ def test_archives_one_after_the_other_are_the_log_again(eventful: Gateway, datab
         assert rows(built.database, table) == rows(database, table)
     with pytest.raises(ExportUnreadable, match="the file is not whole"):
         replayed([*lines[:10], *lines[21:]], tmp_path, "again")
+
+
+def archived(gateway: Gateway, last: int | None = None) -> list[str]:
+    with gateway.reading() as connection:
+        part = archive.part_of(connection, last or chain.head(connection)[0])
+        assert part
+        return list(archive.lines(connection, part, {}))
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[Gateway]:
+    with opened(tmp_path / "sealed.db", sealing=True) as gateway:
+        everything_happened(gateway)
+        yield gateway
+
+
+def test_a_sealed_archive_is_opened_with_the_keys_of_its_source_and_is_like_the_export_then(
+    sealed: Gateway, tmp_path: Path
+) -> None:
+    lines = archived(sealed)
+    assert "SMITH" not in "".join(lines)
+    built = replay(lines, tmp_path / "archived", keys_path=sealed.sealing.path)
+    exports = replayed(exported(sealed), tmp_path, "exported")
+    assert tables(built.database) == tables(exports.database)
+    assert rows(built.database, "stored_events") == rows(exports.database, "stored_events")
+    with opened(built.database) as copy:  # it needs no key
+        assert not copy.sealing.is_used
+        assert copy.verify_chain().intact
+        assert copy.verify_projections() == []
+        assert any(row.patient_name == "SMITH^JANE" for row in copy.find_items(WorklistFilter()))
+
+
+def test_who_was_erased_is_erased_in_what_is_built_from_an_earlier_archive(sealed: Gateway, tmp_path: Path) -> None:
+    schedule(sealed, "ACC777", patient_id="9990000034", patient_name="JONES^ANNA")
+    lines = archived(sealed)
+    sealed.cancel("ACC777")
+    erasure.erase(sealed, "9990000034", erasure.find(sealed, "9990000034"), reason="request 7", operator="dpo")
+    built = replay(lines, tmp_path / "archived", keys_path=sealed.sealing.path)
+    with opened(built.database) as copy:
+        [item] = copy.find_items(WorklistFilter(accession_number="ACC777"))
+        assert (item.patient_id, item.patient_name) == ("", "")
+    assert b"JONES" not in built.database.read_bytes()
+
+
+def test_a_sealed_line_whose_key_is_not_at_hand_is_named_and_where_to_look_for_it(
+    sealed: Gateway, tmp_path: Path
+) -> None:
+    with opened(tmp_path / "other.db", sealing=True) as other:
+        schedule(other, "ACC001")
+        others = other.sealing.path
+    for keys_path in (None, tmp_path / "nowhere", others):
+        with pytest.raises(ExportUnreadable, match=r"^line 2: the event is sealed, and can't be opened") as error:
+            replay(archived(sealed), tmp_path / "archived", keys_path=keys_path)
+        assert "GATEWAY_KEYS_PATH" in error.value.remedy
+    assert not (tmp_path / "archived").exists()
+
+
+@pytest.mark.parametrize("key_id", [[], {}, 7, "", True, "0123456789abcdef", "\ud800"])
+@pytest.mark.parametrize("with_keys", [False, True])
+def test_an_export_s_line_that_names_a_key_is_named(
+    sealed: Gateway, tmp_path: Path, key_id: Any, with_keys: bool
+) -> None:
+    lines = exported(sealed)
+    event = json.loads(lines[1])
+    event["state"]["envelope"]["key_id"] = key_id
+    with pytest.raises(ExportUnreadable, match=r"^line 2: "):
+        replay(
+            [lines[0], json.dumps(event), *lines[2:]],
+            tmp_path / "elsewhere",
+            keys_path=sealed.sealing.path if with_keys else None,
+        )
+
+
+def test_an_altered_archive_is_not_replayed(eventful: Gateway, tmp_path: Path) -> None:
+    lines = archived(eventful)
+    altered = {**json.loads(lines[6]), "state": json.loads(lines[6])["state"].replace("ACC", "ACD")}
+    head = json.loads(lines[0])
+    for harmed, finding in (
+        ([*lines[:6], json.dumps(altered), *lines[7:]], "^line 7: the event is missing, or was altered or inserted"),
+        ([json.dumps({**head, "last_link": "ab" * 32}), *lines[1:]], "^the last event is not the one that the header"),
+        ([json.dumps({**head, "link_before": "ab" * 32}), *lines[1:]], "^line 1: the header was altered"),
+        ([json.dumps({**head, "first_position": "x"}), *lines[1:]], "^line 1: the header of the archive can't be read"),
+        ([*lines, *lines], f"^line {len(lines) + 1}: the archive does not go on from the one before it"),
+    ):
+        with pytest.raises(ExportUnreadable, match=finding):
+            replayed(harmed, tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_archive_s_event_of_a_later_version_is_named(gateway: Gateway, tmp_path: Path) -> None:
+    schedule(gateway, "ACC001")
+    lines = archived(gateway)
+    event = json.loads(lines[1])
+    event["state"] = json.dumps(json.loads(event["state"]) | {"class_version": 99})
+    link = chain.link(
+        chain.GENESIS, *(event[name] for name in ("position", "stream", "version", "topic", "committed_at", "state"))
+    ).hex()
+    head = json.loads(lines[0]) | {"last_link": link}
+    with pytest.raises(ExportUnreadable, match="^line 2: the event is of a later version than this gateway knows"):
+        replayed([json.dumps(head), json.dumps(event | {"link": link})], tmp_path)
+
+
+def test_a_number_that_no_table_can_hold_is_named(eventful: Gateway, tmp_path: Path) -> None:
+    lines = exported(eventful)
+    number = next(n for n, line in enumerate(lines) if '"StatusUpdate.Requested"' in line)
+    event = json.loads(lines[number])
+    event["state"]["sequence"] = 2**70
+    with pytest.raises(ExportUnreadable, match=rf"^line {number + 1}: the event can't be projected \(OverflowError\)"):
+        replayed([*lines[:number], json.dumps(event), *lines[number + 1 :]], tmp_path)
+
+
+def test_a_full_disk_is_not_blamed_on_the_export(eventful: Gateway) -> None:
+    """What a projection writes does not fit any more."""
+
+    def no_room(cursor: sqlite3.Cursor, event: object) -> None:
+        pages = cursor.execute("PRAGMA page_count").fetchone()[0]
+        cursor.execute(f"PRAGMA max_page_count = {pages}")
+        cursor.execute("CREATE TABLE filler AS SELECT zeroblob(1000000)")
+
+    first = events(exported(eventful))[0]
+    state = json.dumps(first["state"]).encode()
+    projection = SimpleNamespace(apply=no_room)
+    with pytest.raises(DiskFull, match="full"), eventful.datastore.writer.transaction() as cursor:
+        loader = Loader(cursor, eventful.mapper, [projection])  # type: ignore[list-item]
+        loader.add("2999-01-01", StoredEvent(uuid4(), 1, first["topic"], state))
 
 
 def test_progress_is_told(eventful: Gateway, tmp_path: Path) -> None:
