@@ -233,7 +233,7 @@ def test_an_archive_s_event_of_a_later_version_is_named(gateway: Gateway, tmp_pa
         chain.GENESIS, *(event[name] for name in ("position", "stream", "version", "topic", "committed_at", "state"))
     ).hex()
     head = json.loads(lines[0]) | {"last_link": link}
-    with pytest.raises(ExportUnreadable, match="^line 2: the event is of a later version than this gateway knows"):
+    with pytest.raises(ExportUnreadable, match=r"^line 2: the event is of a later version than this gateway knows"):
         replayed([json.dumps(head), json.dumps(event | {"link": link})], tmp_path)
 
 
@@ -257,9 +257,9 @@ def test_a_full_disk_is_not_blamed_on_the_export(eventful: Gateway) -> None:
     first = events(exported(eventful))[0]
     state = json.dumps(first["state"]).encode()
     projection = SimpleNamespace(apply=no_room)
+    stored = StoredEvent(uuid4(), 1, first["topic"], state)
     with pytest.raises(DiskFull, match="full"), eventful.datastore.writer.transaction() as cursor:
-        loader = Loader(cursor, eventful.mapper, [projection])  # type: ignore[list-item]
-        loader.add("2999-01-01", StoredEvent(uuid4(), 1, first["topic"], state))
+        Loader(cursor, eventful.mapper, [projection]).add("2999-01-01", stored)  # type: ignore[list-item]
 
 
 def test_progress_is_told(eventful: Gateway, tmp_path: Path) -> None:

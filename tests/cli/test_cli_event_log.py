@@ -15,12 +15,14 @@ import pytest
 from cli_support import GATEWAY, Command, environment, in_a_process
 from test_cli_json import SECTIONS, is_documented
 
-from bench.synthetic import EXPLICIT_LITTLE_ENDIAN, naming, start, step_uid
+from bench.synthetic import EXPLICIT_LITTLE_ENDIAN, naming, schedule, start, step_uid
 from gateway.application import Gateway, opened
-from gateway.audit import export
+from gateway.audit import activities, export
 from gateway.audit.event_log import Wanted
 from gateway.audit.replay import replay
 from gateway.dicom.data_set import Element, encode
+from gateway.eventstore import chain
+from projections.worklist import WorklistFilter
 from tests.audit.audit_support import on_days
 
 DAYS = ("2026-11-20", "2026-11-21", "2026-11-22")
@@ -311,6 +313,79 @@ def test_an_archive_is_held_against_anchors_from_elsewhere(clinic: Path, run: Co
     assert found.out.startswith("NOT intact: 1.jsonl, line 4, position 3: an anchor from elsewhere does not hold")
     assert run("events", "verify-archive", "1.jsonl", "--anchor", "3").code == 2
     assert "made up as a whole" in run("events", "verify-archive", "1.jsonl").err
+
+
+def test_an_archive_is_held_against_each_of_two_anchors_at_one_position(clinic: Path, run: Command) -> None:
+    told = run("events", "archive", "--until", DAYS[0], "--into", "1.jsonl", "--json").json
+    good, bad = (f"{told['last_position']}:{link}" for link in (told["head"], "00" * 32))
+    for anchors in ((good, bad), (bad, good)):
+        found = run("events", "verify-archive", "1.jsonl", "--anchor", anchors[0], "--anchor", anchors[1])
+        assert found.code == 1
+        assert "two anchors from elsewhere contradict each other" in found.out
+
+
+@pytest.mark.parametrize("verb", [("verify",), ("verify-archive", "1.jsonl")])
+def test_a_file_without_a_single_anchor_is_refused_and_a_line_that_is_none_is_told(
+    clinic: Path, run: Command, verb: tuple[str, ...]
+) -> None:
+    told = run("events", "archive", "--until", DAYS[0], "--into", "1.jsonl", "--json").json
+    for text in ("", "# nothing\n", "SMITH^JANE\n"):
+        Path("anchors").write_text(text)
+        found = run("events", *verb, "--anchors", "anchors")
+        assert (found.code, found.out) == (2, "")
+        assert "anchors holds no anchor" in found.err
+        assert "SMITH" not in found.err
+    Path("anchors").write_text(f"nothing\n{told['last_position']}:{told['head']}\n")
+    found = run("events", *verb, "--anchors", "anchors")
+    assert (found.code, "line 1 of it is no anchor" in found.err) == (0, True)
+
+
+def looks(database: Path) -> list[str]:
+    with opened(database) as gateway, gateway.reading() as connection:
+        return [act.details["verb"] for act in activities.find(connection) if act.activity == activities.LOOKED]
+
+
+def test_an_archive_of_what_was_never_sealed_is_a_look_at_persons(clinic: Path, run: Command, tmp_path: Path) -> None:
+    found = run("events", "archive", "--until", DAYS[2], "--into", "1.jsonl")
+    assert "it holds names and ids of persons: what was saved before GATEWAY_SEALING was on" in found.err
+    assert "SMITH" in (tmp_path / "1.jsonl").read_text()
+    assert looks(clinic) == ["events archive"]
+
+
+def test_an_archive_in_which_everything_is_sealed_is_none_and_is_replayed_with_the_keys(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "sealed.db"
+    with opened(database, sealing=True) as gateway:
+        schedule(gateway, "ACC001")
+        gateway.cancel("ACC001", "Mrs. Smith rang")
+    as_if_on(database, DAYS[0])
+    monkeypatch.setenv("WORKLIST_DB_PATH", str(database))
+    found = run("events", "archive", "--until", DAYS[0], "--into", "1.jsonl")
+    assert (found.code, "names" in found.err, looks(database)) == (0, False, [])
+    assert "mith" not in (tmp_path / "1.jsonl").read_text()
+    assert run("events", "replay", "1.jsonl", "--into", "laptop").code == 0
+    monkeypatch.setenv("WORKLIST_DB_PATH", str(tmp_path / "elsewhere.db"))
+    found = run("events", "replay", "1.jsonl", "--into", "again")
+    assert found.code == 1
+    assert "export_unreadable: line 2: the event is sealed, and can't be opened: the key file" in found.err
+    monkeypatch.setenv("GATEWAY_KEYS_PATH", str(tmp_path / "sealed.db.keys"))
+    assert run("events", "replay", "1.jsonl", "--into", "again").code == 0
+    with opened(tmp_path / "again" / "gateway.db") as copy:
+        assert [row.patient_name for row in copy.find_items(WorklistFilter())] == ["SMITH^JANE"]
+
+
+def as_if_on(database: Path, day: str) -> None:
+    """The log as if it had been written on that day, links and all."""
+    with sqlite3.connect(database) as prompt:
+        rows = prompt.execute(
+            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
+        ).fetchall()
+        link = chain.GENESIS
+        for position, stream, version, topic, state in rows:
+            at = f"{day}T12:00:00.{position:06d}+00:00"
+            link = chain.link(link, position, stream, version, topic, at, state)
+            prompt.execute("UPDATE event_chain SET committed_at = ?, link = ? WHERE position = ?", (at, link, position))
 
 
 def test_a_day_that_is_not_over_is_not_archived(story: Gateway, run: Command) -> None:

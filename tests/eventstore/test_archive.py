@@ -13,6 +13,7 @@ import pytest
 from gateway.application import Gateway, opened
 from gateway.eventstore import archive, chain
 from gateway.eventstore.archive import ArchiveUnusable, Checked, Part
+from gateway.eventstore.chain import Anchor
 from tests.eventstore.everything import everything_happened
 
 Lines = list[str]
@@ -180,6 +181,23 @@ def test_removed_inserted_swapped_and_unreadable_lines_are_named(whole: Lines) -
     ):
         found = check(harmed)
         assert (found.intact, found.line, found.position) == (False, 10, 9)
+
+
+def test_half_a_character_and_a_number_without_end_are_named_too(whole: Lines) -> None:
+    for harmed in (altered(whole[9], topic="\ud800"), altered(whole[9], position=float("inf"))):
+        assert check([*whole[:9], harmed, *whole[10:]]).line == 10
+    with pytest.raises(ArchiveUnusable, match="the header of the archive can't be read"):
+        check([altered(whole[0], first_position=float("inf"))])
+
+
+def test_each_of_two_anchors_at_one_position_is_compared(whole: Lines) -> None:
+    link = bytes.fromhex(json.loads(whole[9])["link"])
+    good, bad, worse = (Anchor(9, one) for one in (link, bytes(32), b"x" * 32))
+    assert archive.verify([whole], anchors=[good, good]).anchors == (9,)
+    for anchors in ([good, bad], [bad, good], [bad, worse]):
+        found = archive.verify([whole], anchors=anchors)
+        assert (found.intact, found.line, found.position, found.anchors) == (False, 10, 9, ())
+        assert ("contradict each other" in found.finding) == (good in anchors)
 
 
 def test_a_cut_tail_and_a_header_that_hides_it_are_seen(whole: Lines) -> None:
