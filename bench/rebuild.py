@@ -22,7 +22,7 @@ from bench.figures import Figure, percentile, table
 from bench.store import live
 from bench.synthetic import appointment, create_request
 from gateway.application import Gateway, opened
-from gateway.eventstore import replay
+from gateway.eventstore.connections import Writer
 
 ROUNDS = 5
 EVENTS = 100_000
@@ -147,17 +147,17 @@ def _rebuilding(path: Path) -> Iterator[tuple[Event, Event, object]]:
 
 def _rebuild(path: Path, began: Event, ended: Event, swap: object) -> None:
     try:
-        real = replay.Writer.transaction
+        real = Writer.transaction
 
         @contextmanager
-        def timed(self: replay.Writer, *arguments: float) -> Iterator[sqlite3.Cursor]:
+        def timed(self: Writer, *arguments: float) -> Iterator[sqlite3.Cursor]:
             with real(self, *arguments) as cursor:
                 since = time.perf_counter()
                 yield cursor
             swap.value = max(swap.value, time.perf_counter() - since)  # type: ignore[attr-defined]
 
         with opened(path) as gateway:
-            replay.Writer.transaction = timed  # type: ignore[method-assign]
+            Writer.transaction = timed  # type: ignore[method-assign]
             began.wait()
             gateway.rebuild_projections()
     finally:

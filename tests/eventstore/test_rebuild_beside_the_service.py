@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bench.synthetic import examine, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.errors import Contention, EventUnreadable
-from gateway.eventstore import replay
+from gateway.eventstore import rebuilding, replay
 from projections.worklist import WorklistFilter
 from tests.eventstore.everything import everything_happened
 
@@ -147,7 +147,7 @@ def whole(history: Gateway, path: Path) -> tuple[Gateway, dict[str, list[tuple[o
 
 def test_saves_go_through_while_it_is_built_and_are_in_it(history: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """From another process too: this one would refuse a save inside a save, and says nothing of the file's lock."""
-    monkeypatch.setattr(replay, "_PAGE", 4)
+    monkeypatch.setattr(replay, "PAGE", 4)
     said: list[int] = []
 
     def save(done: int, _all: int) -> None:
@@ -174,7 +174,7 @@ def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced
     """Nobody sees the item scheduled again after it was cancelled, not even between two commits."""
     schedule(gateway, "ACC001")
     at_the_prompt(path, "UPDATE worklist_items SET location = 'BY HAND'")
-    compared, replaced = replay._differing, replay._put_right
+    compared, replaced = rebuilding._differing, rebuilding._put_right
     seen: list[tuple[str, str | None]] = []
 
     def differing(*arguments: Any) -> Any:
@@ -189,8 +189,8 @@ def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced
         [row] = gateway.find_items(WorklistFilter(accession_number="ACC001"))
         seen.append((row.status, row.location))
 
-    monkeypatch.setattr(replay, "_differing", differing)
-    monkeypatch.setattr(replay, "_put_right", put_right)
+    monkeypatch.setattr(rebuilding, "_differing", differing)
+    monkeypatch.setattr(rebuilding, "_put_right", put_right)
     gateway.rebuild_projections()
     assert seen == [("CANCELLED", None)]
     assert gateway.verify_projections() == []
@@ -199,13 +199,13 @@ def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced
 def test_who_writes_by_hand_without_end_is_told_of(
     history: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = replay._put_right
+    real = rebuilding._put_right
 
     def put_right(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
         at_the_prompt(path, "UPDATE worklist_items SET location = 'AGAIN'")
 
-    monkeypatch.setattr(replay, "_put_right", put_right)
+    monkeypatch.setattr(rebuilding, "_put_right", put_right)
     at_the_prompt(path, "UPDATE worklist_items SET location = 'FIRST'")
     with pytest.raises(Contention, match="changed by hand"):
         history.rebuild_projections()
@@ -255,7 +255,7 @@ STOPPED = """
 import sys
 from pathlib import Path
 from gateway.application import opened
-from gateway.eventstore import aside, replay
+from gateway.eventstore import aside
 
 def stop(*_):
     print("here", flush=True)
@@ -266,12 +266,12 @@ if place == "while it is built":
     progress = stop
 else:
     progress = lambda done, all: None
-    real = aside.Aside.put_right
-    def put_right(self, cursor, table):
-        real(self, cursor, table)
+    real = aside.Aside.corrections
+    def corrections(self, table):
+        yield from real(self, table)
         if table == "timeline":
             stop()
-    aside.Aside.put_right = put_right
+    aside.Aside.corrections = corrections
 with opened(Path(sys.argv[1])) as gateway:
     gateway.rebuild_projections(progress)
 """

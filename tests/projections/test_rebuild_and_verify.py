@@ -15,7 +15,7 @@ from bench.synthetic import examine, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.eventstore import replay
 from gateway.eventstore.projection import Projection
-from gateway.eventstore.replay import Difference
+from gateway.eventstore.rebuilding import Difference
 from projections.worklist import WorklistFilter
 from tests.eventstore.everything import everything_happened
 
@@ -177,7 +177,7 @@ def test_a_replay_keeps_no_event_from_a_projection_that_does_something_about_it(
 
 
 def test_both_say_how_far_they_are(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_PAGE", 4)
+    monkeypatch.setattr(replay, "PAGE", 4)
     examine(gateway, 1)
     told: list[tuple[int, int]] = []
     gateway.verify_projections(lambda done, all_: told.append((done, all_)))
