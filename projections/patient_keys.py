@@ -149,3 +149,5 @@ CONCERNED = frozenset(
     )
 )
 """Of the others nothing is ever sealed: they have no `IDENTIFYING` fields."""
+OPENED = frozenset((PerformedProcedureStep.Started, RelayAction.Rejected, WorklistItem.Scheduled, WorklistItem.Amended))
+"""Those with a `subject`."""

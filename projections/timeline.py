@@ -298,3 +298,12 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Epoch.DeliveryResumed: _resumed,
 }
 CONCERNED = frozenset(_DETAILS)
+OPENED = frozenset(
+    (
+        WorklistItem.Amended,
+        WorklistItem.Cancelled,
+        WorklistItem.StatusCorrected,
+        PerformedProcedureStep.Linked,
+        PerformedProcedureStep.Dismissed,
+    )
+)

@@ -42,6 +42,10 @@ class Projection(Protocol):
     def CONCERNED(self) -> frozenset[type]:  # noqa: N802
         """The event classes that `apply` does anything about: in a replay it sees no others."""
 
+    @property
+    def OPENED(self) -> frozenset[type]:  # noqa: N802
+        """Of these, the classes whose `IDENTIFYING` fields `apply` reads: in a replay the others come without them."""
+
     def apply(self, cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         """Write one event. Deterministic, and no look at anything but its own tables."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID, SafeUUID
 
-from eventsourcing.persistence import IntegrityError, Mapper, StoredEvent
+from eventsourcing.persistence import IntegrityError, StoredEvent
 
 from gateway.errors import EventUnreadable, StoreUnusable
 from gateway.eventstore import aside, chain, positions
 from gateway.eventstore.collecting import CollectingCursor
 from gateway.eventstore.connections import Writer
+from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import is_served
 from gateway.eventstore.projection import Projection, RecordedEvent
 
@@ -39,17 +40,20 @@ class _Stored(NamedTuple):
 
 def read(
     connection: sqlite3.Connection | sqlite3.Cursor,
-    mapper: Mapper[UUID],
+    mapper: EnvelopeMapper,
     *,
     after: int = 0,
     until: int = _ALL,
     leave_out: Sequence[str] = (),
+    opened: Set[type] | None = None,
 ) -> Iterator[RecordedEvent]:
     """The events after one position up to another, in order, read in pages; those of some topics are left out.
 
+    `opened` are the classes whose identifying fields are wanted; None: all.
+
     Raises `EventUnreadable` with the position of one that is damaged.
     """
-    to_event = mapper.to_domain_event
+    to_event, new_tuple = mapper.read, cast("Any", tuple.__new__)
     statement = (
         "SELECT e.rowid, committed_at, originator_id, originator_version, topic, state FROM stored_events e"
         " JOIN event_chain c ON c.position = e.rowid WHERE e.rowid > ? AND e.rowid <= ?"
@@ -59,17 +63,17 @@ def read(
         rows = connection.execute(statement, (after, until, *leave_out, PAGE)).fetchall()
         for position, committed_at, stream, version, topic, state in rows:
             try:
-                stored = _Stored(_uuid(stream), version, topic, state)
-                event = to_event(cast("StoredEvent", stored))
+                stored = new_tuple(_Stored, (_uuid(stream), version, topic, state))
+                event = to_event(stored, opened)
             except (EventUnreadable, TypeError, ValueError) as error:
                 raise _damaged(position, "read", error) from None
-            yield RecordedEvent(position, committed_at, event)
+            yield new_tuple(RecordedEvent, (position, committed_at, event))
         if len(rows) < PAGE:
             return
         after = rows[-1][0]
 
 
-def read_stream(connection: sqlite3.Connection, mapper: Mapper[UUID], stream_id: UUID) -> Iterator[RecordedEvent]:
+def read_stream(connection: sqlite3.Connection, mapper: EnvelopeMapper, stream_id: UUID) -> Iterator[RecordedEvent]:
     """The events of one stream with their places in the log, in order."""
     positions = connection.execute(
         "SELECT rowid FROM stored_events WHERE originator_id = ? ORDER BY originator_version", (stream_id.hex,)
@@ -122,6 +126,11 @@ def project_all(projections: Sequence[Projection], cursor: sqlite3.Cursor, event
         _project_portion(projection, collector, ())
 
 
+def opened_by(projections: Sequence[Projection]) -> frozenset[type]:
+    """The event classes whose identifying fields any of these projections reads."""
+    return frozenset().union(*(projection.OPENED for projection in projections))
+
+
 def _project_portion(projection: Projection, collector: CollectingCursor, events: Sequence[RecordedEvent]) -> None:
     """Apply some events to one projection; none: write what it left to be collected."""
     concerned = projection.CONCERNED
@@ -154,7 +163,7 @@ _DAMAGE = (
 # --- at start
 
 
-def catch_up(path: Path, writer: Writer, mapper: Mapper[UUID], projections: Sequence[Projection]) -> dict[str, int]:
+def catch_up(path: Path, writer: Writer, mapper: EnvelopeMapper, projections: Sequence[Projection]) -> dict[str, int]:
     """Bring each projection to the log's head: behind → the rest; ahead, another version or other tables → anew.
 
     Returns how many events each projection that was not up to date has taken. Raises `StoreUnusable` when a service of
@@ -191,13 +200,14 @@ def _starts(cursor: sqlite3.Cursor, projections: Sequence[Projection], head: int
 
 
 def _apply_from(
-    cursor: sqlite3.Cursor, mapper: Mapper[UUID], behind: Sequence[tuple[Projection, int]]
+    cursor: sqlite3.Cursor, mapper: EnvelopeMapper, behind: Sequence[tuple[Projection, int]]
 ) -> dict[str, int]:
     """Read once what any of them lacks, and give each what it lacks; returns how many events that is for each."""
     writing = cursor.connection.cursor()
     for start, until in pairwise(sorted({start for _, start in behind} | {_ALL})):
         lacking = [projection for projection, begin in behind if begin <= start]
-        project_all(lacking, writing, read(cursor, mapper, after=start, until=until))
+        events = read(cursor, mapper, after=start, until=until, opened=opened_by(lacking))
+        project_all(lacking, writing, events)
     return {projection.NAME: _count(cursor, after=start) for projection, start in behind}
 
 

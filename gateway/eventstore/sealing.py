@@ -228,6 +228,10 @@ class Sealing:
         raw = base64.b64decode(sealed)
         return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place.encode())
 
+    def is_destroyed(self, key_id: str) -> bool:
+        """Whether the key was destroyed. Raises `KeyLost`."""
+        return self._required().cipher(key_id) is None
+
     def pseudonym(self, patient_id: str) -> str:
         """What stands for this Patient ID in the index of keys."""
         return self._required().pseudonym(patient_id)

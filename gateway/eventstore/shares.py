@@ -54,6 +54,7 @@ class Share:
         self.built = built
         self._mapper = mapper
         self._leave_out = leave_out
+        self._opened = replay.opened_by(built.projections)
 
     def build(self, until: int, progress: Progress = _say_nothing) -> Iterable[None]:
         """Apply the log up to a position.
@@ -65,7 +66,12 @@ class Share:
             page = min(built.position + replay.PAGE, until)
             with built.snapshot():
                 events = replay.read(
-                    built.connection, self._mapper, after=built.position, until=page, leave_out=self._leave_out
+                    built.connection,
+                    self._mapper,
+                    after=built.position,
+                    until=page,
+                    leave_out=self._leave_out,
+                    opened=self._opened,
                 )
                 replay.project_all(built.projections, cursor, events)
             built.position = page
