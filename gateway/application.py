@@ -60,7 +60,6 @@ from gateway.errors import (
 from gateway.eventstore import chain, positions, rebuilding, replay
 from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
-from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.projection import as_projection
 from gateway.eventstore.recorder import Datastore, InlineEventStore
 from gateway.eventstore.sealing import KeyIndex, Sealing, default_path
@@ -619,13 +618,13 @@ class Gateway(Application[UUID]):
 
     def rebuild_projections(self, progress: rebuilding.Progress = lambda _done, _all: None) -> int:
         """Build all projections anew while the service goes on; returns the number of events."""
-        return rebuilding.rebuild(
-            self.path, self.datastore.writer, cast("EnvelopeMapper", self.mapper), PROJECTIONS, progress, apart=_APART
-        )
+        return rebuilding.rebuild(self.path, self.datastore.writer, self.mapper, PROJECTIONS, progress, apart=_APART)
 
-    def verify_projections(self, progress: rebuilding.Progress = lambda _done, _all: None) -> list[rebuilding.Difference]:
+    def verify_projections(
+        self, progress: rebuilding.Progress = lambda _done, _all: None
+    ) -> list[rebuilding.Difference]:
         """The first difference of each projection between what is served and what the events say."""
-        return rebuilding.compare(self.path, cast("EnvelopeMapper", self.mapper), PROJECTIONS, progress, apart=_APART)
+        return rebuilding.compare(self.path, self.mapper, PROJECTIONS, progress, apart=_APART)
 
     def destroy_erased_keys(self) -> int:
         """Destroy what the log orders to destroy and the key file still has; returns how many keys that were.

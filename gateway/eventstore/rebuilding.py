@@ -10,12 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
+
+from eventsourcing.persistence import Mapper
 
 from gateway.errors import Contention, StoreUnusable
 from gateway.eventstore import positions, shares
 from gateway.eventstore.aside import Difference
 from gateway.eventstore.connections import Writer
-from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.projection import Projection
 from gateway.eventstore.replay import Progress
 from gateway.eventstore.shares import Shares
@@ -28,7 +30,7 @@ _TRIES = 5
 def rebuild(
     path: Path,
     writer: Writer,
-    mapper: EnvelopeMapper,
+    mapper: Mapper[UUID],
     projections: Sequence[Projection],
     progress: Progress,
     *,
@@ -100,7 +102,7 @@ def _put_right(built: Shares, writer: Writer, differing: Sequence[Projection]) -
 
 def compare(
     path: Path,
-    mapper: EnvelopeMapper,
+    mapper: Mapper[UUID],
     projections: Sequence[Projection],
     progress: Progress,
     *,

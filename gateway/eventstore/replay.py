@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 from uuid import UUID, SafeUUID
 
-from eventsourcing.persistence import IntegrityError, StoredEvent
+from eventsourcing.persistence import IntegrityError
 
 from gateway.errors import EventUnreadable, StoreUnusable
 from gateway.eventstore import aside, chain, positions
@@ -40,7 +40,7 @@ class _Stored(NamedTuple):
 
 def read(
     connection: sqlite3.Connection | sqlite3.Cursor,
-    mapper: EnvelopeMapper,
+    mapper: Mapper[UUID],
     *,
     after: int = 0,
     until: int = _ALL,
@@ -53,11 +53,11 @@ def read(
 
     Raises `EventUnreadable` with the position of one that is damaged.
     """
-    to_event, new_tuple = mapper.read, cast("Any", tuple.__new__)
+    to_event, new_tuple = cast("EnvelopeMapper", mapper).read, cast("Any", tuple.__new__)
     statement = (
-        "SELECT e.rowid, committed_at, originator_id, originator_version, topic, state FROM stored_events e"
+        "SELECT e.rowid, committed_at, originator_id, originator_version, topic, state FROM stored_events e"  # noqa: S608
         " JOIN event_chain c ON c.position = e.rowid WHERE e.rowid > ? AND e.rowid <= ?"
-        f" AND topic NOT IN ({', '.join('?' * len(leave_out))}) ORDER BY e.rowid LIMIT ?"  # noqa: S608  marks alone
+        f" AND topic NOT IN ({', '.join('?' * len(leave_out))}) ORDER BY e.rowid LIMIT ?"
     )
     while True:
         rows = connection.execute(statement, (after, until, *leave_out, PAGE)).fetchall()
@@ -73,7 +73,7 @@ def read(
         after = rows[-1][0]
 
 
-def read_stream(connection: sqlite3.Connection, mapper: EnvelopeMapper, stream_id: UUID) -> Iterator[RecordedEvent]:
+def read_stream(connection: sqlite3.Connection, mapper: Mapper[UUID], stream_id: UUID) -> Iterator[RecordedEvent]:
     """The events of one stream with their places in the log, in order."""
     positions = connection.execute(
         "SELECT rowid FROM stored_events WHERE originator_id = ? ORDER BY originator_version", (stream_id.hex,)
@@ -163,7 +163,7 @@ _DAMAGE = (
 # --- at start
 
 
-def catch_up(path: Path, writer: Writer, mapper: EnvelopeMapper, projections: Sequence[Projection]) -> dict[str, int]:
+def catch_up(path: Path, writer: Writer, mapper: Mapper[UUID], projections: Sequence[Projection]) -> dict[str, int]:
     """Bring each projection to the log's head: behind → the rest; ahead, another version or other tables → anew.
 
     Returns how many events each projection that was not up to date has taken. Raises `StoreUnusable` when a service of
@@ -200,7 +200,7 @@ def _starts(cursor: sqlite3.Cursor, projections: Sequence[Projection], head: int
 
 
 def _apply_from(
-    cursor: sqlite3.Cursor, mapper: EnvelopeMapper, behind: Sequence[tuple[Projection, int]]
+    cursor: sqlite3.Cursor, mapper: Mapper[UUID], behind: Sequence[tuple[Projection, int]]
 ) -> dict[str, int]:
     """Read once what any of them lacks, and give each what it lacks; returns how many events that is for each."""
     writing = cursor.connection.cursor()

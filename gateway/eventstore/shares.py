@@ -8,6 +8,7 @@ is killed, and leaves nothing behind.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
@@ -21,8 +22,9 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
-from eventsourcing.persistence import JSONTranscoder, Transcoding
+from eventsourcing.persistence import JSONTranscoder, Mapper, Transcoding
 from eventsourcing.utils import get_topic
 
 from gateway.errors import GatewayError, StoreUnusable
@@ -50,7 +52,7 @@ def _say_nothing(_done: int, _all: int) -> None:
 class Share:
     """Some projections, built aside. What it is asked it answers with things one after the other."""
 
-    def __init__(self, built: Aside, mapper: EnvelopeMapper, leave_out: Sequence[str] = ()) -> None:
+    def __init__(self, built: Aside, mapper: Mapper[UUID], leave_out: Sequence[str] = ()) -> None:
         self.built = built
         self._mapper = mapper
         self._leave_out = leave_out
@@ -152,7 +154,7 @@ class Shares:
 
 @contextmanager
 def opened(
-    path: Path, mapper: EnvelopeMapper, projections: Sequence[Projection], apart: Sequence[Projection]
+    path: Path, mapper: Mapper[UUID], projections: Sequence[Projection], apart: Sequence[Projection]
 ) -> Iterator[Shares]:
     """A place for building these projections; those apart in a second process, when the log is long.
 
@@ -197,10 +199,11 @@ class Order:
     keys: Path | None
 
     @staticmethod
-    def of(path: Path, mapper: EnvelopeMapper, projections: Sequence[Projection], leave_out: list[str]) -> Order:
+    def of(path: Path, mapper: Mapper[UUID], projections: Sequence[Projection], leave_out: list[str]) -> Order:
         """An order to build these projections of a database."""
         transcoder = cast("JSONTranscoder", mapper.transcoder)
-        keys = mapper.sealing.path if mapper.sealing else None
+        sealing = cast("EnvelopeMapper", mapper).sealing
+        keys = sealing.path if sealing else None
         modules = [cast("Any", projection).__name__ for projection in projections]
         return Order(path, modules, leave_out, list(transcoder.types.values()), keys)
 
@@ -275,6 +278,7 @@ def _end_with_the_first() -> None:
 
 def _serve(pipe: Connection) -> None:
     threading.Thread(target=_end_with_the_first, daemon=True).start()
+    gc.disable()  # what is built here holds no cycles
     order: Order = pipe.recv()
     try:
         with order.opened() as share:
