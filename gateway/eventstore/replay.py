@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 from uuid import UUID, SafeUUID
 
-from eventsourcing.persistence import IntegrityError
+from eventsourcing.persistence import IntegrityError, Mapper
 
 from gateway.errors import EventUnreadable, StoreUnusable
 from gateway.eventstore import aside, chain, positions
