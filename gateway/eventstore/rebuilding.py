@@ -14,7 +14,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import Mapper
 
-from gateway.errors import Contention, StoreUnusable
+from gateway.errors import Contention, RebuildRuns, StoreUnusable
 from gateway.eventstore import positions, shares
 from gateway.eventstore.aside import Difference
 from gateway.eventstore.connections import Writer
@@ -41,7 +41,7 @@ def rebuild(
     The service goes on meanwhile. Saves wait only while the differing rows are written, in one transaction: nobody sees
     a half of it, and a kill leaves the old tables. It ends with a comparison in which nothing differs, so that it does
     not matter what was written in between. `apart` are those that a second process builds when the log is long. Returns
-    the number of events. Raises `Contention` when another rebuild runs, or somebody goes on writing into the tables by
+    the number of events. Raises `RebuildRuns` when another one runs, `Contention` when or somebody goes on writing into the tables by
     hand.
     """
     with _alone(path), shares.opened(path, mapper, projections, apart) as built:
@@ -67,7 +67,7 @@ def _alone(path: Path) -> Iterator[None]:
         raise StoreUnusable(f"{lock} can't be written: {error.strerror}", remedy="check the folder's rights") from error
     try:
         if not _locked(file, lock):
-            raise Contention("another rebuild of this database runs", remedy="wait for it to end")
+            raise RebuildRuns("another rebuild of this database runs", remedy="wait for it to end")
         try:
             yield
         finally:
