@@ -41,8 +41,8 @@ def rebuild(
     The service goes on meanwhile. Saves wait only while the differing rows are written, in one transaction: nobody sees
     a half of it, and a kill leaves the old tables. It ends with a comparison in which nothing differs, so that it does
     not matter what was written in between. `apart` are those that a second process builds when the log is long. Returns
-    the number of events. Raises `RebuildRuns` when another one runs, `Contention` when or somebody goes on writing into the tables by
-    hand.
+    the number of events. Raises `RebuildRuns` when another one runs, `Contention` when somebody goes on writing into
+    the tables by hand.
     """
     with _alone(path), shares.opened(path, mapper, projections, apart) as built:
         built.build(progress)

@@ -44,6 +44,9 @@ _FEW = 20
 
 _TRIES = 5
 
+_POLITE = 5
+"""By how much the second process is nicer than others: a service that wants both processors comes first."""
+
 
 def _say_nothing(_done: int, _all: int) -> None:
     pass
@@ -278,6 +281,7 @@ def _end_with_the_first() -> None:
 
 def _serve(pipe: Connection) -> None:
     threading.Thread(target=_end_with_the_first, daemon=True).start()
+    os.nice(_POLITE)
     gc.disable()  # what is built here holds no cycles
     order: Order = pipe.recv()
     try:
