@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import Pipe
@@ -260,7 +260,7 @@ def _lost() -> StoreUnusable:
 @contextmanager
 def _second(order: Order) -> Iterator[Second]:
     ours, theirs = Pipe()
-    command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+    command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
     with subprocess.Popen(  # noqa: S603  ourselves
         command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()], start_new_session=True
     ) as process:
@@ -283,6 +283,11 @@ def _serve(pipe: Connection) -> None:
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     os.nice(_POLITE)
     gc.disable()  # what is built here holds no cycles
+    with suppress(EOFError, BrokenPipeError):  # the first has ended
+        _answer(pipe)
+
+
+def _answer(pipe: Connection) -> None:
     order: Order = pipe.recv()
     try:
         with order.opened() as share:
