@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.figures import Figure, micro, p50_p99, table
-from bench.store import EVENTS, PER_ROUND, ROUNDS, _live, _ratio, _timed, _wanted, _without_chain
+from bench.store import EVENTS, PER_ROUND, ROUNDS, _ratio, _timed, _wanted, _without_chain, live
 from bench.synthetic import participant
 from gateway.application import opened
 from gateway.audit import erasure
@@ -65,10 +65,10 @@ def replay(folder: Path, *, events: int) -> list[Figure]:
     """Rebuild a sealed history of whole examinations, and erase one person of it."""
     path = folder / "sealed.db"
     with opened(folder / "plain.db") as gateway:
-        _live(gateway, events // 10)
+        live(gateway, events // 10)
         plain = _timed(gateway.rebuild_projections)
     with opened(path, sealing=True) as gateway:
-        _live(gateway, events // 10)
+        live(gateway, events // 10)
         sealed = _timed(gateway.rebuild_projections)
         patient_id = participant(events // 20)["patient_id"]
         found = erasure.find(gateway, patient_id)

@@ -104,3 +104,4 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 
 CONCERNED = frozenset((Epoch.Restored, Epoch.DeliveryResumed))
+OPENED: frozenset[type] = frozenset()

@@ -174,3 +174,4 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     StatusUpdate.Requeued: _requeue,
 }
 CONCERNED = frozenset(_WRITERS)
+OPENED: frozenset[type] = frozenset()

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.domain.erasure import Erasure
 from gateway.domain.identity import worklist_item_id
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.relay_action import RelayAction
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.projection import RecordedEvent
 from gateway.eventstore.sealing import KeyErasedMeanwhile
@@ -128,3 +129,25 @@ def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, key_ids: Iterable[str])
         cursor.execute("DELETE FROM patient_keys WHERE key_id = ?", (key_id,))
         cursor.execute("DELETE FROM stream_keys WHERE key_id = ?", (key_id,))
         cursor.execute("INSERT OR REPLACE INTO erased_keys VALUES (?, ?)", (key_id, event.committed_at))
+
+
+CONCERNED = frozenset(
+    (
+        Erasure.PersonErased,
+        PerformedProcedureStep.Started,
+        PerformedProcedureStep.Updated,
+        PerformedProcedureStep.Completed,
+        PerformedProcedureStep.Discontinued,
+        PerformedProcedureStep.Linked,
+        PerformedProcedureStep.Dismissed,
+        RelayAction.Accepted,
+        RelayAction.Rejected,
+        WorklistItem.Scheduled,
+        WorklistItem.Amended,
+        WorklistItem.Cancelled,
+        WorklistItem.StatusCorrected,
+    )
+)
+"""Of the others nothing is ever sealed: they have no `IDENTIFYING` fields."""
+OPENED = frozenset((PerformedProcedureStep.Started, RelayAction.Rejected, WorklistItem.Scheduled, WorklistItem.Amended))
+"""Those with a `subject`."""

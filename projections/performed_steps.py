@@ -209,3 +209,4 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     PerformedProcedureStep.PersonErased: _erase,
 }
 CONCERNED = frozenset(_WRITERS)
+OPENED = frozenset((PerformedProcedureStep.Started,))

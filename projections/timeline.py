@@ -173,16 +173,11 @@ def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our even
 
     For a restore those of which it may have lost something.
     """
-    if isinstance(happened, _OF_STEPS):
+    if type(happened) in _OF_STEPS:
         return happened.concerned or [""]
-    if isinstance(happened, Epoch.Restored):
+    if type(happened) is Epoch.Restored:
         return ["", *happened.lost["accession_numbers"]]
-    if isinstance(happened, Epoch.Event):
-        return [""]
     return [getattr(happened, "accession_number", None) or ""]
-
-
-_OF_STEPS = PerformedProcedureStep.Event
 
 
 def _scheduled(e: WorklistItem.Scheduled) -> dict[str, Any]:
@@ -298,3 +293,13 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Epoch.DeliveryResumed: _resumed,
 }
 CONCERNED = frozenset(_DETAILS)
+_OF_STEPS = frozenset(event for event in CONCERNED if issubclass(event, PerformedProcedureStep.Event))
+OPENED = frozenset(
+    (
+        WorklistItem.Amended,
+        WorklistItem.Cancelled,
+        WorklistItem.StatusCorrected,
+        PerformedProcedureStep.Linked,
+        PerformedProcedureStep.Dismissed,
+    )
+)

@@ -432,3 +432,4 @@ _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     WorklistItem.PersonErased: _erase,
 }
 CONCERNED = frozenset(_WRITERS)
+OPENED = frozenset((WorklistItem.Scheduled, WorklistItem.Amended))

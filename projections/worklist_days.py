@@ -58,3 +58,4 @@ def _day(happened: object) -> str | None:
 
 
 CONCERNED = frozenset((WorklistItem.Scheduled, WorklistItem.Amended, WorklistItem.Rescheduled))
+OPENED: frozenset[type] = frozenset()

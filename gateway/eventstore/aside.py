@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.errors import StoreUnusable
 from gateway.eventstore.projection import Projection
 
 _CACHE_KIB = 128 * 1024
+_PORTION = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,13 @@ class Difference:
     table: str
     key: str
     finding: str
+
+
+class Correction(NamedTuple):
+    """A statement for the served database, and what it is done for; nothing: it stands for itself."""
+
+    statement: str
+    rows: list[tuple[Any, ...]] | None = None
 
 
 class Aside:
@@ -104,25 +112,31 @@ class Aside:
         count: int = self.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608
         return count
 
-    def put_right(self, cursor: sqlite3.Cursor, table: str) -> None:
-        """In the served table, bring the rows whose keys were noted to what they are here by now."""
+    def corrections(self, table: str) -> Iterator[Correction]:
+        """What brings the served rows whose keys were noted to what they are here by now."""
         key = self._key(table)
-        noted = self.connection.execute(f"SELECT * FROM main.differing_{table}")  # noqa: S608
-        cursor.executemany(f"DELETE FROM {table} WHERE {' AND '.join(f'{name} IS ?' for name in key)}", noted)  # noqa: S608
+        yield from self._for_each(
+            f"DELETE FROM {table} WHERE {' AND '.join(f'{name} IS ?' for name in key)}",  # noqa: S608
+            f"SELECT * FROM main.differing_{table}",  # noqa: S608
+        )
         same_key = " AND ".join(f"a.{name} = d.{name}" for name in key)
-        self._insert(
-            cursor,
+        yield from self._insertions(
             table,
             f"SELECT a.* FROM main.differing_{table} d CROSS JOIN main.{table} a ON {same_key}",  # noqa: S608
         )
 
-    def put_anew(self, cursor: sqlite3.Cursor, table: str) -> None:
-        """Fill the served table, which is empty."""
-        self._insert(cursor, table, f"SELECT * FROM main.{table}")  # noqa: S608
+    def whole(self, table: str) -> Iterator[Correction]:
+        """What fills the served table, which is empty."""
+        return self._insertions(table, f"SELECT * FROM main.{table}")  # noqa: S608
 
-    def _insert(self, cursor: sqlite3.Cursor, table: str, selecting: str) -> None:
+    def _insertions(self, table: str, selecting: str) -> Iterator[Correction]:
+        marks = ", ".join("?" * len(columns(self.connection, table)))
+        return self._for_each(f"INSERT INTO {table} VALUES ({marks})", selecting)  # noqa: S608
+
+    def _for_each(self, statement: str, selecting: str) -> Iterator[Correction]:
         rows = self.connection.execute(selecting)
-        cursor.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows.description))})", rows)  # noqa: S608
+        while portion := rows.fetchmany(_PORTION):
+            yield Correction(statement, portion)
 
     def _key(self, table: str) -> list[str]:
         found = [column for column in columns(self.connection, table, "main") if column[5]]

@@ -14,7 +14,7 @@ from eventsourcing.persistence import JSONTranscoder, Transcoder
 from pydantic_core import from_json
 
 _MARKER = "_type_"
-_IN_TEXT = b'"_type_"'
+_IN_TEXT = _MARKER.encode()
 _PARTS = 2
 
 

@@ -20,10 +20,7 @@ class RecordedEvent(NamedTuple):
 
 
 class Projection(Protocol):
-    """A read model: a module with these names (`projections.worklist` and its neighbours).
-
-    It may also have `CONCERNED`, the event classes that `apply` does anything about: in a replay it sees no others.
-    """
+    """A read model: a module with these names (`projections.worklist` and its neighbours)."""
 
     @property
     def NAME(self) -> str:  # noqa: N802  the projections are modules, these are their constants
@@ -40,6 +37,14 @@ class Projection(Protocol):
     @property
     def SCHEMA(self) -> Sequence[str]:  # noqa: N802
         """The statements that create them, each `IF NOT EXISTS`."""
+
+    @property
+    def CONCERNED(self) -> frozenset[type]:  # noqa: N802
+        """The event classes that `apply` does anything about: in a replay it sees no others."""
+
+    @property
+    def OPENED(self) -> frozenset[type]:  # noqa: N802
+        """Of these, the classes whose `IDENTIFYING` fields `apply` reads: in a replay the others come without them."""
 
     def apply(self, cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         """Write one event. Deterministic, and no look at anything but its own tables."""

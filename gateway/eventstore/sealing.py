@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from eventsourcing.persistence import IntegrityError
@@ -72,6 +72,13 @@ class Sealing:
         self._keys: KeyFile | None = None
         self._opening = threading.Lock()
         self._key_of: dict[str, str] = {}
+
+    @classmethod
+    def for_reading(cls, path: Path, reading: Reading) -> Sealing:
+        """What opens what was sealed in this database, and seals nothing."""
+        sealing = cls(path, cast("KeyIndex", None), switched_on=False)
+        sealing._reading = reading
+        return sealing
 
     # --- which key file
 
@@ -228,6 +235,10 @@ class Sealing:
             return None
         raw = base64.b64decode(sealed)
         return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place.encode())
+
+    def is_destroyed(self, key_id: str) -> bool:
+        """Whether the key was destroyed. Raises `KeyLost`."""
+        return self._required().cipher(key_id) is None
 
     def pseudonym(self, patient_id: str) -> str:
         """What stands for this Patient ID in the index of keys."""

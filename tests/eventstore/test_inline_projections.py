@@ -142,7 +142,7 @@ def test_a_restored_backup_goes_on_from_where_it_was(history: Path, tmp_path: Pa
 def test_the_log_is_read_in_pages_without_losing_or_repeating_any(
     history: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "_PAGE", 7)
+    monkeypatch.setattr(replay, "PAGE", 7)
     with gateway.reading() as connection:
         assert [e.position for e in replay.read(connection, gateway.mapper)] == [*range(1, 21)]
         assert [e.position for e in replay.read(connection, gateway.mapper, after=3, until=12)] == [*range(4, 13)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sqlite3
 import subprocess
 import sys
@@ -15,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.synthetic import examine, schedule
+from bench.synthetic import examine, participant, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
-from gateway.errors import Contention, EventUnreadable
-from gateway.eventstore import replay
+from gateway.audit import erasure
+from gateway.errors import Contention, EventUnreadable, StoreUnusable
+from gateway.eventstore import rebuilding, replay, shares
 from projections.worklist import WorklistFilter
 from tests.eventstore.everything import everything_happened
 
@@ -56,6 +59,16 @@ def watch(path: Path) -> None:
             for doing in doings
         ),
     )
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "two processes"], autouse=True)
+def processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """By how many it is built, however short the log is."""
+    count: int = request.param
+    if count > 1:
+        monkeypatch.setattr(shares, "_LONG", 1)
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    return count
 
 
 @pytest.fixture
@@ -123,6 +136,7 @@ def damage(path: Path, template: str, table: str, n: int, column: int, value: st
             return
 
 
+@pytest.mark.parametrize("processes", [1], indirect=True)
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -147,7 +161,7 @@ def whole(history: Gateway, path: Path) -> tuple[Gateway, dict[str, list[tuple[o
 
 def test_saves_go_through_while_it_is_built_and_are_in_it(history: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """From another process too: this one would refuse a save inside a save, and says nothing of the file's lock."""
-    monkeypatch.setattr(replay, "_PAGE", 4)
+    monkeypatch.setattr(replay, "PAGE", 4)
     said: list[int] = []
 
     def save(done: int, _all: int) -> None:
@@ -174,7 +188,7 @@ def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced
     """Nobody sees the item scheduled again after it was cancelled, not even between two commits."""
     schedule(gateway, "ACC001")
     at_the_prompt(path, "UPDATE worklist_items SET location = 'BY HAND'")
-    compared, replaced = replay._differing, replay._put_right
+    compared, replaced = rebuilding._differing, rebuilding._put_right
     seen: list[tuple[str, str | None]] = []
 
     def differing(*arguments: Any) -> Any:
@@ -189,8 +203,8 @@ def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced
         [row] = gateway.find_items(WorklistFilter(accession_number="ACC001"))
         seen.append((row.status, row.location))
 
-    monkeypatch.setattr(replay, "_differing", differing)
-    monkeypatch.setattr(replay, "_put_right", put_right)
+    monkeypatch.setattr(rebuilding, "_differing", differing)
+    monkeypatch.setattr(rebuilding, "_put_right", put_right)
     gateway.rebuild_projections()
     assert seen == [("CANCELLED", None)]
     assert gateway.verify_projections() == []
@@ -199,13 +213,13 @@ def test_what_was_appended_since_the_comparison_is_in_the_rows_that_are_replaced
 def test_who_writes_by_hand_without_end_is_told_of(
     history: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = replay._put_right
+    real = rebuilding._put_right
 
     def put_right(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
         at_the_prompt(path, "UPDATE worklist_items SET location = 'AGAIN'")
 
-    monkeypatch.setattr(replay, "_put_right", put_right)
+    monkeypatch.setattr(rebuilding, "_put_right", put_right)
     at_the_prompt(path, "UPDATE worklist_items SET location = 'FIRST'")
     with pytest.raises(Contention, match="changed by hand"):
         history.rebuild_projections()
@@ -252,10 +266,13 @@ def test_a_second_rebuild_is_refused_while_one_runs(history: Gateway, path: Path
 # --- kills: a real process, stopped at a place of its own, then SIGKILL
 
 STOPPED = """
-import sys
+import os, sys
 from pathlib import Path
 from gateway.application import opened
-from gateway.eventstore import aside, replay
+from gateway.eventstore import aside, shares
+
+if sys.argv[3] == "2":
+    shares._LONG, os.cpu_count = 1, lambda: 2
 
 def stop(*_):
     print("here", flush=True)
@@ -266,29 +283,38 @@ if place == "while it is built":
     progress = stop
 else:
     progress = lambda done, all: None
-    real = aside.Aside.put_right
-    def put_right(self, cursor, table):
-        real(self, cursor, table)
+    real = aside.Aside.corrections
+    def corrections(self, table):
+        yield from real(self, table)
         if table == "timeline":
             stop()
-    aside.Aside.put_right = put_right
+    aside.Aside.corrections = corrections
 with opened(Path(sys.argv[1])) as gateway:
     gateway.rebuild_projections(progress)
 """
 
 
 @pytest.mark.parametrize("place", ["while it is built", "while rows are replaced"])
-def test_a_kill_in_the_middle_leaves_the_old_tables_whole(history: Gateway, path: Path, place: str) -> None:
+def test_a_kill_in_the_middle_leaves_the_old_tables_whole(
+    history: Gateway, path: Path, place: str, processes: int
+) -> None:
+    """And no second process."""
     right = rows(path)
     at_the_prompt(path, "UPDATE worklist_items SET location = 'BY HAND'", "DELETE FROM timeline WHERE position < 9")
     before = rows(path)
-    command = [sys.executable, "-c", STOPPED, str(path), place]
+    command = [sys.executable, "-c", STOPPED, str(path), place, str(processes)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as rebuilding:
         assert rebuilding.stdout is not None
         assert rebuilding.stdout.readline() == "here\n"
         assert rows(path) == before
+        children = Path(f"/proc/{rebuilding.pid}/task/{rebuilding.pid}/children").read_text().split()
+        assert len(children) == processes - 1
+        watched = [os.pidfd_open(int(child)) for child in children]
         rebuilding.kill()
         rebuilding.wait()
+        for ended in watched:
+            assert select.select([ended], [], [], 30)[0]
+            os.close(ended)
     assert rows(path) == before
     with opened(path) as another:
         assert another.caught_up == {}
@@ -330,3 +356,68 @@ def test_a_damaged_event_is_named_by_its_position_and_nothing_is_changed(
     with pytest.raises(EventUnreadable, match="the event at position 4 "):
         gateway.verify_projections()
     assert rows(path) == before
+
+
+# --- the second process
+
+
+def test_two_processes_build_a_sealed_history_with_an_erasure(tmp_path: Path, processes: int) -> None:
+    path = tmp_path / "sealed.db"
+    with opened(path, sealing=True) as gateway:
+        everything_happened(gateway)
+        examine(gateway, 77)
+        patient_id = participant(77)["patient_id"]
+        found = erasure.find(gateway, patient_id)
+        erasure.erase(gateway, patient_id, found, reason="asked for", operator="test")
+        examine(gateway, 78)
+        assert gateway.verify_projections() == []
+        before = rows(path)
+        assert all(before[table] for table in ("patient_keys", "erased_keys", "stream_keys"))
+        at_the_prompt(path, *(f"DELETE FROM {table}" for table in TABLES))
+        assert {found.projection for found in gateway.verify_projections()} >= {"worklist", "timeline", "patient_keys"}
+        gateway.rebuild_projections()
+        assert rows(path) == before
+
+
+def test_an_altered_table_comes_back_from_either_process(history: Gateway, path: Path) -> None:
+    before = rows(path)
+    at_the_prompt(path, "ALTER TABLE timeline ADD COLUMN hand", "DROP TABLE worklist_items")
+    history.rebuild_projections()
+    assert rows(path) == before
+    with closing(sqlite3.connect(path)) as prompt:
+        assert prompt.execute("SELECT 1 FROM sqlite_master WHERE name = 'idx_worklist_status'").fetchone()
+
+
+def test_a_second_process_that_ends_too_early_is_told_of_and_nothing_is_changed(
+    history: Gateway, path: Path, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    real = subprocess.Popen
+
+    def starting(*arguments: Any, **named: Any) -> Any:
+        started.append(real(*arguments, **named))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", starting)
+    at_the_prompt(path, "DELETE FROM timeline")
+    before = rows(path)
+
+    def kill(_done: int, _all: int) -> None:
+        for process in started:
+            process.kill()
+            process.wait()
+
+    if processes == 1:
+        history.rebuild_projections(kill)
+        assert started == []
+    else:
+        with pytest.raises(StoreUnusable, match="second process of the rebuild has ended"):
+            history.rebuild_projections(kill)
+        assert len(started) == 1
+        assert rows(path) == before
+
+
+def test_a_short_log_is_built_by_one_process(history: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_LONG", history.check_store() + 1)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    history.rebuild_projections()

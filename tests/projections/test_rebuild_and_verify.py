@@ -13,11 +13,13 @@ import pytest
 
 from bench.synthetic import examine, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
+from gateway.domain.events import Stream
 from gateway.eventstore import replay
 from gateway.eventstore.projection import Projection
-from gateway.eventstore.replay import Difference
+from gateway.eventstore.rebuilding import Difference
+from projections import patient_keys
 from projections.worklist import WorklistFilter
-from tests.eventstore.everything import everything_happened
+from tests.eventstore.everything import every_event, everything_happened
 
 TABLES = [table for projection in PROJECTIONS for table in projection.TABLES]
 
@@ -168,16 +170,21 @@ def test_a_row_whose_key_is_bytes_is_found(history: Gateway, path: Path) -> None
 def test_a_replay_keeps_no_event_from_a_projection_that_does_something_about_it(
     history: Gateway, projection: Projection
 ) -> None:
-    concerned = getattr(projection, "CONCERNED", None)
     with history.reading() as connection:
         events = list(replay.read(connection, history.mapper))
     for event in events:
-        if concerned is not None and type(event.domain_event) not in concerned:
+        if type(event.domain_event) not in projection.CONCERNED:
             projection.apply(None, event)  # type: ignore[arg-type]  no cursor: it would have to ask for one
 
 
+def test_a_replay_keeps_no_sealed_event_from_the_index_of_keys_and_opens_those_that_name_a_patient() -> None:
+    for event in every_event():
+        assert not event.IDENTIFYING or event in patient_keys.CONCERNED
+        assert event.subject is Stream.Event.subject or event in patient_keys.OPENED
+
+
 def test_both_say_how_far_they_are(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_PAGE", 4)
+    monkeypatch.setattr(replay, "PAGE", 4)
     examine(gateway, 1)
     told: list[tuple[int, int]] = []
     gateway.verify_projections(lambda done, all_: told.append((done, all_)))
