@@ -92,6 +92,17 @@ def of_sources(
     return _rows(connection.execute(statement, [value for _, values in given for value in values]))
 
 
+def amended(connection: sqlite3.Connection, fields: Sequence[str], accession_number: str = "") -> list[str]:
+    """The items of which an amendment changed one of these fields of the appointment; of all items, or whether of one."""
+    named = " OR ".join(["instr(details, ?) > 0"] * len(fields))
+    of_one, values = (" AND accession_number = ?", [accession_number]) if accession_number else ("", [])
+    rows = connection.execute(
+        f"SELECT DISTINCT accession_number FROM timeline WHERE kind = ? AND ({named}){of_one}",  # noqa: S608  our own words
+        [WorklistItem.Amended.TOPIC, *(json.dumps(name) for name in fields), *values],
+    )
+    return [number for (number,) in rows]
+
+
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 

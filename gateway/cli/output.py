@@ -153,14 +153,15 @@ def user() -> str:
     return this_user()
 
 
-def revealed(gateway: Gateway, verb: str, subjects: Sequence[str]) -> None:
+def revealed(gateway: Gateway, verb: str, subjects: Sequence[str], **details: str) -> None:
     """Keep that this user is about to see names and ids of persons in full; they are not shown when it can't be kept.
 
-    `subjects` are the accession numbers or SOP Instance UIDs that are shown. Raises `GatewayError`.
+    `subjects` are the accession numbers or SOP Instance UIDs that are shown; `as_of` among the details is the moment
+    that is shown of them, when it is not now. Raises `GatewayError`.
     """
     from gateway.audit import activities
 
-    activities.looked(gateway, user(), verb, subjects)
+    activities.looked(gateway, user(), verb, subjects, **details)
 
 
 def require_text(value: str, field: str) -> str:

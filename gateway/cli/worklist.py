@@ -79,7 +79,7 @@ def list_items(
             wanted = replace(wanted, dates=(its_day, its_day))
         rows = _rows(gateway, wanted, standing)
         if reveal or json:
-            output.revealed(gateway, "worklist list", [row.accession_number for row in rows])
+            output.revealed(gateway, "worklist list", [row.accession_number for row in rows], **_then(standing))
     if json:
         items = [asdict(row) for row in rows]
         output.put_json({"as_of": asdict(standing), "items": items} if standing else items)
@@ -87,6 +87,11 @@ def list_items(
     _put_rows(rows, reveal=reveal)
     if standing:
         _tell(standing)
+
+
+def _then(standing: Standing | None) -> dict[str, str]:
+    """For the record of looks: which moment was looked at, when not the present one."""
+    return {"as_of": standing.instant} if standing and standing.instant else {}
 
 
 def _moment(as_of: str, position: int | None = None) -> Moment | None:
@@ -201,7 +206,7 @@ def explain(
         )
         if reveal:
             shown = [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
-            output.revealed(gateway, "worklist explain", shown)
+            output.revealed(gateway, "worklist explain", shown, **_then(standing))
     if json:
         value = _explanation_json(explanation, reveal=reveal)
         output.put_json(value | {"as_of": asdict(standing)} if standing else value)
