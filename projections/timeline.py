@@ -57,6 +57,22 @@ class TimelineRow:
     ae_title: str | None
     details: dict[str, Any]
 
+    @property
+    def has_written_reason(self) -> bool:
+        """Whether its reason is what somebody wrote, and so may name a person."""
+        return has_written_reason(self.kind, self.details, self.source)
+
+
+def has_written_reason(kind: str, details: dict[str, Any], source: str | None) -> bool:
+    """Whether the details hold a reason that somebody wrote.
+
+    Those of the gateway are words of the contract with the web app, those to discontinue codes of DICOM (CID 9300).
+    """
+    return "reason" in details and source != "gateway" and kind not in _CODED
+
+
+_CODED = (WorklistItem.StepDiscontinued.TOPIC, PerformedProcedureStep.Discontinued.TOPIC)
+
 
 def find(connection: sqlite3.Connection, accession_number: str) -> list[TimelineRow]:
     """The story of one accession number; "" gives what named none."""
@@ -93,7 +109,7 @@ def of_sources(
 
 
 def amended(connection: sqlite3.Connection, fields: Sequence[str], accession_number: str = "") -> list[str]:
-    """The items of which an amendment changed one of these fields of the appointment; of all items, or whether of one."""
+    """The items of which an amendment changed one of these fields of the appointment, or this one if it is one."""
     named = " OR ".join(["instr(details, ?) > 0"] * len(fields))
     of_one, values = (" AND accession_number = ?", [accession_number]) if accession_number else ("", [])
     rows = connection.execute(

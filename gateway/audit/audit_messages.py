@@ -18,7 +18,7 @@ import projections.performed_steps
 from gateway.application import Gateway
 from gateway.audit import persons
 from gateway.audit.activities import EVERYTHING, LOOKED, STARTED, Activity
-from gateway.audit.trail import Act, Done, seen_within
+from gateway.audit.trail import HIDDEN, Act, Done, seen_within
 from gateway.dicom.record import Query, RefusedAssociation, Retrieval
 from gateway.dicom.status import CANCELLED, PENDING, PROCESSING_FAILURE, SUCCESS
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
@@ -47,7 +47,7 @@ class Reporter:
     """Who reports: the gateway's AE title, and the site where one is given.
 
     `mask_id` and `mask_name` are applied to Patient IDs and names; None says them in full, and the identifiers of
-    queries with them.
+    queries and the reasons that people wrote with them.
     """
 
     ae_title: str
@@ -304,7 +304,8 @@ def _procedure_record(gateway: Gateway, done: Done, action: str, reporter: Repor
         if row.source == "mpps"
         else _human(who or "unknown")
     )
-    told = {"Event": row.kind, "Position": str(row.position), "Reason": str(row.details.get("reason") or "")}
+    reason = HIDDEN if row.has_written_reason and not reporter.reveals else row.details.get("reason")
+    told = {"Event": row.kind, "Position": str(row.position), "Reason": str(reason or "")}
     return _message(
         _event("110111", "Procedure Record", action, row.committed_at, outcome, description=refusal),
         [participant],

@@ -295,15 +295,21 @@ class Trace:
     source: tuple[str, int]
 
 
-def told(act: Act, person: Person | None = None, profiles: Profiles = EVERYBODY) -> Trace:
-    """An act as a line."""
+HIDDEN = "•••"
+"""Stands for what somebody wrote."""
+
+
+def told(
+    act: Act, person: Person | None = None, profiles: Profiles = EVERYBODY, *, reveal_reasons: bool = True
+) -> Trace:
+    """An act as a line; what people wrote as a reason may name somebody, and can be left out."""
     if isinstance(act, Query):
         return _of_query(act, person, profiles)
     if isinstance(act, RefusedAssociation):
         return _of_refusal(act)
     if isinstance(act, Retrieval):
         return _of_retrieval(act)
-    return _of_activity(act, person) if isinstance(act, Activity) else _of_event(act)
+    return _of_activity(act, person) if isinstance(act, Activity) else _of_event(act, reveal_reasons=reveal_reasons)
 
 
 def _of_query(query: Query, person: Person | None, profiles: Profiles) -> Trace:
@@ -384,9 +390,11 @@ def _life(activity: Activity) -> str:
     return ""
 
 
-def _of_event(done: Done) -> Trace:
+def _of_event(done: Done, *, reveal_reasons: bool) -> Trace:
     row = done.row
-    uid = row.details.get("mpps_instance_uid")
+    is_hidden = row.has_written_reason and not reveal_reasons
+    details = {**row.details, "reason": HIDDEN} if is_hidden else row.details
+    uid = details.get("mpps_instance_uid")
     about = (row.accession_number,) if row.accession_number else (uid,) if uid else ()
     return Trace(
         at=row.committed_at,
@@ -396,7 +404,7 @@ def _of_event(done: Done) -> Trace:
         who=done.who,
         address="",
         about=about,
-        outcome=str(row.details.get("reason") or row.details.get("message") or ""),
-        details=row.details,
+        outcome=str(details.get("reason") or details.get("message") or ""),
+        details=details,
         source=("events", row.position),
     )

@@ -60,7 +60,7 @@ def list_traces(
     with output.database() as gateway:
         person = trail.person_of(gateway, wanted)
         acts = list(trail.search(gateway, wanted, profiles=profiles))
-        traces = [trail.told(act, person, profiles) for act in acts]
+        traces = [trail.told(act, person, profiles, reveal_reasons=reveal) for act in acts]
         if reveal and traces:
             output.revealed(gateway, "audit list", _subjects(traces, of_a_person=person is not None))
         reach = _reach(gateway)

@@ -31,7 +31,6 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="The newest so
 File = Annotated[Path, typer.Argument(metavar="FILE", help="- is the standard stream; .gz is compressed.")]
 
 _LISTED = 100
-_HIDDEN = "•••"
 
 
 def register(events: typer.Typer) -> None:
@@ -173,7 +172,7 @@ def _masked(name: str, value: Any) -> Any:  # noqa: ANN401  any JSON value
         return value
     if name == "patient_name":
         return output.masked_name(str(value))
-    return output.masked_id(str(value)) if name == "patient_id" else _HIDDEN
+    return output.masked_id(str(value)) if name == "patient_id" else output.HIDDEN
 
 
 def _is_bytes(value: Any) -> bool:  # noqa: ANN401  any JSON value

@@ -25,6 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show names and ids of persons in full.")]
 
 _BULLET = "•"
+HIDDEN = _BULLET * 3
+"""Stands for a text of which nothing may be shown."""
 _NOT_PRINTABLE = "\ufffd"
 
 

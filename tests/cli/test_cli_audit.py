@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import stat
@@ -16,6 +17,7 @@ from bench.synthetic import schedule, start, step_uid
 from gateway.application import Gateway
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Caller, Responder
+from gateway.domain.lifecycle import Status
 
 PERSON = ("SMITH", "9990000018", "19650315")
 
@@ -159,6 +161,18 @@ def test_an_export_is_of_a_span_and_of_one_unit(seen: Gateway, run: Command) -> 
     of_unit = run("audit", "export", "--ae", "MAMO1").out.splitlines()
     assert len(of_unit) == 1
     assert "Security Alert" in of_unit[0]
+
+
+def test_what_an_operator_wrote_is_told_only_when_revealed(seen: Gateway, run: Command) -> None:
+    seen.correct_status("ACC003", Status.CANCELLED, reason="asked by SMITH", operator="night shift")
+    listing, whole = ("audit", "list", "--accession", "ACC003"), ("audit", "export", "--format", "jsonl")
+    coded = base64.b64encode(b"asked by SMITH").decode()
+    for masked in (run(*listing), run(*listing, "--json"), run(*whole)):
+        assert "asked by SMITH" not in masked.out
+        assert coded not in masked.out
+    assert "asked by SMITH" in run(*listing, "--reveal").out
+    assert "asked by SMITH" in run(*listing, "--json", "--reveal").out
+    assert coded in run(*whole, "--reveal").out
 
 
 # --- the timeline's other questions
