@@ -99,7 +99,7 @@ def _wanted(
     return Wanted(
         accession_number=accession,
         kinds=tuple(kind or ()),
-        since=_moment(since, zone, "--since"),
+        since=_moment(since, zone, "--since", first_run=True),
         until=_moment(until, zone, "--until", whole_day=True),
         from_position=from_position,
         to_position=to_position,
@@ -107,7 +107,7 @@ def _wanted(
     )
 
 
-def _moment(written: str, zone: ZoneInfo, option: str, *, whole_day: bool = False) -> str:
+def _moment(written: str, zone: ZoneInfo, option: str, *, whole_day: bool = False, first_run: bool = False) -> str:
     """The moment as the log writes its own, and on stderr what had to be decided about it."""
     from datetime import date, timedelta
 
@@ -115,7 +115,7 @@ def _moment(written: str, zone: ZoneInfo, option: str, *, whole_day: bool = Fals
 
     if not written:
         return ""
-    moment = moment_of(written, zone, field=option)
+    moment = moment_of(written, zone, field=option, first_run=first_run)
     if moment.decided:
         output.say(f"{option}: {moment.decided}")
     if whole_day and len(written.strip()) == len("2026-11-23"):

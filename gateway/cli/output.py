@@ -136,13 +136,16 @@ def site_clock(instant: str | None, *, zone: Any) -> str:  # noqa: ANN401  a tim
     return datetime.fromisoformat(instant).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def moment(written: str, field: str) -> str:
-    """A moment that a person wrote, as the log writes its instants; "" for none. What had to be decided is said."""
+def moment(written: str, field: str, *, first_run: bool = False) -> str:
+    """A moment that a person wrote, as the log writes its instants; "" for none. What had to be decided is said.
+
+    With `first_run` an hour that came twice is its first run: where a span begins.
+    """
     from gateway.domain.moments import moment_of
 
     if not written:
         return ""
-    found = moment_of(written, settings().zone, field=field)
+    found = moment_of(written, settings().zone, field=field, first_run=first_run)
     if found.decided:
         say(found.decided)
     return found.text

@@ -43,7 +43,7 @@ def timeline(
 ) -> None:
     """Tell all that happened to an accession number, hop by hop with latencies, and what was performed."""
     _require_one(accession_number, action, step, rejected=rejected, since=since)
-    moment = output.moment(since, "since")
+    moment = output.moment(since, "since", first_run=True)
     with output.database() as gateway:
         hops = _of_nobody(gateway, moment) if rejected else _story(gateway, accession_number, action, step)
         records = _records(gateway, hops)

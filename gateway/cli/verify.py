@@ -117,8 +117,9 @@ def _kept(settings: Settings, named: Path | None) -> tuple[Path | None, Kept]:
     if named is None and not path.exists():
         return None, Kept(())
     kept = read(path)
-    if named and kept.unreadable and not kept.anchors:
-        raise InvalidValue(f"{named} holds no anchor: its lines are not POSITION:HASH COMMITTED_AT", field="anchors")
+    if named and not (kept.anchors or kept.replaced):
+        why = "its lines are not POSITION:HASH COMMITTED_AT" if kept.unreadable else "there is no line in it"
+        raise InvalidValue(f"{named} holds no anchor: {why}", field="anchors")
     return path, kept
 
 

@@ -349,3 +349,12 @@ def test_an_empty_log_has_none_and_is_intact(gateway: Gateway, run: Command) -> 
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == "gateway: not_found: there is no event yet, and so nothing to anchor\n"
     assert run("events", "verify").out == f"intact: 0 events, head 0:{'0' * 64}\n"
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# kept by the auditor\n"])
+def test_a_named_file_without_an_anchor_is_misuse(log: Path, run: Command, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "empty.txt"
+    file.write_text(content, encoding="utf-8")
+    outcome = run("events", "verify", "--anchors", str(file))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "holds no anchor" in outcome.err
