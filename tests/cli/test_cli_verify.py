@@ -358,3 +358,19 @@ def test_a_named_file_without_an_anchor_is_misuse(log: Path, run: Command, tmp_p
     outcome = run("events", "verify", "--anchors", str(file))
     assert (outcome.code, outcome.out) == (2, "")
     assert "holds no anchor" in outcome.err
+
+
+def test_a_backup_and_a_copy_in_any_journal_mode_are_verified_as_they_are(
+    log: Path, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for copy in (backup_of(log), log.with_name("copy.db")):
+        if copy.exists():
+            assert copy.stat().st_size
+        else:
+            shutil.copy(log, copy)
+        with closing(sqlite3.connect(copy)) as prompt:
+            assert prompt.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+        before = copy.read_bytes()
+        monkeypatch.setenv("WORKLIST_DB_PATH", str(copy))
+        assert run("events", "verify").code == 0
+        assert copy.read_bytes() == before

@@ -46,7 +46,7 @@ def test_where_a_span_begins_an_hour_that_came_twice_is_its_first_run_and_that_i
     assert "the first, 2026-10-25 01:30:00+01:00; the second is 2026-10-25 01:30:00+00:00" in moment.decided
 
 
-@pytest.mark.parametrize("written", ["0001-01-01", "1847-12-01 00:00", "1899-12-31T23:59:59Z", "1900-01-01 00:30+01:00"])
+@pytest.mark.parametrize("written", ["0001-01-01", "1847-12-01 00:00", "1899-12-31 23:59Z", "1900-01-01 00:30+01:00"])
 def test_a_moment_before_1900_is_refused(written: str) -> None:
     with pytest.raises(InvalidValue, match="as-of: "):
         moment_of(written, LONDON, field="as-of")
