@@ -57,6 +57,22 @@ class TimelineRow:
     ae_title: str | None
     details: dict[str, Any]
 
+    @property
+    def has_written_reason(self) -> bool:
+        """Whether its reason is what somebody wrote, and so may name a person."""
+        return has_written_reason(self.kind, self.details, self.source)
+
+
+def has_written_reason(kind: str, details: dict[str, Any], source: str | None) -> bool:
+    """Whether the details hold a reason that somebody wrote.
+
+    Those of the gateway are words of the contract with the web app, those to discontinue codes of DICOM (CID 9300).
+    """
+    return "reason" in details and source != "gateway" and kind not in _CODED
+
+
+_CODED = (WorklistItem.StepDiscontinued.TOPIC, PerformedProcedureStep.Discontinued.TOPIC)
+
 
 def find(connection: sqlite3.Connection, accession_number: str) -> list[TimelineRow]:
     """The story of one accession number; "" gives what named none."""
@@ -90,6 +106,17 @@ def of_sources(
     where = " AND ".join(clause for clause, _ in given)
     statement = f"SELECT * FROM timeline WHERE {where} ORDER BY position, accession_number"  # noqa: S608  our own words
     return _rows(connection.execute(statement, [value for _, values in given for value in values]))
+
+
+def amended(connection: sqlite3.Connection, fields: Sequence[str], accession_number: str = "") -> list[str]:
+    """The items of which an amendment changed one of these fields of the appointment, or this one if it is one."""
+    named = " OR ".join(["instr(details, ?) > 0"] * len(fields))
+    of_one, values = (" AND accession_number = ?", [accession_number]) if accession_number else ("", [])
+    rows = connection.execute(
+        f"SELECT DISTINCT accession_number FROM timeline WHERE kind = ? AND ({named}){of_one}",  # noqa: S608  our own words
+        [WorklistItem.Amended.TOPIC, *(json.dumps(name) for name in fields), *values],
+    )
+    return [number for (number,) in rows]
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 from xml.sax.saxutils import escape
 
 import projections.performed_steps
 from gateway.application import Gateway
+from gateway.audit import persons
 from gateway.audit.activities import EVERYTHING, LOOKED, STARTED, Activity
-from gateway.audit.trail import Act, Done
+from gateway.audit.trail import HIDDEN, Act, Done, seen_within
 from gateway.dicom.record import Query, RefusedAssociation, Retrieval
 from gateway.dicom.status import CANCELLED, PENDING, PROCESSING_FAILURE, SUCCESS
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
@@ -46,7 +47,7 @@ class Reporter:
     """Who reports: the gateway's AE title, and the site where one is given.
 
     `mask_id` and `mask_name` are applied to Patient IDs and names; None says them in full, and the identifiers of
-    queries with them.
+    queries and the reasons that people wrote with them.
     """
 
     ae_title: str
@@ -231,7 +232,7 @@ def _look(gateway: Gateway, activity: Activity, subject: str, reporter: Reporter
         _event("110111", "Procedure Record", "R", activity.at, NOMINAL_SUCCESS),
         [_human(activity.who)],
         reporter,
-        _read(gateway, subject, reporter, told),
+        _read(gateway, subject, seen_within(activity)[1], reporter, told),
     )
 
 
@@ -244,18 +245,18 @@ def _retrieval(gateway: Gateway, retrieved: Retrieval, reporter: Reporter) -> Me
         _event("110111", "Procedure Record", "R", retrieved.at, NOMINAL_SUCCESS),
         [reader],
         reporter,
-        _read(gateway, retrieved.sop_instance_uid, reporter, told),
+        _read(gateway, retrieved.sop_instance_uid, retrieved.last_at or retrieved.at, reporter, told),
     )
 
 
-def _read(gateway: Gateway, subject: str, reporter: Reporter, told: dict[str, str]) -> list[Message]:
-    """An item, by its accession number, or a performed step, by its UID, that somebody was shown."""
-    item = _item(gateway, subject)
+def _read(gateway: Gateway, subject: str, at: str, reporter: Reporter, told: dict[str, str]) -> list[Message]:
+    """An item, by its accession number, or a performed step, by its UID, that somebody was shown as it was then."""
+    item = _item(gateway, subject, at)
     with gateway.reading() as connection:
         step = None if item else projections.performed_steps.get(connection, subject)
     linked = next(iter(step.accession_numbers), "") if step else ""
     return _procedure(
-        _item(gateway, linked) if step else item,
+        _item(gateway, linked, at) if step else item,
         reporter,
         accession_number=linked if step else subject,
         step_uid=subject if step else "",
@@ -303,13 +304,14 @@ def _procedure_record(gateway: Gateway, done: Done, action: str, reporter: Repor
         if row.source == "mpps"
         else _human(who or "unknown")
     )
-    told = {"Event": row.kind, "Position": str(row.position), "Reason": str(row.details.get("reason") or "")}
+    reason = HIDDEN if row.has_written_reason and not reporter.reveals else row.details.get("reason")
+    told = {"Event": row.kind, "Position": str(row.position), "Reason": str(reason or "")}
     return _message(
         _event("110111", "Procedure Record", action, row.committed_at, outcome, description=refusal),
         [participant],
         reporter,
         _procedure(
-            _item(gateway, row.accession_number),
+            _item(gateway, row.accession_number, row.position),
             reporter,
             accession_number=row.accession_number,
             step_uid=row.details.get("mpps_instance_uid", ""),
@@ -319,9 +321,15 @@ def _procedure_record(gateway: Gateway, done: Done, action: str, reporter: Repor
     )
 
 
-def _item(gateway: Gateway, accession_number: str) -> WorklistRow | None:
+def _item(gateway: Gateway, accession_number: str, then: int | str) -> WorklistRow | None:
+    """The item, with the person that it had at that position of the log, or at that instant."""
     rows = gateway.find_items(WorklistFilter(accession_number=accession_number)) if accession_number else []
-    return rows[0] if rows else None
+    if not rows:
+        return None
+    with gateway.reading() as connection:
+        found = persons.holdings(gateway, connection, accession_number)
+    person = persons.at_position(found, then) if isinstance(then, int) else persons.at_instant(found, then)
+    return replace(rows[0], patient_id=person["patient_id"], patient_name=person["patient_name"]) if person else rows[0]
 
 
 def _procedure(

@@ -106,6 +106,11 @@ class Hop:
     since_first_seconds: float = 0.0
     spans: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_written_reason(self) -> bool:
+        """Whether its reason is what somebody wrote, and so may name a person."""
+        return projections.timeline.has_written_reason(self.kind, self.details, self.source)
+
 
 def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
     """The story of one appointment, or of an accession number that was only ever refused; [] of an unknown one."""

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import projections.performed_steps
 import projections.timeline
 import projections.worklist
 from gateway.application import Gateway
-from gateway.audit import activities, story
+from gateway.audit import activities, persons, story
 from gateway.audit.activities import EVERYTHING, LOOKED, STARTED, Activity
+from gateway.audit.persons import Holding
 from gateway.dicom import identifier, keys, record
 from gateway.dicom.character_sets import CharacterSet
 from gateway.dicom.explain import AskedKey, outcome
@@ -68,16 +69,34 @@ Act = Query | RefusedAssociation | Retrieval | Activity | Done
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Where a person or an item is to be found: accession numbers, and the performed steps of a Patient ID."""
+    """Where a person or an item is to be found: accession numbers, and the performed steps of a Patient ID.
+
+    An item that is in `held` was the person's for these parts of its time only.
+    """
 
     accession_numbers: tuple[str, ...]
     step_uids: tuple[str, ...] = ()
     patient_id: str = ""
+    held: Mapping[str, tuple[Holding, ...]] = field(default_factory=dict)
 
     @property
     def is_known(self) -> bool:
         """Whether there is anything about them."""
         return bool(self.accession_numbers or self.step_uids)
+
+    def has_at(self, accession_number: str, position: int) -> bool:
+        """Whether what an event at this position says of the item is said of the person."""
+        held = self.held.get(accession_number)
+        return accession_number in self.accession_numbers and (
+            held is None or any(one.holds_at(position) for one in held)
+        )
+
+    def has_within(self, accession_number: str, first: str, last: str) -> bool:
+        """Whether the item was the person's at any instant from the first ("": ever before) to the last."""
+        held = self.held.get(accession_number)
+        return accession_number in self.accession_numbers and (
+            held is None or any(one.holds_within(first, last) for one in held)
+        )
 
 
 def person_of(gateway: Gateway, wanted: Wanted) -> Person | None:
@@ -86,14 +105,16 @@ def person_of(gateway: Gateway, wanted: Wanted) -> Person | None:
         return None
     numbers = [wanted.accession_number] if wanted.accession_number else []
     steps: list[str] = []
+    held: dict[str, tuple[Holding, ...]] = {}
     if wanted.patient_id:
         with gateway.reading() as connection:
             of_patient = projections.worklist.find_numbers(connection, WorklistFilter(patient_id=wanted.patient_id))
             found = projections.performed_steps.of_patient(connection, wanted.patient_id)
-        numbers = [number for number in of_patient if number in numbers or not numbers]
+            held = persons.held_by(gateway, connection, wanted.patient_id)
+        numbers = [number for number in dict.fromkeys([*of_patient, *held]) if number in numbers or not numbers]
         item = wanted.accession_number
         steps = [step.sop_instance_uid for step in found if not item or item in (*step.accession_numbers, *step.named)]
-    return Person(tuple(numbers), tuple(steps), wanted.patient_id)
+    return Person(tuple(numbers), tuple(steps), wanted.patient_id, held)
 
 
 def search(
@@ -119,7 +140,8 @@ def search(
             streams.append(record.refusals_between(connection, from_ae_title=wanted.ae_title, **span))
         if not wanted.ae_title:
             subjects = None if person is None else [*person.accession_numbers, *person.step_uids]
-            streams.append(activities.find(connection, subjects=subjects, **span))
+            looks = activities.find(connection, subjects=subjects, **span)
+            streams.append(look for look in looks if person is None or _looked_at(look, person))
         yield from heapq.merge(*streams, key=_when)
 
 
@@ -140,8 +162,15 @@ def _queries(
 
 
 def shown_of(query: Query, person: Person) -> tuple[str, ...]:
-    """Which of the person's items the answer held."""
-    return tuple(number for number in person.accession_numbers if number in query.accession_numbers)
+    """Which of the person's items the answer held, while they were the person's.
+
+    A query is stamped at its end: what it showed was read within its `milliseconds`. A row that stands for many queries
+    may show an item of two people.
+    """
+    began = datetime.fromisoformat(query.at) - timedelta(milliseconds=query.milliseconds)
+    span = (began.isoformat(), query.last_at)
+    shown = (number for number in person.accession_numbers if number in query.accession_numbers)
+    return tuple(number for number in shown if person.has_within(number, *span))
 
 
 def _asked_for(query: Query, patient_id: str, profiles: Profiles) -> bool:
@@ -199,7 +228,8 @@ def _numbers(connection: sqlite3.Connection, person: Person) -> list[str]:
 def _steps(gateway: Gateway, connection: sqlite3.Connection, person: Person) -> list[str]:
     """The performed steps of the person, and those that are linked to their items."""
     rows = (row for number in person.accession_numbers for row in gateway.timeline(number))
-    named = dict.fromkeys(uid for row in rows if (uid := row.details.get("mpps_instance_uid")))
+    hers_then = (row for row in rows if person.has_at(row.accession_number, row.position))
+    named = dict.fromkeys(uid for row in hers_then if (uid := row.details.get("mpps_instance_uid")))
     steps = (projections.performed_steps.get(connection, uid) for uid in named)
     hers = set(person.accession_numbers)
     linked = [step.sop_instance_uid for step in steps if step and hers.intersection(step.accession_numbers)]
@@ -207,9 +237,30 @@ def _steps(gateway: Gateway, connection: sqlite3.Connection, person: Person) -> 
 
 
 def _is_about(row: TimelineRow, person: Person) -> bool:
-    if row.accession_number in person.accession_numbers:
+    if person.has_at(row.accession_number, row.position):
         return True
     return row.kind.startswith("PerformedProcedureStep.") and row.details.get("mpps_instance_uid") in person.step_uids
+
+
+def _looked_at(look: Activity, person: Person) -> tuple[str, ...]:
+    """What of the person's a look showed, or everything in a range."""
+    if EVERYTHING in look.subjects:
+        return look.subjects
+    first, last = seen_within(look)
+    return tuple(one for one in look.subjects if one in person.step_uids or person.has_within(one, first, last))
+
+
+def seen_within(look: Activity) -> tuple[str, str]:
+    """The first ("": the beginning) and the last instant of the time of which a look at an item showed the person."""
+    moment = look.details.get("as_of")
+    if moment:
+        return moment, moment
+    shows_history = look.details.get("verb") != _SHOWS_THE_PRESENT
+    return ("" if shows_history else look.at), look.last_at
+
+
+_SHOWS_THE_PRESENT = "worklist list"
+"""Every other verb may show whose an item was before."""
 
 
 def _when(act: Act) -> datetime:
@@ -244,15 +295,21 @@ class Trace:
     source: tuple[str, int]
 
 
-def told(act: Act, person: Person | None = None, profiles: Profiles = EVERYBODY) -> Trace:
-    """An act as a line."""
+HIDDEN = "•••"
+"""Stands for what somebody wrote."""
+
+
+def told(
+    act: Act, person: Person | None = None, profiles: Profiles = EVERYBODY, *, reveal_reasons: bool = True
+) -> Trace:
+    """An act as a line; what people wrote as a reason may name somebody, and can be left out."""
     if isinstance(act, Query):
         return _of_query(act, person, profiles)
     if isinstance(act, RefusedAssociation):
         return _of_refusal(act)
     if isinstance(act, Retrieval):
         return _of_retrieval(act)
-    return _of_activity(act, person) if isinstance(act, Activity) else _of_event(act)
+    return _of_activity(act, person) if isinstance(act, Activity) else _of_event(act, reveal_reasons=reveal_reasons)
 
 
 def _of_query(query: Query, person: Person | None, profiles: Profiles) -> Trace:
@@ -306,9 +363,7 @@ def _of_retrieval(retrieved: Retrieval) -> Trace:
 
 def _of_activity(activity: Activity, person: Person | None) -> Trace:
     looked = activity.activity == LOOKED
-    hers = activity.subjects
-    if person is not None and EVERYTHING not in hers:
-        hers = tuple(one for one in hers if one in (*person.accession_numbers, *person.step_uids))
+    hers = activity.subjects if person is None else _looked_at(activity, person)
     return Trace(
         at=activity.at,
         last_at=activity.last_at,
@@ -335,9 +390,11 @@ def _life(activity: Activity) -> str:
     return ""
 
 
-def _of_event(done: Done) -> Trace:
+def _of_event(done: Done, *, reveal_reasons: bool) -> Trace:
     row = done.row
-    uid = row.details.get("mpps_instance_uid")
+    is_hidden = row.has_written_reason and not reveal_reasons
+    details = {**row.details, "reason": HIDDEN} if is_hidden else row.details
+    uid = details.get("mpps_instance_uid")
     about = (row.accession_number,) if row.accession_number else (uid,) if uid else ()
     return Trace(
         at=row.committed_at,
@@ -347,7 +404,7 @@ def _of_event(done: Done) -> Trace:
         who=done.who,
         address="",
         about=about,
-        outcome=str(row.details.get("reason") or row.details.get("message") or ""),
-        details=row.details,
+        outcome=str(details.get("reason") or details.get("message") or ""),
+        details=details,
         source=("events", row.position),
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli import output
 
 if TYPE_CHECKING:
+    from gateway.application import Gateway
     from gateway.audit.trail import Trace
     from gateway.dicom.explain import AskedKey
     from gateway.dicom.profiles import Profiles
@@ -53,14 +52,14 @@ def list_traces(
         patient_id=patient.strip(),
         accession_number=accession.strip(),
         ae_title=ae.strip(),
-        since=output.moment(since, "since"),
+        since=output.moment(since, "since", first_run=True),
         until=output.moment(until, "until"),
     )
     profiles = _profiles()
     with output.database() as gateway:
         person = trail.person_of(gateway, wanted)
         acts = list(trail.search(gateway, wanted, profiles=profiles))
-        traces = [trail.told(act, person, profiles) for act in acts]
+        traces = [trail.told(act, person, profiles, reveal_reasons=reveal) for act in acts]
         if reveal and traces:
             output.revealed(gateway, "audit list", _subjects(traces, of_a_person=person is not None))
         reach = _reach(gateway)
@@ -138,7 +137,7 @@ def _trace_json(trace: Trace, *, reveal: bool) -> dict[str, Any]:
 
 @audit.command("export", epilog="Example: gateway audit export --reveal --since 2026-11-23 --until 2026-11-24 day.xml")
 def export(
-    file: Annotated[Path | None, typer.Argument(help="Where to write it; without one to stdout.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="A new file, .gz is compressed; without one stdout.")] = None,
     format_: Annotated[str, typer.Option("--format", help="xml or jsonl, one message a line.")] = "xml",
     ae: Ae = "",
     since: Since = "",
@@ -152,49 +151,30 @@ def export(
     standard wants them, for an audit record repository.
     """
     from gateway.audit import activities, audit_messages, trail
+    from gateway.cli import files
     from gateway.errors import InvalidValue
 
     if format_ not in ("xml", "jsonl"):
         raise InvalidValue("--format: must be xml or jsonl", field="format")
-    wanted = trail.Wanted(ae_title=ae.strip(), since=output.moment(since, "since"), until=output.moment(until, "until"))
+    wanted = trail.Wanted(
+        ae_title=ae.strip(), since=output.moment(since, "since", first_run=True), until=output.moment(until, "until")
+    )
     masks: dict[str, Any] = {} if reveal else {"mask_id": output.masked_id, "mask_name": output.masked_name}
     reporter = audit_messages.Reporter(ae_title=output.settings().gateway_ae_title, site=site, **masks)
     as_line = audit_messages.as_xml if format_ == "xml" else audit_messages.as_json
     written = 0
+
+    def lines(gateway: Gateway, advance: Callable[[int, int | None], None]) -> Iterator[str]:
+        nonlocal written
+        for act in trail.search(gateway, wanted, sources=trail.ALL_SOURCES):
+            for message in audit_messages.messages(gateway, act, reporter):
+                yield as_line(message)
+                written += 1
+                if written % 1000 == 0:
+                    advance(written, None)
+
     with output.database() as gateway, output.progress("exporting") as advance:
         if reveal:
             output.revealed(gateway, "audit export", [activities.EVERYTHING])
-        with _lines(file) as lines:
-            for act in trail.search(gateway, wanted, sources=trail.ALL_SOURCES):
-                for message in audit_messages.messages(gateway, act, reporter):
-                    lines.write(as_line(message) + "\n")
-                    written += 1
-                    if written % 1000 == 0:
-                        advance(written, None)
+        files.write_lines(file or files.STANDARD, lines(gateway, advance))
     output.say(f"{written} message{'' if written == 1 else 's'}")
-
-
-@contextmanager
-def _lines(file: Path | None) -> Iterator[TextIO]:
-    """Where lines go; a file is ours alone to read, and there only when it is whole."""
-    if file is None:
-        yield sys.stdout
-        return
-    lines, aside = _opened(file)
-    try:
-        with lines:
-            yield lines
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _opened(path: Path) -> tuple[TextIO, Path]:
-    from gateway.cli import files
-    from gateway.errors import InvalidValue
-
-    try:
-        descriptor, aside = files.beside(path)
-    except OSError as error:
-        raise InvalidValue(f"{path.parent}: can't be written: {error.strerror}", field="file") from error
-    return open(descriptor, "w", encoding="utf-8"), aside  # noqa: PTH123  closed by the caller's `with`

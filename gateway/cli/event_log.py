@@ -31,7 +31,6 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="The newest so
 File = Annotated[Path, typer.Argument(metavar="FILE", help="- is the standard stream; .gz is compressed.")]
 
 _LISTED = 100
-_HIDDEN = "•••"
 
 
 def register(events: typer.Typer) -> None:
@@ -100,7 +99,7 @@ def _wanted(
     return Wanted(
         accession_number=accession,
         kinds=tuple(kind or ()),
-        since=_moment(since, zone, "--since"),
+        since=_moment(since, zone, "--since", first_run=True),
         until=_moment(until, zone, "--until", whole_day=True),
         from_position=from_position,
         to_position=to_position,
@@ -108,7 +107,7 @@ def _wanted(
     )
 
 
-def _moment(written: str, zone: ZoneInfo, option: str, *, whole_day: bool = False) -> str:
+def _moment(written: str, zone: ZoneInfo, option: str, *, whole_day: bool = False, first_run: bool = False) -> str:
     """The moment as the log writes its own, and on stderr what had to be decided about it."""
     from datetime import date, timedelta
 
@@ -116,7 +115,7 @@ def _moment(written: str, zone: ZoneInfo, option: str, *, whole_day: bool = Fals
 
     if not written:
         return ""
-    moment = moment_of(written, zone, field=option)
+    moment = moment_of(written, zone, field=option, first_run=first_run)
     if moment.decided:
         output.say(f"{option}: {moment.decided}")
     if whole_day and len(written.strip()) == len("2026-11-23"):
@@ -173,7 +172,7 @@ def _masked(name: str, value: Any) -> Any:  # noqa: ANN401  any JSON value
         return value
     if name == "patient_name":
         return output.masked_name(str(value))
-    return output.masked_id(str(value)) if name == "patient_id" else _HIDDEN
+    return output.masked_id(str(value)) if name == "patient_id" else output.HIDDEN
 
 
 def _is_bytes(value: Any) -> bool:  # noqa: ANN401  any JSON value

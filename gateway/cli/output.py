@@ -25,6 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show names and ids of persons in full.")]
 
 _BULLET = "•"
+HIDDEN = _BULLET * 3
+"""Stands for a text of which nothing may be shown."""
 _NOT_PRINTABLE = "\ufffd"
 
 
@@ -134,13 +136,16 @@ def site_clock(instant: str | None, *, zone: Any) -> str:  # noqa: ANN401  a tim
     return datetime.fromisoformat(instant).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def moment(written: str, field: str) -> str:
-    """A moment that a person wrote, as the log writes its instants; "" for none. What had to be decided is said."""
+def moment(written: str, field: str, *, first_run: bool = False) -> str:
+    """A moment that a person wrote, as the log writes its instants; "" for none. What had to be decided is said.
+
+    With `first_run` an hour that came twice is its first run: where a span begins.
+    """
     from gateway.domain.moments import moment_of
 
     if not written:
         return ""
-    found = moment_of(written, settings().zone, field=field)
+    found = moment_of(written, settings().zone, field=field, first_run=first_run)
     if found.decided:
         say(found.decided)
     return found.text
@@ -153,14 +158,15 @@ def user() -> str:
     return this_user()
 
 
-def revealed(gateway: Gateway, verb: str, subjects: Sequence[str]) -> None:
+def revealed(gateway: Gateway, verb: str, subjects: Sequence[str], **details: str) -> None:
     """Keep that this user is about to see names and ids of persons in full; they are not shown when it can't be kept.
 
-    `subjects` are the accession numbers or SOP Instance UIDs that are shown. Raises `GatewayError`.
+    `subjects` are the accession numbers or SOP Instance UIDs that are shown; `as_of` among the details is the moment
+    that is shown of them, when it is not now. Raises `GatewayError`.
     """
     from gateway.audit import activities
 
-    activities.looked(gateway, user(), verb, subjects)
+    activities.looked(gateway, user(), verb, subjects, **details)
 
 
 def require_text(value: str, field: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,12 +43,14 @@ def timeline(
 ) -> None:
     """Tell all that happened to an accession number, hop by hop with latencies, and what was performed."""
     _require_one(accession_number, action, step, rejected=rejected, since=since)
-    moment = output.moment(since, "since")
+    moment = output.moment(since, "since", first_run=True)
     with output.database() as gateway:
         hops = _of_nobody(gateway, moment) if rejected else _story(gateway, accession_number, action, step)
         records = _records(gateway, hops)
-        if reveal and records:
+        if reveal and (records or any(hop.has_written_reason for hop in hops)):
             output.revealed(gateway, "timeline", _subjects(hops, records))
+    if not reveal:
+        hops = [_without_written_reason(hop) for hop in hops]
     if json:
         output.put_json(_with_data_sets(hops, records, reveal=reveal))
     elif rejected:
@@ -88,7 +90,13 @@ def _of_nobody(gateway: Gateway, since: str) -> list[Hop]:
 
 
 def _subjects(hops: Sequence[Hop], records: dict[str, StepRecord]) -> list[str]:
-    return list(dict.fromkeys([*(hop.accession_number for hop in hops if hop.accession_number), *records]))
+    of_hops = (hop.accession_number or hop.details.get("mpps_instance_uid") for hop in hops)
+    return list(dict.fromkeys([*(subject for subject in of_hops if subject), *records]))
+
+
+def _without_written_reason(hop: Hop) -> Hop:
+    """What people write may name somebody."""
+    return replace(hop, details={**hop.details, "reason": output.HIDDEN}) if hop.has_written_reason else hop
 
 
 # --- hops

@@ -125,7 +125,8 @@ def anchors_of(named: Path) -> Kept:
 
     kept = read(named)
     if not kept.anchors and not kept.replaced:
-        raise InvalidValue(f"{named} holds no anchor: its lines are not POSITION:HASH COMMITTED_AT", field="anchors")
+        why = "its lines are not POSITION:HASH COMMITTED_AT" if kept.unreadable else "there is no line in it"
+        raise InvalidValue(f"{named} holds no anchor: {why}", field="anchors")
     return kept
 
 

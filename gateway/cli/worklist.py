@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 AsOf = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--as-of",
         help="As it stood then: 2026-11-23 10:42 on the site's clock; seconds and an offset (Z, +01:00) may be.",
@@ -50,7 +50,7 @@ def list_items(
     patient_id: Annotated[str, typer.Option("--patient-id", help="The NHS number or local id.")] = "",
     accession: Annotated[str, typer.Option("--accession", help="The accession number.")] = "",
     test: Annotated[bool, typer.Option("--test", help="Test items instead of real ones.")] = False,
-    as_of: AsOf = "",
+    as_of: AsOf = None,
     position: Annotated[
         int | None, typer.Option("--position", min=0, help="As it stood after so many events, instead of --as-of.")
     ] = None,
@@ -79,7 +79,7 @@ def list_items(
             wanted = replace(wanted, dates=(its_day, its_day))
         rows = _rows(gateway, wanted, standing)
         if reveal or json:
-            output.revealed(gateway, "worklist list", [row.accession_number for row in rows])
+            output.revealed(gateway, "worklist list", [row.accession_number for row in rows], **_then(standing))
     if json:
         items = [asdict(row) for row in rows]
         output.put_json({"as_of": asdict(standing), "items": items} if standing else items)
@@ -89,13 +89,18 @@ def list_items(
         _tell(standing)
 
 
-def _moment(as_of: str, position: int | None = None) -> Moment | None:
+def _then(standing: Standing | None) -> dict[str, str]:
+    """For the record of looks: which moment was looked at, when not the present one."""
+    return {"as_of": standing.instant} if standing and standing.instant else {}
+
+
+def _moment(as_of: str | None, position: int | None = None) -> Moment | None:
     from gateway.domain.moments import moment_of
     from gateway.errors import InvalidValue
 
-    if as_of and position is not None:
+    if as_of is not None and position is not None:
         raise InvalidValue("--as-of and --position: only one of them", field="as-of")
-    return moment_of(as_of, output.settings().zone, field="as-of") if as_of else None
+    return moment_of(as_of, output.settings().zone, field="as-of") if as_of is not None else None
 
 
 def _standing(gateway: Gateway, moment: Moment | None, position: int | None = None) -> Standing | None:
@@ -172,7 +177,7 @@ def explain(
         str, typer.Option("--date", "-d", help="Look at the items of this day: YYYYMMDD, YYYY-MM-DD or today.")
     ] = "",
     accession: Annotated[str, typer.Option("--accession", help="Look at this item only.")] = "",
-    as_of: AsOf = "",
+    as_of: AsOf = None,
     reveal: output.Reveal = False,
     json: output.Json = False,
 ) -> None:
@@ -201,7 +206,7 @@ def explain(
         )
         if reveal:
             shown = [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
-            output.revealed(gateway, "worklist explain", shown)
+            output.revealed(gateway, "worklist explain", shown, **_then(standing))
     if json:
         value = _explanation_json(explanation, reveal=reveal)
         output.put_json(value | {"as_of": asdict(standing)} if standing else value)

@@ -359,3 +359,31 @@ def test_an_export_of_everything_is_an_audit_log_used(gateway: Gateway) -> None:
 def activities_of(gateway: Gateway) -> list[activities.Activity]:
     with gateway.reading() as connection:
         return list(activities.find(connection))
+
+
+# --- an item that became another's
+
+
+def test_each_procedure_record_names_the_person_that_its_event_is_about(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026", patient_name="JONES^JANE")
+    gateway.amend("X2", lambda _: {"patient_id": "9990000034", "patient_name": "BROWN^JANE"})
+    gateway.cancel("X2", reason=None)
+    acts = trail.search(gateway, trail.Wanted(), sources=trail.ALL_SOURCES)
+    told = [message for act in acts for message in audit_messages.messages(gateway, act, FULL)]
+    patients = [message["ParticipantObjectIdentification"][-1] for message in told]
+    assert [(one["ParticipantObjectID"], one["ParticipantObjectName"]) for one in patients] == [
+        ("9990000026", "JONES^JANE"),
+        ("9990000034", "BROWN^JANE"),
+        ("9990000034", "BROWN^JANE"),
+    ]
+
+
+def test_a_look_names_the_person_of_the_moment_that_was_looked_at(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    then = gateway.timeline("X2")[-1].committed_at
+    gateway.amend("X2", lambda _: {"patient_id": "9990000034"})
+    activities.looked(gateway, "auditor", "worklist list", ["X2"])
+    activities.looked(gateway, "auditor", "worklist list", ["X2"], as_of=then)
+    looks = [act for act in trail.search(gateway, trail.Wanted()) if isinstance(act, activities.Activity)]
+    named = [of(gateway, look)["ParticipantObjectIdentification"][-1]["ParticipantObjectID"] for look in looks]
+    assert named == ["9990000034", "9990000026"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.synthetic import change, completed, naming, participant, schedule, start, step_uid
+from bench.synthetic import change, completed, naming, participant, request, schedule, start, step_uid, wrong_entry
 from gateway.application import Gateway
 from gateway.audit import activities, trail
 from gateway.audit.trail import Trace, Wanted
@@ -185,6 +185,114 @@ def test_of_an_unknown_patient_nothing_is_known(story: Gateway) -> None:
     assert person is not None
     assert not person.is_known
     assert told(story, patient_id="9990000099") == []
+
+
+# --- an item that became another's
+
+
+def amended(gateway: Gateway, number: str, **changes: str) -> str:
+    """Amend an item, as the web app does; returns the instant of the commit."""
+    gateway.amend(number, lambda _: changes, request=request(f"amend-{changes}", "worklist.update_item"))
+    return gateway.timeline(number)[-1].committed_at
+
+
+def at(instant: str, seconds: float) -> str:
+    """So many seconds after an instant, as the record of queries writes it."""
+    return (datetime.fromisoformat(instant) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+
+def test_what_was_shown_of_an_item_was_the_person_s_whose_it_was_then(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    changed = amended(gateway, "X2", patient_id="9990000034")
+    recorded(
+        gateway,
+        a_query("X2", at=at(changed, -60)),
+        a_query("X2", at=at(changed, 60), calling_ae_title="MAMMO2"),
+    )
+    assert told(gateway, patient_id="9990000026") == [("was shown", "MAMMO1", ("X2",))]
+    assert told(gateway, patient_id="9990000034") == [("was shown", "MAMMO2", ("X2",))]
+    assert len(told(gateway, accession_number="X2")) == 2
+    assert told(gateway, patient_id="9990000026", accession_number="X2") == [("was shown", "MAMMO1", ("X2",))]
+
+
+def test_a_patient_whose_only_item_became_another_s_is_still_known(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    amended(gateway, "X2", patient_id="9990000034")
+    person = trail.person_of(gateway, Wanted(patient_id="9990000026"))
+    assert person is not None
+    assert person.is_known
+
+
+def test_an_item_that_was_given_back_is_hers_before_and_after_and_not_between(gateway: Gateway) -> None:
+    schedule(gateway, "X2")
+    away = amended(gateway, "X2", patient_id="9990000034")
+    back = amended(gateway, "X2", patient_id=HERS)
+    person = trail.person_of(gateway, Wanted(patient_id=HERS))
+    other = trail.person_of(gateway, Wanted(patient_id="9990000034"))
+    assert person is not None
+    assert other is not None
+    assert [person.has_within("X2", at(when, far), at(when, far)) for when, far in ((away, -9), (back, 9))] == [
+        True
+    ] * 2
+    assert [other.has_within("X2", at(when, far), at(when, far)) for when, far in ((away, -9), (back, 9))] == [
+        False
+    ] * 2
+    positions = [row.position for row in gateway.timeline("X2") if row.kind.startswith("WorklistItem.")]
+    assert [person.has_at("X2", position) for position in positions] == [True, True, True]
+    assert [other.has_at("X2", position) for position in positions] == [False, True, True]
+    assert not other.has_at("X2", positions[-1] + 1)
+
+
+def test_equal_queries_before_and_after_the_amendment_share_a_row_that_is_told_of_both(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    changed = amended(gateway, "X2", patient_id="9990000034")
+    recorded(gateway, a_query("X2", at=at(changed, -60)), a_query("X2", at=at(changed, 60)))
+    for patient_id in ("9990000026", "9990000034"):
+        [trace] = traces(gateway, patient_id=patient_id)
+        assert (trace.act, trace.times) == ("was shown", 2)
+
+
+def test_an_answer_that_was_read_before_the_amendment_and_sent_after_it_showed_the_first_person(
+    gateway: Gateway,
+) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    changed = amended(gateway, "X2", patient_id="9990000034")
+    recorded(gateway, a_query("X2", at=at(changed, 2), milliseconds=5000.0))
+    assert [act for act, *_ in told(gateway, patient_id="9990000026")] == ["was shown"]
+
+
+def test_another_name_alone_leaves_the_item_hers(gateway: Gateway) -> None:
+    schedule(gateway, "X2")
+    changed = amended(gateway, "X2", patient_name="JONES^JANE")
+    recorded(gateway, a_query("X2", at=at(changed, -60)), a_query("X2", at=at(changed, 600)))
+    assert len(told(gateway, patient_id=HERS)) == 2
+
+
+def test_a_step_withdrawn_before_the_amendment_is_not_told_of_the_next_person(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    start(gateway, step_uid(1), naming("X2"), patient_id="9990000026")
+    change(gateway, wrong_entry(step_uid(1)))
+    amended(gateway, "X2", patient_id="9990000034")
+    recorded(gateway, a_retrieval(step_uid(1)))
+    assert [act for act, *_ in told(gateway, patient_id="9990000026")] == ["started", "discontinued", "retrieved"]
+    assert told(gateway, patient_id="9990000034") == []
+
+
+def test_a_look_is_told_of_whom_it_showed(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    amended(gateway, "X2", patient_id="9990000034")
+    activities.looked(gateway, "present", "worklist list", ["X2"])
+    activities.looked(gateway, "historian", "timeline", ["X2"])
+    assert [who for _, who, _ in told(gateway, patient_id="9990000026")] == ["historian"]
+    assert [who for _, who, _ in told(gateway, patient_id="9990000034")] == ["present", "historian"]
+
+
+def test_a_look_at_an_earlier_moment_is_told_of_the_person_of_then(gateway: Gateway) -> None:
+    schedule(gateway, "X2", patient_id="9990000026")
+    then = gateway.timeline("X2")[-1].committed_at
+    amended(gateway, "X2", patient_id="9990000034")
+    activities.looked(gateway, "auditor", "worklist list", ["X2"], as_of=then)
+    assert [who for _, who, _ in told(gateway, patient_id="9990000026")] == ["auditor"]
 
 
 # --- by unit and time

@@ -199,3 +199,12 @@ def test_a_unit_that_only_asked_later_is_told_so(
     outcome = run("worklist", "explain", "--from", "MAMMO1", "--as-of", "2020-01-01 12:00")
     assert (outcome.code, outcome.out) == (1, "")
     assert "no query of MAMMO1 until 2020-01-01 12:00:00 is recorded, only later ones" in outcome.err
+
+
+@pytest.mark.parametrize("moment", ["", " ", "0001-01-01"])
+@pytest.mark.parametrize("words", [("worklist", "list"), ("worklist", "explain", "--from", "MAMMO1")], ids=" ".join)
+def test_no_moment_and_one_before_1900_are_misuse(
+    gateway: Gateway, run: Command, words: tuple[str, ...], moment: str
+) -> None:
+    outcome = run(*words, "--as-of", moment)
+    assert (outcome.code, outcome.out) == (2, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import stat
@@ -16,6 +17,7 @@ from bench.synthetic import schedule, start, step_uid
 from gateway.application import Gateway
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Caller, Responder
+from gateway.domain.lifecycle import Status
 
 PERSON = ("SMITH", "9990000018", "19650315")
 
@@ -102,6 +104,13 @@ def looks(run: Command) -> list[dict[str, Any]]:
     return [one for one in run("audit", "list", "--since", "2020-01-01", "--json").json if one["act"] == "looked"]
 
 
+def test_a_look_at_an_earlier_moment_is_on_record_with_that_moment(seen: Gateway, run: Command) -> None:
+    then = seen.timeline("ACC003")[-1].committed_at
+    run("worklist", "list", "--accession", "ACC003", "--reveal", "--as-of", then)
+    run("worklist", "list", "--accession", "ACC003", "--reveal")
+    assert [one["details"].get("as_of") for one in looks(run)] == [then, None]
+
+
 def test_a_patient_that_nobody_knows_exits_1(seen: Gateway, run: Command) -> None:
     outcome = run("audit", "list", "--patient", "9990000099")
     assert outcome.code == 1
@@ -110,7 +119,9 @@ def test_a_patient_that_nobody_knows_exits_1(seen: Gateway, run: Command) -> Non
 
 def test_an_hour_that_came_twice_is_decided_and_said(seen: Gateway, run: Command) -> None:
     outcome = run("audit", "list", "--since", "2026-10-25 01:30")
-    assert outcome.err.startswith("01:30 came twice that day; taken is the second, ")
+    assert outcome.err.startswith("01:30 came twice that day; taken is the first, ")
+    until = run("audit", "export", "--until", "2026-10-25 01:30")
+    assert until.err.startswith("01:30 came twice that day; taken is the second, ")
 
 
 def test_an_export_of_events_with_names_leaves_a_look_and_a_redacted_one_none(seen: Gateway, run: Command) -> None:
@@ -154,11 +165,32 @@ def test_a_file_that_can_not_be_written_is_misuse(seen: Gateway, run: Command, t
     assert (outcome.code, outcome.out) == (2, "")
 
 
+def test_a_file_that_is_there_is_never_overwritten(seen: Gateway, run: Command, tmp_path: Path) -> None:
+    file = tmp_path / "day.xml"
+    file.write_text("yesterday", encoding="utf-8")
+    outcome = run("audit", "export", str(file))
+    assert outcome.code == 2
+    assert "is there already" in outcome.err
+    assert file.read_text(encoding="utf-8") == "yesterday"
+
+
 def test_an_export_is_of_a_span_and_of_one_unit(seen: Gateway, run: Command) -> None:
     assert run("audit", "export", "--until", "2020-01-01").err == "0 messages\n"
     of_unit = run("audit", "export", "--ae", "MAMO1").out.splitlines()
     assert len(of_unit) == 1
     assert "Security Alert" in of_unit[0]
+
+
+def test_what_an_operator_wrote_is_told_only_when_revealed(seen: Gateway, run: Command) -> None:
+    seen.correct_status("ACC003", Status.CANCELLED, reason="asked by SMITH", operator="night shift")
+    listing, whole = ("audit", "list", "--accession", "ACC003"), ("audit", "export", "--format", "jsonl")
+    coded = base64.b64encode(b"asked by SMITH").decode()
+    for masked in (run(*listing), run(*listing, "--json"), run(*whole)):
+        assert "asked by SMITH" not in masked.out
+        assert coded not in masked.out
+    assert "asked by SMITH" in run(*listing, "--reveal").out
+    assert "asked by SMITH" in run(*listing, "--json", "--reveal").out
+    assert coded in run(*whole, "--reveal").out
 
 
 # --- the timeline's other questions

@@ -89,7 +89,9 @@ def test_a_list_is_narrowed_by_kind_position_and_moment(clinic: Path, run: Comma
 
 def test_what_had_to_be_decided_about_a_moment_is_said(story: Gateway, run: Command) -> None:
     found = run("events", "list", "--since", "2026-10-25 01:30")
-    assert "--since: 01:30 came twice that day; taken is the second" in found.err
+    assert "--since: 01:30 came twice that day; taken is the first" in found.err
+    found = run("events", "list", "--until", "2026-10-25 01:30")
+    assert "--until: 01:30 came twice that day; taken is the second" in found.err
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_unmatched_steps_are_listed_with_what_they_named_and_names_masked(steps:
 def test_a_linked_step_completes_its_item_and_leaves_the_list(steps: Gateway, run: Command) -> None:
     assert run("steps", "link", LOST, "ACC004", *WHY).out == f"{LOST} linked to ACC004, which is COMPLETED\n"
     assert run("steps", "unmatched", "--json").json == []
-    assert "typed wrongly at the unit" in run("timeline", "ACC004").out
+    assert "typed wrongly at the unit" in run("timeline", "ACC004", "--reveal").out
 
 
 def test_a_link_to_another_patient_s_item_is_refused_and_says_how_to_insist(gateway: Gateway, run: Command) -> None:

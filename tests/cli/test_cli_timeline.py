@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 from cli_support import Command
 
-from bench.synthetic import change, completed, naming, schedule, start, step_uid
+from bench.synthetic import change, completed, naming, request, schedule, start, step_uid, wrong_entry
 from gateway.application import Gateway
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.domain.lifecycle import Status
 from gateway.rehearsal.modality import Modality
 
 PERSON = ("SMITH", "9990000018", "19650315", "RADIOGRAPHER")
@@ -72,3 +73,44 @@ def test_a_data_set_that_can_not_be_decoded_is_said_to_be_so(gateway: Gateway, r
     assert "can't be decoded" in run("timeline", "ACC001", "--data-set").out
     steps = [row for row in run("timeline", "ACC001", "--json").json if row["kind"].startswith("Performed")]
     assert [row["details"]["data_set"] for row in steps] == [None, None]
+
+
+WRITTEN = "asked by Mrs SMITH on the telephone"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=str)
+def test_what_an_operator_wrote_may_name_somebody_and_is_shown_only_when_revealed(
+    gateway: Gateway, run: Command, options: tuple[str, ...]
+) -> None:
+    schedule(gateway)
+    gateway.correct_status("ACC001", Status.CANCELLED, reason=WRITTEN, operator="night shift")
+    masked = run("timeline", "ACC001", *options)
+    assert "SMITH" not in masked.out + masked.err
+    assert "•••" in masked.out
+    assert WRITTEN in run("timeline", "ACC001", "--reveal", *options).out
+    [look] = [one for one in run("audit", "list", "--accession", "ACC001", "--json").json if one["act"] == "looked"]
+    assert (look["details"]["verb"], look["about"]) == ("timeline", ["ACC001"])
+
+
+def test_what_the_web_app_wrote_is_shown_only_when_revealed(gateway: Gateway, run: Command) -> None:
+    schedule(gateway)
+    gateway.cancel("ACC001", WRITTEN, request=request("cancel", "worklist.cancel_item"))
+    assert WRITTEN not in run("timeline", "ACC001").out
+    assert WRITTEN not in run("timeline", "--action", "cancel").out
+    assert WRITTEN in run("timeline", "ACC001", "--reveal").out
+
+
+def test_a_revealed_reason_about_a_step_of_nobody_is_a_look_at_that_step(gateway: Gateway, run: Command) -> None:
+    start(gateway, step_uid(1))
+    gateway.dismiss_step(step_uid(1), reason=WRITTEN, operator="night shift")
+    assert WRITTEN not in run("timeline", "--rejected", "--json").out
+    assert WRITTEN in run("timeline", "--rejected", "--json", "--reveal").out
+    looks = [one for one in run("audit", "list", "--since", "2020-01-01", "--json").json if one["act"] == "looked"]
+    assert [one["about"] for one in looks] == [[step_uid(1)]]
+
+
+def test_a_code_to_discontinue_and_the_gateway_s_own_words_are_always_shown(gateway: Gateway, run: Command) -> None:
+    schedule(gateway)
+    start(gateway, step_uid(1), naming())
+    change(gateway, wrong_entry(step_uid(1)))
+    assert "reason=110514" in run("timeline", "ACC001").out

@@ -344,7 +344,9 @@ def test_a_parked_status_event_is_put_back_into_the_queue_with_a_reason(story: G
     event_id = parked_id(story)
     outcome = run("outbox", "retry", event_id, "--reason", "it exists now")
     assert (outcome.code, outcome.out) == (0, f"{event_id} waiting\n")
-    assert re.search(rf"  requeued +{getpass.getuser()} +reason=it exists now\n", run("timeline", "ACC002").out)
+    assert re.search(
+        rf"  requeued +{getpass.getuser()} +reason=it exists now\n", run("timeline", "ACC002", "--reveal").out
+    )
 
 
 def test_a_parked_status_event_that_a_later_one_has_overtaken_is_retried_only_by_force(

@@ -351,6 +351,15 @@ def test_an_empty_log_has_none_and_is_intact(gateway: Gateway, run: Command) -> 
     assert run("events", "verify").out == f"intact: 0 events, head 0:{'0' * 64}\n"
 
 
+@pytest.mark.parametrize("content", ["", "\n\n", "# kept by the auditor\n"])
+def test_a_named_file_without_an_anchor_is_misuse(log: Path, run: Command, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "empty.txt"
+    file.write_text(content, encoding="utf-8")
+    outcome = run("events", "verify", "--anchors", str(file))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "holds no anchor" in outcome.err
+
+
 def test_a_backup_and_a_copy_in_any_journal_mode_are_verified_as_they_are(
     log: Path, run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

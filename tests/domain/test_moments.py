@@ -40,6 +40,18 @@ def test_an_hour_that_came_twice_is_its_second_run_and_that_is_said() -> None:
     assert "the first is 2026-10-25 01:30:00+01:00" in moment.decided
 
 
+def test_where_a_span_begins_an_hour_that_came_twice_is_its_first_run_and_that_is_said() -> None:
+    moment = moment_of("2026-10-25 01:30", LONDON, first_run=True)
+    assert moment.instant == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert "the first, 2026-10-25 01:30:00+01:00; the second is 2026-10-25 01:30:00+00:00" in moment.decided
+
+
+@pytest.mark.parametrize("written", ["0001-01-01", "1847-12-01 00:00", "1899-12-31 23:59Z", "1900-01-01 00:30+01:00"])
+def test_a_moment_before_1900_is_refused(written: str) -> None:
+    with pytest.raises(InvalidValue, match="as-of: "):
+        moment_of(written, LONDON, field="as-of")
+
+
 def test_an_offset_chooses_the_first_run_of_that_hour() -> None:
     moment = moment_of("2026-10-25 01:30+01:00", LONDON)
     assert (moment.instant, moment.decided) == (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "")
