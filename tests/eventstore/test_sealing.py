@@ -305,14 +305,66 @@ def test_a_key_file_that_can_not_be_written_refuses_the_save_and_leaks_nothing(
     schedule(sealed, "ACC001")
 
 
-def test_a_key_file_that_is_taken_away_under_the_running_service_refuses_new_keys(sealed: Gateway, path: Path) -> None:
+@pytest.mark.parametrize("fate", ["deleted", "moved", "replaced by a copy"])
+def test_a_key_file_that_is_taken_away_under_the_running_service_ends_saving_and_health_says_so(
+    sealed: Gateway, path: Path, fate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of old patients too, and although there are keys in hand: a restart could not read what they seal."""
+    monkeypatch.setattr(keys, "_BELIEVED", 0.0)
+    sealed.sealing.make_ready()
+    schedule(sealed, "ACC001")
+    away = path.with_name("away.keys")
+    if fate == "replaced by a copy":
+        shutil.copy(key_file(path), away)
+        away.replace(key_file(path))
+    elif fate == "moved":
+        key_file(path).rename(away)
+    else:
+        key_file(path).unlink()
+    before = log_bytes(path)
+    with pytest.raises(StoreUnusable, match="saves fail: the key file .* was taken away or replaced") as unwell:
+        sealed.check_store()
+    assert "put its newest copy there" in unwell.value.remedy
+    for person in ({}, participant(2)):
+        with pytest.raises(KeysUnusable, match="taken away or replaced; nothing was saved") as refused:
+            schedule(sealed, "ACC002", **person)
+        assert refused.value.remedy == unwell.value.remedy
+    assert log_bytes(path) == before
+    with pytest.raises(KeysUnusable, match="taken away or replaced"):
+        sealed.sealing.fresh()
+    with pytest.raises(KeysUnusable, match="taken away or replaced"):
+        assert sealed.sealing.keys
+        sealed.sealing.keys.destroy([])
+
+
+def test_a_key_file_that_was_moved_away_and_is_back_lets_saves_go_on(
+    sealed: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "_BELIEVED", 0.0)
+    key_file(path).rename(path.with_name("away.keys"))
+    with pytest.raises(KeysUnusable, match="taken away or replaced"):
+        schedule(sealed)
+    path.with_name("away.keys").rename(key_file(path))
+    assert sealed.check_store() == 0
+    schedule(sealed)
+
+
+def test_saves_look_at_the_key_file_once_a_second_and_again_as_long_as_it_is_away(
+    sealed: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(keys.time, "monotonic", lambda: now)
+    sealed.sealing.make_ready()
     ring = sealed.sealing.keys
     assert ring
-    schedule(sealed, "ACC001")
-    key_file(path).unlink()
-    ring._pool.clear()  # used up
-    with pytest.raises(KeysUnusable, match="taken away or replaced; nothing was saved"):
-        schedule(sealed, "ACC002", **participant(2))
+    key_file(path).rename(path.with_name("away.keys"))
+    ring.require_file()
+    now += 1.0
+    for _ in range(2):
+        with pytest.raises(KeysUnusable):
+            ring.require_file()
+    path.with_name("away.keys").rename(key_file(path))
+    ring.require_file()
 
 
 # --- lost is not erased
