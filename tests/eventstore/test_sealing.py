@@ -322,7 +322,7 @@ def test_a_key_file_that_is_taken_away_under_the_running_service_ends_saving_and
     else:
         key_file(path).unlink()
     before = log_bytes(path)
-    with pytest.raises(StoreUnusable, match="saves fail: the key file .* was taken away or replaced") as unwell:
+    with pytest.raises(StoreUnusable, match=r"saves fail: the key file .* was taken away or replaced") as unwell:
         sealed.check_store()
     assert "put its newest copy there" in unwell.value.remedy
     for person in ({}, participant(2)):
@@ -332,9 +332,10 @@ def test_a_key_file_that_is_taken_away_under_the_running_service_ends_saving_and
     assert log_bytes(path) == before
     with pytest.raises(KeysUnusable, match="taken away or replaced"):
         sealed.sealing.fresh()
+    ring = sealed.sealing.keys
+    assert ring
     with pytest.raises(KeysUnusable, match="taken away or replaced"):
-        assert sealed.sealing.keys
-        sealed.sealing.keys.destroy([])
+        ring.destroy([])
 
 
 def test_a_key_file_that_was_moved_away_and_is_back_lets_saves_go_on(
