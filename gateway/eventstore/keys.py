@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.errors import KeyLost, KeysUnusable, StoreUnusable
+from gateway.eventstore.files import belongs_like
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -77,6 +78,7 @@ class KeyFile:
         try:
             if create and not self.path.exists():
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+                belongs_like(self.path, self.path.absolute().parent)
             connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
             )
@@ -214,8 +216,19 @@ class KeyFile:
         cipher = self._ciphers[key_id] = AESGCM(key)
         return cipher
 
+    def forget_destroyed(self) -> None:
+        """Drop from memory what another process may have destroyed. Raises `StoreUnusable`."""
+        with self._lock:
+            try:
+                self._forget_if_changed()
+            except sqlite3.Error as error:
+                raise StoreUnusable(f"the key file {self.path} can't be read: {error}", remedy=_REMEDY) from error
+
     def _forget_if_changed(self) -> None:
-        """Another process may have destroyed a key: then none is kept in memory longer than a moment."""
+        """Another process may have destroyed a key: it is used no later than a second after that.
+
+        It leaves memory when any key is used next, or health is asked: a process that does neither keeps it.
+        """
         if time.monotonic() < self._look_again_at:
             return
         self._look_again_at = time.monotonic() + _LOOK_AGAIN

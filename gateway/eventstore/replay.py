@@ -19,6 +19,7 @@ from gateway.eventstore import aside, chain, positions
 from gateway.eventstore.aside import Aside, Difference
 from gateway.eventstore.collecting import CollectingCursor
 from gateway.eventstore.connections import Writer
+from gateway.eventstore.files import belongs_like
 from gateway.eventstore.ownership import is_served
 from gateway.eventstore.projection import Projection, RecordedEvent
 
@@ -261,6 +262,7 @@ def _alone(path: Path) -> Iterator[None]:
     lock = path.with_name(path.name + ".rebuild")
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        belongs_like(lock, lock.absolute().parent)
     except OSError as error:
         raise StoreUnusable(f"{lock} can't be written: {error.strerror}", remedy="check the folder's rights") from error
     try:

@@ -131,6 +131,7 @@ class Sealing:
             return
         try:
             self._keys.require_file(now=True)
+            self._keys.forget_destroyed()
             if self.failure:
                 self._keys.make_ready()
         except KeysUnusable as error:
