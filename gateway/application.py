@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
@@ -141,8 +141,6 @@ class Gateway(Application[UUID]):
         super().__init__()
         self.caught_up = replay.catch_up(path, self.datastore.writer, self.mapper, PROJECTIONS)
         self.keys_destroyed = self.destroy_erased_keys()
-        epoch = self.restored()
-        self._sequence_floor = epoch.sequence_floor if epoch else 0  # a restore lets nobody have the database open
         self._sequence_mark = SequenceMark(path)
 
     # --- what the web app asks
@@ -463,9 +461,18 @@ class Gateway(Application[UUID]):
     # --- after a restore
 
     def restored(self) -> EpochRow | None:
-        """The restore of a backup that began the present epoch of the log; None when none ever was."""
+        """The restore of a backup that began the present epoch of the log; None when none ever was.
+
+        Raises `StoreUnusable` when its row was altered by hand, until a rebuild.
+        """
         with self.reading() as connection:
             return projections.epochs.present(connection)
+
+    @cached_property
+    def _sequence_floor(self) -> int:
+        """Read once: a restore lets nobody have the database open. And only when asked, so that a rebuild can begin."""
+        epoch = self.restored()
+        return epoch.sequence_floor if epoch else 0
 
     def resume_delivery(self, *, operator: str) -> int:
         """A person lets the outbox go on after a restore; returns how many status events it holds.
@@ -667,12 +674,13 @@ class Gateway(Application[UUID]):
         self.sealing.close()
 
     def check_store(self) -> int:
-        """The log's head. Raises `StoreUnusable` when it can't be read, or saves fail or are held up."""
+        """The log's head. Raises `StoreUnusable` when it or the epoch can't be read, or saves fail or are held up."""
         writer = self.datastore.writer
         self.sealing.check()
         if writer.failure or writer.held_up > _HELD_UP_TOO_LONG:
             self._try_a_write()
         with self.reading() as connection:
+            projections.epochs.present(connection)
             return chain.head(connection)[0]
 
     def _try_a_write(self) -> None:

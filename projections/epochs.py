@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain.epoch import Epoch
+from gateway.errors import StoreUnusable
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "epochs"
@@ -53,13 +54,39 @@ class EpochRow:
 
 
 def present(connection: sqlite3.Connection | sqlite3.Cursor) -> EpochRow | None:
-    """The epoch that goes on now; None in the first, which no restore began."""
+    """The epoch that goes on now; None in the first, which no restore began.
+
+    Raises `StoreUnusable` when somebody has altered its row by hand, so that it can't be read.
+    """
     cursor = connection.execute("SELECT * FROM epochs ORDER BY number DESC LIMIT 1")
     row = cursor.fetchone()
     if row is None:
         return None
     values = dict(zip((column[0] for column in cursor.description), row, strict=True))
-    return EpochRow(**{**values, "lost": json.loads(values["lost"])})
+    try:
+        return _sound(EpochRow(**{**values, "lost": json.loads(values["lost"])}))
+    except (TypeError, ValueError) as error:
+        raise StoreUnusable(
+            f"row {values.get('number')} of the table epochs was altered by hand: it is not as a restore writes it",
+            remedy="gateway projections rebuild puts back what the events say; then start the service again",
+        ) from error
+
+
+def _sound(row: EpochRow) -> EpochRow:
+    """The row itself. Raises TypeError when a value is of a type that we never write."""
+    texts = (row.backup, row.head, row.backed_up_to, row.restored_at, row.operator, row.replaced, row.resumed_at)
+    numbers = (row.position, row.sequence_floor, row.replaced_position)
+    if (
+        not all(value is None or isinstance(value, str) for value in texts)
+        or not all(value is None or isinstance(value, int) for value in numbers)
+        or not isinstance(row.lost, dict)
+        or not ("actions" not in row.lost or row.lost.keys() >= _COUNTED)
+    ):
+        raise TypeError("not as it was written")
+    return row
+
+
+_COUNTED = {"known", "actions", "items", "performed_steps", "status_events"}
 
 
 def number(connection: sqlite3.Connection | sqlite3.Cursor) -> int:

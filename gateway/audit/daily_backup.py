@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as wall_clock
@@ -14,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from gateway.errors import GatewayError
-from gateway.eventstore.backup import Checked, Pace, listed, newest_sound, prune, take
+from gateway.errors import GatewayError, StoreUnusable
+from gateway.eventstore.backup import Checked, Listed, Pace, listed, newest_sound, origin, prune, take, taken_until
 
 _RETRY_SECONDS = 600.0
 _TOO_OLD = timedelta(hours=26)
@@ -37,7 +38,7 @@ class BackupPlan:
 
 
 class DailyBackup:
-    """Takes a backup when one is due; at start one that is overdue."""
+    """Takes a backup when one is due; at start one that is overdue. Those of other databases don't count."""
 
     def __init__(self, plan: BackupPlan, *, retry_seconds: float = _RETRY_SECONDS) -> None:
         self.plan = plan
@@ -49,8 +50,8 @@ class DailyBackup:
         """Until cancelled; a backup under way is then given up."""
         try:
             while True:
-                due = self._last_due(datetime.now(self.plan.zone))
-                if self._newest(sound=False) < due:
+                now = datetime.now(self.plan.zone)
+                if not any(backup.taken_at >= self._last_due(now) for backup in taken_until(self._listed(), now)):
                     await self._take()
                 wait = self._retry_seconds if self._failure else 60.0  # in short naps: clocks are set, machines sleep
                 await asyncio.sleep(wait)
@@ -59,19 +60,28 @@ class DailyBackup:
 
     def check(self) -> dict[str, Any]:
         """For health. Never a failure: the service serves without a backup; a warning tells of it."""
-        newest = self._newest(sound=True)
-        age = datetime.now(UTC) - newest
-        taken = newest > _NEVER
-        found: dict[str, Any] = {"ok": True, "last": newest.isoformat() if taken else None}
+        backups = self._listed()
+        past = taken_until(backups, datetime.now(UTC))
+        newest = newest_sound(past)
+        told = [self._doubt(past, newest)]
+        if len(past) < len(backups):
+            told.append(
+                f"{backups[-1].file.name} is stamped later than now and does not count: "
+                "compare this machine's clock, and remove the file when the clock is right"
+            )
+        warning = "; ".join(filter(None, told))
+        found: dict[str, Any] = {"ok": True, "last": newest.taken_at.isoformat() if newest else None}
+        return found | ({"warning": warning} if warning else {})
+
+    def _doubt(self, backups: Sequence[Listed], newest: Listed | None) -> str:
         if self._failure:
-            found["warning"] = f"the last backup failed: {self._failure}"
-        elif not taken:
-            found["warning"] = "there is no backup yet"
-        elif self._newest(sound=False) > newest:
-            found["warning"] = "the last backup is not sound: gateway backup verify says why"
-        elif age > _TOO_OLD:
-            found["warning"] = f"the last backup is {age.total_seconds() / 3600:.0f} h old"
-        return found
+            return f"the last backup failed: {self._failure}"
+        if newest is None:
+            return "there is no backup yet"
+        if backups[-1].taken_at > newest.taken_at:
+            return "the last backup is not sound: gateway backup verify says why"
+        age = datetime.now(UTC) - newest.taken_at
+        return f"the last backup is {age.total_seconds() / 3600:.0f} h old" if age > _TOO_OLD else ""
 
     async def _take(self) -> None:
         began = time.monotonic()
@@ -102,20 +112,15 @@ class DailyBackup:
     def _take_and_prune(self) -> tuple[Checked, list[Path]]:
         plan = self.plan
         taken = take(plan.database, plan.folder, pace=Pace(rest=_REST, stopping=self._stopping.is_set))
-        return taken, prune(plan.folder, plan.database.stem, kept_days=plan.kept_days)
+        return taken, prune(plan.folder, plan.database.stem, taken.origin, kept_days=plan.kept_days)
 
-    def _newest(self, *, sound: bool) -> datetime:
-        """When the last one was taken, or the last good one."""
+    def _listed(self) -> list[Listed]:
+        """Those of this log; none where it can't be known: the next attempt to take one says why."""
         try:
-            backups = listed(self.plan.folder, self.plan.database.stem)
-        except OSError:
-            return _NEVER
-        newest = newest_sound(backups) if sound else next(reversed(backups), None)
-        return newest.taken_at if newest else _NEVER
+            return listed(self.plan.folder, self.plan.database.stem, origin(self.plan.database))
+        except (OSError, StoreUnusable):
+            return []
 
     def _last_due(self, now: datetime) -> datetime:
         due = datetime.combine(now.date(), self.plan.at, self.plan.zone)
         return due if now >= due else due - timedelta(days=1)
-
-
-_NEVER = datetime.min.replace(tzinfo=UTC)

@@ -43,7 +43,7 @@ def now(
     began = time.monotonic()
     with output.progress("checking") as advance:
         taken = take(database, folder, progress=advance)
-    pruned = [] if into else prune(folder, database.stem, kept_days=settings.gateway_backups_kept_days)
+    pruned = [] if into else prune(folder, database.stem, taken.origin, kept_days=settings.gateway_backups_kept_days)
     seconds = time.monotonic() - began
     if json:
         removed = [file.name for file in pruned]
@@ -64,7 +64,7 @@ def list_backups(
     source: Annotated[Path | None, typer.Option("--from", help="Another folder than GATEWAY_BACKUP_FOLDER.")] = None,
     json: output.Json = False,
 ) -> None:
-    """List the backups in the folder, the newest last."""
+    """List the backups in the folder, the newest last; those of one log have the same origin."""
     from gateway.eventstore.backup import listed
 
     settings = output.settings()
@@ -76,6 +76,7 @@ def list_backups(
                     "file": str(found.file),
                     "taken_at": found.taken_at.isoformat(),
                     "position": found.position,
+                    "origin": found.origin,
                     "sound": found.sound,
                     "bytes": found.file.stat().st_size,
                 }
@@ -90,14 +91,15 @@ def list_backups(
             found.position,
             found.file.stat().st_size,
             "yes" if found.sound else "NO",
+            found.origin,
             found.file,
         )
         for found in backups
     ]
-    output.put_table(("taken", "age", "position", "bytes", "sound", "file"), lines)
+    output.put_table(("taken", "age", "position", "bytes", "sound", "origin", "file"), lines)
 
 
-@backup.command(epilog="Example: gateway backup verify data/backups/gateway-20261127T030000Z-5120.db")
+@backup.command(epilog="Example: gateway backup verify data/backups/gateway-20261127T030000Z-5120-1f6c02ab.db")
 def verify(file: File, json: output.Json = False) -> None:
     """Read a backup from end to end: the file, the hash chain, how far the tables are. Nothing is written."""
     from gateway.eventstore.backup import check
@@ -115,7 +117,7 @@ def verify(file: File, json: output.Json = False) -> None:
     raise typer.Exit(1 if found.finding else 0)
 
 
-@backup.command(epilog="Example: gateway backup restore data/backups/gateway-20261127T030000Z-5120.db")
+@backup.command(epilog="Example: gateway backup restore data/backups/gateway-20261127T030000Z-5120-1f6c02ab.db")
 def restore(
     file: File,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -260,6 +262,7 @@ def _as_json(found: Checked) -> dict[str, Any]:
         "sound": not found.finding,
         "finding": found.finding or None,
         "position": found.position,
+        "origin": found.origin or None,
         "head": found.head.hex(),
         "committed_at": found.committed_at or None,
         "age_seconds": int(age.total_seconds()) if age else None,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.errors import AnchorsUnusable, InvalidValue
 from gateway.eventstore.chain import Anchor
+from gateway.eventstore.files import belongs_like
 
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})(?:\s+(\S+))?")
 _RESTORED = re.compile(r"# restored to ([0-9]{1,18})(?:\s.*)?")
@@ -110,6 +111,8 @@ def _append(path: Path, text: str) -> None:
             size = os.fstat(file).st_size
             broken_off = size > 0 and os.pread(file, 1, size - 1) != b"\n"
             _write(file, f"{chr(10) * broken_off}{text}\n".encode())
+            if is_new:
+                belongs_like(path, path.absolute().parent)
             os.fsync(file)
         finally:
             os.close(file)

@@ -1,7 +1,8 @@
 """Backups: whole copies of the database, taken while the service goes on, each one file that was checked.
 
 SQLite's online backup copies one snapshot in steps; saves go on, and what they add stays out. The copy gets its name
-only once it is complete, checked and on the disk, so that a file with a backup's name is a backup.
+only once it is complete, checked and on the disk, so that a file with a backup's name is a backup. The name also says
+of which log it is: gateways may share a folder, and databases have the same name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
-from gateway.errors import BackupUnusable
+from gateway.errors import BackupUnusable, StoreUnusable
 from gateway.eventstore import chain
 from gateway.eventstore.connections import APPLICATION_ID, connect
 from gateway.eventstore.files import belongs_like, put_in_place, sync
@@ -29,6 +30,9 @@ _PAGES = 256
 """Pages of one step: 1 MB."""
 _INSTRUCTIONS = 100_000
 """Of SQLite's machine, between two looks whether to stop."""
+
+_ORIGIN_BYTES = 4
+"""Of a log's first link: enough to tell the few databases apart whose backups are in one folder."""
 
 Progress = Callable[[int, int], None]
 """Called with (events done, events in all)."""
@@ -63,7 +67,8 @@ FAST = Pace()
 class Checked:
     """What a check of a backup found. `damage` is SQLite's own finding, "" when the file is whole.
 
-    `position`, `head` and `committed_at` are of its last event; `projections` says how far each is.
+    `position`, `head` and `committed_at` are of its last event; `projections` says how far each is; `origin` which log
+    it is of (`origin`).
     """
 
     file: Path
@@ -73,6 +78,7 @@ class Checked:
     position: int
     head: bytes
     committed_at: str
+    origin: str
     projections: dict[str, int]
 
     @property
@@ -93,11 +99,15 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A file that has a backup's name, and what the name says; `sound` is what its check said when it was taken."""
+    """A file that has a backup's name, and what the name says; `sound` is what its check said when it was taken.
+
+    `origin` is of which log it is (`origin`).
+    """
 
     file: Path
     taken_at: datetime
     position: int
+    origin: str
     sound: bool
 
 
@@ -248,6 +258,7 @@ def _checked(file: Path, connection: sqlite3.Connection, pace: Pace, progress: P
         position=position,
         head=head,
         committed_at=committed_at,
+        origin=_origin(connection),
         projections=dict(connection.execute("SELECT name, position FROM projection_positions ORDER BY name")),
     )
 
@@ -260,6 +271,7 @@ def _of(
     position: int = 0,
     head: bytes = chain.GENESIS,
     committed_at: str = "",
+    origin: str = "",
     projections: dict[str, int] | None = None,
 ) -> Checked:
     return Checked(
@@ -270,6 +282,7 @@ def _of(
         position=position,
         head=head,
         committed_at=committed_at,
+        origin=origin,
         projections=projections or {},
     )
 
@@ -277,22 +290,60 @@ def _of(
 # --- those there are
 
 
+def origin(database: Path) -> str:
+    """Which log a database holds: the first digits of its first link, in every copy the same; zeros while it is empty.
+
+    Raises `StoreUnusable`.
+    """
+    if not database.is_file():
+        return _NO_EVENT
+    use = Use(database)
+    try:
+        with closing(connect(database, read_only=True)) as connection:
+            return _origin(connection)
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"the database {database} can't be read: {error}", remedy="look at its disk") from error
+    finally:
+        use.release()
+
+
+def _origin(connection: sqlite3.Connection) -> str:
+    row = connection.execute("SELECT hex(link) FROM event_chain WHERE position = 1").fetchone()
+    return str(row[0])[: 2 * _ORIGIN_BYTES].lower().ljust(2 * _ORIGIN_BYTES, "0") if row else _NO_EVENT
+
+
+_NO_EVENT = "00" * _ORIGIN_BYTES
+
+
 def _name(stem: str, now: datetime, found: Checked) -> str:
     """Two of the same second and position are the same but for the record of queries: the later one stays."""
-    return f"{stem}-{now:%Y%m%dT%H%M%SZ}-{found.position}{'.unsound' if found.finding else ''}.db"
+    unsound = ".unsound" if found.finding else ""
+    return f"{stem}-{now:%Y%m%dT%H%M%SZ}-{found.position}-{found.origin}{unsound}.db"
 
 
-def listed(folder: Path, stem: str) -> list[Listed]:
-    """The backups of a database in a folder by the time they were taken; what has another name is none of ours."""
-    pattern = re.compile(re.escape(stem) + r"-(\d{8}T\d{6})Z-(\d+)(\.unsound)?\.db")
+def listed(folder: Path, stem: str, origin: str | None = None) -> list[Listed]:
+    """The backups of a database in a folder by the time they were taken; what has another name is none of ours.
+
+    Those of the log with this `origin`; without it of all databases of that name. Raises OSError.
+    """
+    pattern = re.compile(re.escape(stem) + r"-(\d{8}T\d{6})Z-(\d+)-([0-9a-f]{8})(\.unsound)?\.db")
     found = []
     for file in folder.iterdir() if folder.is_dir() else ():
         match = pattern.fullmatch(file.name)
-        if match:
+        if match and origin in (None, match[3]):
             with suppress(ValueError):  # digits that are no time
                 taken_at = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-                found.append(Listed(file=file, taken_at=taken_at, position=int(match[2]), sound=match[3] is None))
+                found.append(
+                    Listed(
+                        file=file, taken_at=taken_at, position=int(match[2]), origin=match[3], sound=match[4] is None
+                    )
+                )
     return sorted(found, key=lambda backup: (backup.taken_at, backup.position))
+
+
+def taken_until(backups: Sequence[Listed], now: datetime) -> list[Listed]:
+    """Without those stamped later than now, by a clock that went wrong: nothing may wait for their time to come."""
+    return [backup for backup in backups if backup.taken_at <= now]
 
 
 def newest_sound(backups: Sequence[Listed]) -> Listed | None:
@@ -300,16 +351,17 @@ def newest_sound(backups: Sequence[Listed]) -> Listed | None:
     return next((backup for backup in reversed(backups) if backup.sound), None)
 
 
-def prune(folder: Path, stem: str, *, kept_days: int) -> list[Path]:
-    """Remove backups taken longer ago than that, never the newest good one; returns what was removed.
+def prune(folder: Path, stem: str, origin: str, *, kept_days: int) -> list[Path]:
+    """Remove backups of this log taken longer ago than that, never the newest good one; returns what was removed.
 
     Raises `BackupUnusable`.
     """
-    backups = listed(folder, stem)
-    newest = newest_sound(backups)
-    oldest = datetime.now(UTC) - timedelta(days=kept_days)
-    old = [backup.file for backup in backups if backup.taken_at < oldest and backup is not newest]
+    now = datetime.now(UTC)
     try:
+        backups = taken_until(listed(folder, stem, origin), now)
+        newest = newest_sound(backups)
+        oldest = now - timedelta(days=kept_days)
+        old = [backup.file for backup in backups if backup.taken_at < oldest and backup is not newest]
         for file in old:
             file.unlink(missing_ok=True)
         if old:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.errors import KeyLost, KeysUnusable, StoreUnusable
+from gateway.eventstore.files import belongs_like
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -37,6 +38,8 @@ _FULL = 2
 _MOST_CIPHERS = 20_000
 _LOOK_AGAIN = 1.0
 """Seconds after which it is asked whether another process has destroyed a key."""
+_BELIEVED = 1.0
+"""Seconds for which a save believes that the key file is still where it was."""
 
 _SCHEMA = (
     # AUTOINCREMENT appends at the end of the table: no page is split, so no copy of a key is left beside it.
@@ -63,8 +66,9 @@ class KeyFile:
         self._next_batch = _FIRST_BATCH
         self._ciphers: dict[str, AESGCM] = {}
         self._look_again_at = 0.0
+        self._there_until = 0.0
         self._connection = self._open(create=create)
-        self._inode = self.path.stat().st_ino
+        self._place = _place(self.path)
         self._version = self._data_version()
         self.file_id, self._secret = self._identity()
 
@@ -74,6 +78,7 @@ class KeyFile:
         try:
             if create and not self.path.exists():
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+                belongs_like(self.path, self.path.absolute().parent)
             connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
             )
@@ -144,7 +149,7 @@ class KeyFile:
                 self._refill()
 
     def _refill(self) -> None:
-        self._require_file()
+        self.require_file(now=True)
         made = [(secrets.token_hex(8), secrets.token_bytes(_KEY_BYTES)) for _ in range(self._next_batch)]
         try:
             with _transaction(self._connection):
@@ -157,16 +162,24 @@ class KeyFile:
         self._pool.extend(made)
         self._next_batch = BATCH
 
-    def _require_file(self) -> None:
-        """Somebody may have deleted or replaced the file that we hold open: keys in it would be lost with us."""
+    def require_file(self, *, now: bool = False) -> None:
+        """Raises `KeysUnusable` when the file that we hold open is no longer at its path.
+
+        Somebody may have deleted or replaced it: what is sealed from then on, with old keys or new, can't be read once
+        we let go of it. It is looked at once a second at most, unless `now`.
+        """
+        if not now and time.monotonic() < self._there_until:
+            return
         try:
-            same = self.path.stat().st_ino == self._inode
+            same = _place(self.path) == self._place
         except OSError:
             same = False
+        self._there_until = time.monotonic() + _BELIEVED if same else 0.0
         if not same:
             raise KeysUnusable(
                 f"the key file {self.path} was taken away or replaced; nothing was saved",
-                remedy="put it back from its backup and restart the gateway",
+                remedy="move that very file back, with its -wal, and saves go on; if it is gone, put its newest copy "
+                "there and restart the gateway",
             )
 
     def cipher(self, key_id: str) -> AESGCM | None:
@@ -203,8 +216,19 @@ class KeyFile:
         cipher = self._ciphers[key_id] = AESGCM(key)
         return cipher
 
+    def forget_destroyed(self) -> None:
+        """Drop from memory what another process may have destroyed. Raises `StoreUnusable`."""
+        with self._lock:
+            try:
+                self._forget_if_changed()
+            except sqlite3.Error as error:
+                raise StoreUnusable(f"the key file {self.path} can't be read: {error}", remedy=_REMEDY) from error
+
     def _forget_if_changed(self) -> None:
-        """Another process may have destroyed a key: then none is kept in memory longer than a moment."""
+        """Another process may have destroyed a key: it is used no later than a second after that.
+
+        It leaves memory when any key is used next, or health is asked: a process that does neither keeps it.
+        """
         if time.monotonic() < self._look_again_at:
             return
         self._look_again_at = time.monotonic() + _LOOK_AGAIN
@@ -232,6 +256,7 @@ class KeyFile:
         A row keeps its length, so that SQLite writes the zeros over the very bytes. `cut_log` comes after it.
         """
         with self._lock:
+            self.require_file(now=True)
             try:
                 with _transaction(self._connection):
                     return sum(
@@ -268,6 +293,12 @@ _REMEDY = (
     "put the key file back from its own backup, or say with GATEWAY_KEYS_PATH where it is; "
     "without it nobody can be named any more"
 )
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """What tells a file from any other one. Raises OSError."""
+    there = path.stat()
+    return there.st_dev, there.st_ino
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from gateway.errors import Contention, RebuildRuns, StoreUnusable
 from gateway.eventstore import positions, shares
 from gateway.eventstore.aside import Difference
 from gateway.eventstore.connections import Writer
+from gateway.eventstore.files import belongs_like
 from gateway.eventstore.projection import Projection
 from gateway.eventstore.replay import Progress
 from gateway.eventstore.shares import Shares
@@ -63,6 +64,7 @@ def _alone(path: Path) -> Iterator[None]:
     lock = path.with_name(path.name + ".rebuild")
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        belongs_like(lock, lock.absolute().parent)
     except OSError as error:
         raise StoreUnusable(f"{lock} can't be written: {error.strerror}", remedy="check the folder's rights") from error
     try:

@@ -141,13 +141,17 @@ class Sealing:
             self.keys.cut_log()
 
     def check(self) -> None:
-        """Raise `StoreUnusable` when the last save could not get a key and none can be had now."""
-        if self.failure and self._keys is not None:
-            try:
+        """Raise `StoreUnusable` when the key file is not there any more, or no key can be had since a save failed."""
+        if self._keys is None:
+            return
+        try:
+            self._keys.require_file(now=True)
+            self._keys.forget_destroyed()
+            if self.failure:
                 self._keys.make_ready()
-            except KeysUnusable as error:
-                raise StoreUnusable(f"saves fail: {error.message}", remedy=error.remedy) from error
-            self.failure = None
+        except KeysUnusable as error:
+            raise StoreUnusable(f"saves fail: {error.message}", remedy=error.remedy) from error
+        self.failure = None
 
     def close(self) -> None:
         """Let go of the key file."""
@@ -164,6 +168,7 @@ class Sealing:
             chosen: dict[UUID, str] = {}
             for event in events:
                 if any(getattr(event, name) for name in event.IDENTIFYING):
+                    self._required().require_file()
                     seal = self._seal(event, chosen)
                     chosen[event.originator_id] = seal.key_id
                     object.__setattr__(event, "seal", seal)
@@ -218,6 +223,7 @@ class Sealing:
 
     def fresh(self) -> str:
         """A key that nothing was sealed with. Raises `KeysUnusable`."""
+        self._required().require_file()
         return self._required().fresh()
 
     def seal(self, key_id: str, plain: bytes, place: str) -> str:

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bench.synthetic import schedule
-from gateway.application import Gateway
+from gateway.application import Gateway, opened
 from gateway.audit.daily_backup import BackupPlan, DailyBackup
-from gateway.eventstore.backup import listed
+from gateway.eventstore.backup import listed, origin
 
 ZONE = ZoneInfo("Europe/London")
 
@@ -42,9 +42,12 @@ def run_until(backups: DailyBackup, condition: object) -> None:
     asyncio.run(run())
 
 
-def named(folder: Path, moment: datetime, suffix: str = "") -> Path:
+NO_EVENT = "00000000"
+
+
+def named(folder: Path, moment: datetime, suffix: str = "", *, of: str = NO_EVENT) -> Path:
     folder.mkdir(exist_ok=True)
-    file = folder / f"gateway-{moment:%Y%m%dT%H%M%SZ}-1{suffix}.db"
+    file = folder / f"gateway-{moment:%Y%m%dT%H%M%SZ}-1-{of}{suffix}.db"
     file.touch()
     return file
 
@@ -91,10 +94,12 @@ def test_health_warns_of_none_of_an_old_one_and_of_one_that_is_not_sound(databas
     folder = tmp_path / "backups"
     backups = daily(database, folder)
     assert backups.check() == {"ok": True, "last": None, "warning": "there is no backup yet"}
-    named(folder, datetime.now(UTC) - timedelta(hours=30))
+    good = datetime.now(UTC) - timedelta(hours=30)
+    named(folder, good)
     assert backups.check()["warning"] == "the last backup is 30 h old"
     named(folder, datetime.now(UTC), ".unsound")
     assert "not sound" in backups.check()["warning"]
+    assert backups.check()["last"] == f"{good:%Y-%m-%dT%H:%M:%S}+00:00", "the last good one"
     assert backups.check()["ok"]
 
 
@@ -120,3 +125,36 @@ def test_a_stop_gives_up_a_backup_under_way(
     folder = tmp_path / "backups"
     run_until(daily(database, folder), lambda: folder.is_dir() and any(folder.iterdir()))
     assert [*folder.iterdir()] == []
+
+
+def test_two_gateways_in_one_folder_each_take_their_own_and_leave_the_other_s(tmp_path: Path) -> None:
+    """Their databases have the same name, and one has taken its own just now."""
+    folder = tmp_path / "shared"
+    taken = []
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        with opened(tmp_path / str(number) / "gateway.db") as gateway:
+            schedule(gateway, f"ACC{number}")
+            backups = daily(gateway.path, folder)
+            assert backups.check()["warning"] == "there is no backup yet"
+            old = named(folder, datetime.now(UTC) - timedelta(days=40), of=origin(gateway.path))
+            run_until(backups, lambda old=old: not old.exists())
+            taken += listed(folder, "gateway", origin(gateway.path))
+            left = named(folder, datetime.now(UTC) - timedelta(days=40), of=origin(gateway.path))
+            assert backups.check() == {"ok": True, "last": taken[-1].taken_at.isoformat()}
+            assert left.exists()
+    assert len({backup.origin for backup in taken}) == len(taken) == 2
+    assert len([*folder.iterdir()]) == 4
+
+
+def test_a_backup_stamped_later_than_now_holds_up_none_and_health_warns_of_it(
+    gateway: Gateway, database: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    future = named(folder, datetime.now(UTC) + timedelta(days=400))
+    backups = daily(database, folder)
+    assert backups.check()["last"] is None
+    run_until(backups, lambda: len(listed(folder, "gateway")) == 2)
+    found = backups.check()
+    assert found["last"] == listed(folder, "gateway")[0].taken_at.isoformat()
+    assert found["warning"].startswith(f"{future.name} is stamped later than now")

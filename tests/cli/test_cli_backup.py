@@ -13,6 +13,7 @@ from test_cli_json import is_documented
 
 from bench.synthetic import appointment, change, completed, create_request, naming, start, step_uid
 from gateway.application import Gateway, opened
+from gateway.eventstore.backup import origin
 
 
 @pytest.fixture
@@ -48,12 +49,13 @@ def test_now_removes_backups_that_are_too_old_but_none_where_it_was_told_to_put_
     story: Gateway, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATEWAY_BACKUP_FOLDER", str(tmp_path / "kept"))
+    old = f"gateway-20250101T030000Z-1-{origin(story.path)}.db"
     for folder in ("kept", "away"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "gateway-20250101T030000Z-1.db").touch()
+        (tmp_path / folder / old).touch()
     found = run("backup", "now", "--json").json
     is_documented(found, "backup now")
-    assert found["pruned"] == ["gateway-20250101T030000Z-1.db"]
+    assert found["pruned"] == [old]
     assert run("backup", "now", "--into", str(tmp_path / "away"), "--json").json["pruned"] == []
     assert len([*(tmp_path / "kept").iterdir()]) == 1
     assert len([*(tmp_path / "away").iterdir()]) == 2
@@ -62,7 +64,7 @@ def test_now_removes_backups_that_are_too_old_but_none_where_it_was_told_to_put_
 def test_list_shows_time_age_position_size_and_what_was_found(backup: Path, run: Command) -> None:
     outcome = run("backup", "list")
     assert (outcome.code, outcome.err) == (0, "")
-    assert re.search(rf"0 h 0 min +\d+ +\d+ +yes +{backup}", outcome.out)
+    assert re.search(rf"0 h 0 min +\d+ +\d+ +yes +[0-9a-f]{{8}} +{backup}", outcome.out)
     is_documented(run("backup", "list", "--json").json, "backup list")
     assert run("backup", "list", "--from", "nowhere", "--json").json == []
 

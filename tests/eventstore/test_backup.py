@@ -16,8 +16,10 @@ from bench.synthetic import examine, schedule
 from gateway.application import Gateway, opened
 from gateway.errors import BackupUnusable
 from gateway.eventstore import chain
-from gateway.eventstore.backup import Checked, Pace, check, listed, newest_sound, prune, take
+from gateway.eventstore.backup import Checked, Pace, check, listed, newest_sound, origin, prune, take
 from tests.audit.killing import back_up, killed_at_each_access
+
+OURS, OTHERS = "1f6c02ab", "00c0ffee"
 
 
 @pytest.fixture
@@ -38,11 +40,11 @@ def at_the_prompt(file: Path, *statements: str) -> None:
             prompt.execute(statement)
 
 
-def named(folder: Path, days_ago: float, position: int = 1, suffix: str = "") -> Path:
+def named(folder: Path, days_ago: float, position: int = 1, suffix: str = "", of: str = OURS) -> Path:
     """A file with a backup's name."""
     moment = datetime.now(UTC) - timedelta(days=days_ago)
     folder.mkdir(exist_ok=True)
-    file = folder / f"gateway-{moment:%Y%m%dT%H%M%SZ}-{position}{suffix}.db"
+    file = folder / f"gateway-{moment:%Y%m%dT%H%M%SZ}-{position}-{of}{suffix}.db"
     file.touch()
     return file
 
@@ -50,10 +52,15 @@ def named(folder: Path, days_ago: float, position: int = 1, suffix: str = "") ->
 # --- taking one
 
 
-def test_a_backup_is_one_private_file_named_by_time_and_position(history: Gateway, path: Path, folder: Path) -> None:
+def test_a_backup_is_one_private_file_named_by_time_position_and_log(
+    history: Gateway, path: Path, folder: Path
+) -> None:
     taken = take(path, folder)
+    with history.reading() as connection:
+        first_link = connection.execute("SELECT link FROM event_chain WHERE position = 1").fetchone()[0].hex()[:8]
+    assert taken.origin == origin(path) == first_link
     assert [*folder.iterdir()] == [taken.file]
-    assert re.fullmatch(rf"gateway-\d{{8}}T\d{{6}}Z-{history.check_store()}\.db", taken.file.name)
+    assert re.fullmatch(rf"gateway-\d{{8}}T\d{{6}}Z-{history.check_store()}-{first_link}\.db", taken.file.name)
     assert oct(taken.file.stat().st_mode & 0o777) == "0o600"
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
 
@@ -242,20 +249,47 @@ def test_a_log_whose_chain_is_broken_is_backed_up_under_a_name_that_says_so(
 
 def test_backups_are_listed_by_time_and_other_files_are_not(folder: Path) -> None:
     second, first = named(folder, 1), named(folder, 2, suffix=".unsound")
-    for name in ("gateway.db", "gateway-20261399T990000Z-1.db", "other-20261123T030000Z-1.db", "gateway-x-1.db"):
+    for name in (
+        "gateway.db",
+        f"gateway-20261399T990000Z-1-{OURS}.db",
+        f"other-20261123T030000Z-1-{OURS}.db",
+        "gateway-x-1.db",
+    ):
         (folder / name).touch()
     assert [(found.file, found.sound) for found in listed(folder, "gateway")] == [(first, False), (second, True)]
     assert listed(folder / "none", "gateway") == []
 
 
 def test_backups_older_than_the_days_are_removed_and_no_other_file(folder: Path) -> None:
-    old, young, other = named(folder, 31), named(folder, 29), folder / "other-20200101T000000Z-1.db"
+    old, young, other = named(folder, 31), named(folder, 29), folder / f"other-20200101T000000Z-1-{OURS}.db"
     other.touch()
-    assert prune(folder, "gateway", kept_days=30) == [old]
+    assert prune(folder, "gateway", OURS, kept_days=30) == [old]
     assert {*folder.iterdir()} == {young, other}
 
 
 def test_the_newest_good_backup_is_never_removed_however_old_it_is(folder: Path) -> None:
     oldest, good, bad = named(folder, 300), named(folder, 200), named(folder, 100, suffix=".unsound")
-    assert prune(folder, "gateway", kept_days=30) == [oldest, bad]
+    assert prune(folder, "gateway", OURS, kept_days=30) == [oldest, bad]
     assert [*folder.iterdir()] == [good]
+
+
+def test_backups_of_other_databases_in_the_folder_are_neither_ours_nor_removed(folder: Path) -> None:
+    """They may have the same name. Whoever does not know which log it is sees them all."""
+    others, ours, young = named(folder, 40, of=OTHERS), named(folder, 39), named(folder, 1)
+    assert [found.file for found in listed(folder, "gateway", OURS)] == [ours, young]
+    assert [found.origin for found in listed(folder, "gateway")] == [OTHERS, OURS, OURS]
+    assert prune(folder, "gateway", OURS, kept_days=30) == [ours]
+    assert {*folder.iterdir()} == {others, young}
+
+
+def test_a_backup_stamped_later_than_now_does_not_make_the_good_one_superfluous(folder: Path) -> None:
+    good, future = named(folder, 100), named(folder, -100)
+    assert prune(folder, "gateway", OURS, kept_days=30) == []
+    assert {*folder.iterdir()} == {good, future}
+
+
+def test_a_log_without_events_has_an_origin_of_zeros_and_so_has_one_that_is_not_there(
+    gateway: Gateway, path: Path, folder: Path
+) -> None:
+    assert origin(path) == take(path, folder).origin == origin(path.with_name("none.db")) == "00000000"
+    assert not path.with_name("none.db").exists()

@@ -111,6 +111,23 @@ def test_an_inserted_event_is_named(history: Path, position: int, named: int) ->
     assert verified(history).position == named
 
 
+BEFORE_THE_FIRST = {
+    "an event": "INSERT INTO stored_events SELECT {}, originator_id, 99, topic, state FROM stored_events LIMIT 1",
+    "a link": "INSERT INTO event_chain SELECT {}, committed_at, link FROM event_chain LIMIT 1",
+}
+
+
+@pytest.mark.parametrize("position", [0, -1])
+@pytest.mark.parametrize("inserted", [["an event"], ["a link"], ["an event", "a link"]], ids=" and ".join)
+def test_what_was_put_before_the_first_event_is_named(history: Path, inserted: list[str], position: int) -> None:
+    with tampering(history) as prompt:
+        for what in inserted:
+            prompt.execute(BEFORE_THE_FIRST[what].format(position))
+    found = verified(history)
+    assert (found.position, found.events, found.head) == (position, 0, chain.GENESIS)
+    assert found.finding == "the event was inserted, or its link removed"
+
+
 @pytest.mark.parametrize("with_links", [True, False])
 def test_a_cut_tail_is_named(history: Path, with_links: bool) -> None:
     with tampering(history) as prompt:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -241,6 +244,23 @@ def test_the_key_file_is_its_owner_s_alone_and_flushes_each_commit(sealed: Gatew
     assert settings == ["wal", 2, 1]
 
 
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 command here")
+def test_the_documented_copy_of_the_key_file_is_its_owner_s_alone(sealed: Gateway, path: Path) -> None:
+    schedule(sealed)
+    [command] = re.findall(r"^\* `(.*FILE.*)`, never", Path("docs/audit.md").read_text("utf-8"), re.MULTILINE)
+    copy = path.with_name("copy.keys")
+    before = os.umask(0o022)
+    try:
+        filled_in = command.replace("FILE", str(key_file(path))).replace("COPY", str(copy))
+        subprocess.run(["sh", "-c", filled_in], check=True)
+    finally:
+        os.umask(before)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with closing(keys.KeyFile(copy)) as ring:
+        assert sealed.sealing.keys
+        assert ring.states() == sealed.sealing.keys.states()
+
+
 def test_a_batch_of_keys_is_made_with_one_commit_and_lasts_for_256_patients(sealed: Gateway) -> None:
     ring = sealed.sealing.keys
     assert ring
@@ -305,14 +325,134 @@ def test_a_key_file_that_can_not_be_written_refuses_the_save_and_leaks_nothing(
     schedule(sealed, "ACC001")
 
 
-def test_a_key_file_that_is_taken_away_under_the_running_service_refuses_new_keys(sealed: Gateway, path: Path) -> None:
+@pytest.mark.parametrize("fate", ["deleted", "moved", "replaced by a copy"])
+def test_a_key_file_that_is_taken_away_under_the_running_service_ends_saving_and_health_says_so(
+    sealed: Gateway, path: Path, fate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of old patients too, and although there are keys in hand: a restart could not read what they seal."""
+    monkeypatch.setattr(keys, "_BELIEVED", 0.0)
+    sealed.sealing.make_ready()
+    schedule(sealed, "ACC001")
+    away = path.with_name("away.keys")
+    if fate == "replaced by a copy":
+        shutil.copy(key_file(path), away)
+        away.replace(key_file(path))
+    elif fate == "moved":
+        key_file(path).rename(away)
+    else:
+        key_file(path).unlink()
+    before = log_bytes(path)
+    with pytest.raises(StoreUnusable, match=r"saves fail: the key file .* was taken away or replaced") as unwell:
+        sealed.check_store()
+    assert "put its newest copy there" in unwell.value.remedy
+    for person in ({}, participant(2)):
+        with pytest.raises(KeysUnusable, match="taken away or replaced; nothing was saved") as refused:
+            schedule(sealed, "ACC002", **person)
+        assert refused.value.remedy == unwell.value.remedy
+    assert log_bytes(path) == before
+    with pytest.raises(KeysUnusable, match="taken away or replaced"):
+        sealed.sealing.fresh()
     ring = sealed.sealing.keys
     assert ring
-    schedule(sealed, "ACC001")
-    key_file(path).unlink()
-    ring._pool.clear()  # used up
-    with pytest.raises(KeysUnusable, match="taken away or replaced; nothing was saved"):
-        schedule(sealed, "ACC002", **participant(2))
+    with pytest.raises(KeysUnusable, match="taken away or replaced"):
+        ring.destroy([])
+
+
+def test_a_key_file_that_was_moved_away_and_is_back_lets_saves_go_on(
+    sealed: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "_BELIEVED", 0.0)
+    key_file(path).rename(path.with_name("away.keys"))
+    with pytest.raises(KeysUnusable, match="taken away or replaced"):
+        schedule(sealed)
+    path.with_name("away.keys").rename(key_file(path))
+    assert sealed.check_store() == 0
+    schedule(sealed)
+
+
+def test_saves_look_at_the_key_file_once_a_second_and_again_as_long_as_it_is_away(
+    sealed: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(keys.time, "monotonic", lambda: now)
+    sealed.sealing.make_ready()
+    ring = sealed.sealing.keys
+    assert ring
+    key_file(path).rename(path.with_name("away.keys"))
+    ring.require_file()
+    now += 1.0
+    for _ in range(2):
+        with pytest.raises(KeysUnusable):
+            ring.require_file()
+    path.with_name("away.keys").rename(key_file(path))
+    ring.require_file()
+
+
+# --- what is destroyed is gone
+
+
+def test_the_log_of_the_key_file_is_not_said_to_be_cut_off_while_somebody_reads_from_it(
+    sealed: Gateway, path: Path
+) -> None:
+    """What was destroyed still stands in it."""
+    ring = sealed.sealing.keys
+    assert ring
+    ring._connection.execute("PRAGMA busy_timeout=0")
+    with closing(sqlite3.connect(key_file(path), isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM keys").fetchone()
+        ring.destroy([ring.fresh()])
+        with pytest.raises(KeysUnusable, match="another process reads from it without end") as refused:
+            ring.cut_log()
+        assert "sqlite3 prompt" in refused.value.remedy
+    ring.cut_log()
+
+
+def test_the_key_file_overwrites_what_it_deletes_also_where_sqlite_does_not_by_itself(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def without(*of: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*of, **options)
+        connection.execute("PRAGMA secure_delete=OFF")
+        return connection
+
+    monkeypatch.setattr(keys.sqlite3, "connect", without)
+    with closing(keys.KeyFile(key_file(path), create=True)) as ring:
+        assert ring._connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
+
+
+def test_only_so_many_keys_are_kept_in_memory_and_the_others_are_read_again(
+    sealed: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "_MOST_CIPHERS", 5)
+    ring = sealed.sealing.keys
+    assert ring
+    made = {}
+    for _ in range(30):
+        key_id = ring.fresh()
+        made[key_id] = sealed.sealing.seal(key_id, b"plain", "a place")
+        assert len(ring._ciphers) <= 5
+    for key_id, text in made.items():
+        assert sealed.sealing.unseal(key_id, text, "a place") == b"plain"
+        assert len(ring._ciphers) <= 5
+
+
+def test_health_drops_a_key_from_memory_that_another_process_has_destroyed(
+    sealed: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that is idle uses none, and would keep it."""
+    monkeypatch.setattr(keys, "_LOOK_AGAIN", 0.0)
+    ring = sealed.sealing.keys
+    assert ring
+    key_id = ring.fresh()
+    sealed.check_store()
+    assert key_id in ring._ciphers
+    with closing(keys.KeyFile(key_file(path))) as other:
+        other.destroy([key_id])
+    sealed.check_store()
+    assert key_id not in ring._ciphers
 
 
 # --- lost is not erased

@@ -14,6 +14,7 @@ import pytest
 from bench.synthetic import examine, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.domain.events import Stream
+from gateway.errors import StoreUnusable
 from gateway.eventstore import replay
 from gateway.eventstore.projection import Projection
 from gateway.eventstore.rebuilding import Difference
@@ -262,3 +263,35 @@ def test_a_table_with_a_foreign_column_is_found_and_put_right(gateway: Gateway, 
     assert [found.table for found in gateway.verify_projections()] == ["worklist_items"]
     gateway.rebuild_projections()
     assert gateway.verify_projections() == []
+
+
+EPOCHS_BY_HAND = {
+    "no JSON": "lost = '{'",
+    "JSON of another kind": "lost = '[]'",
+    "counts that are missing": """lost = '{"actions": 1}'""",
+    "nothing where there was text": "lost = 0",
+    "text in place of a number": "sequence_floor = 'many'",
+    "bytes in place of text": "backed_up_to = x'00'",
+}
+
+
+@pytest.mark.parametrize("alteration", EPOCHS_BY_HAND.values(), ids=EPOCHS_BY_HAND)
+def test_a_hand_altered_epoch_is_said_with_the_remedy_and_a_rebuild_opens_and_mends_it(
+    history: Gateway, path: Path, alteration: str
+) -> None:
+    """What can not be read must not keep the rebuild from opening the database."""
+    before = rows(path)
+    history.close()
+    at_the_prompt(path, f"UPDATE epochs SET {alteration}")
+    with opened(path, sealing=True) as gateway:
+        for ask in (gateway.restored, gateway.keep_sequence_mark, gateway.check_store, gateway.due_updates):
+            with pytest.raises(StoreUnusable, match="the table epochs was altered by hand") as unusable:
+                ask()
+            assert "gateway projections rebuild" in unusable.value.remedy
+        [difference] = gateway.verify_projections()
+        assert (difference.table, difference.key) == ("epochs", "2")
+        gateway.rebuild_projections()
+        assert gateway.verify_projections() == []
+        gateway.keep_sequence_mark()
+        assert gateway.restored()
+    assert rows(path) == before
