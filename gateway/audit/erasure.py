@@ -16,8 +16,10 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+import projections.worklist
 from gateway.application import Gateway
 from gateway.dicom import identifier, record
 from gateway.dicom.identifier import Identifier
@@ -77,6 +79,8 @@ class Found:
     plain: list[int] = field(default_factory=list)
     """Positions of events that hold something of theirs in plain text."""
     before: list[str] = field(default_factory=list)
+    queries: int = 0
+    """Recorded queries that name the person, or ask by the name of somebody who was erased before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,11 @@ class Erased:
 
 
 def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _all: None) -> Found:
-    """Everything the log has of a person. Raises `NotFound` when that is nothing, now or before an erasure."""
+    """Everything the log and the record of queries have of a person.
+
+    Raises `NotFound` when that is nothing, now or before an erasure. The record alone has something where a backup from
+    before an erasure was restored: the log's part can't be read any more, and queries come back.
+    """
     with gateway.reading() as connection:
         head, _, _ = chain.head(connection)
         search = _Search(gateway, patient_id, _keys_of(gateway, connection, patient_id))
@@ -103,8 +111,12 @@ def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _
             if event.position % 1000 == 0:
                 progress(event.position, head)
     found = search.found
-    if not (found.events or found.plain or found.before):
-        raise NotFound("the log has nothing of this patient", remedy="look at the Patient ID: as sent, no spaces")
+    found.queries = sum(map(len, _queries(gateway, patient_id, found)))
+    if not (found.events or found.plain or found.before or found.queries):
+        raise NotFound(
+            "neither the log nor the record of queries has anything of this patient",
+            remedy="look at the Patient ID: as sent, no spaces",
+        )
     return found
 
 
@@ -182,7 +194,7 @@ def require_nameless(reason: str, patient_id: str, found: Found) -> None:
 def _order(gateway: Gateway, patient_id: str, found: Found, reason: str) -> tuple[bool, str]:
     """The commit that decides it, over the log as it is then; False when other keys have come in: look again."""
     if not found.events:
-        return True, found.before[-1]
+        return True, found.before[-1] if found.before else datetime.now(UTC).isoformat()
     with gateway.datastore.writer.transaction() as cursor:
         keys = _keys_of(gateway, cursor, patient_id)
         if not keys <= found.keys:
@@ -287,23 +299,34 @@ class _Search:
 
 def _erase_queries(gateway: Gateway, patient_id: str, found: Found) -> int:
     """Take the identifiers that name the person out of the record; a portion of rows at a time."""
-    last, erased = 0, 0
+    erased = 0
+    for theirs in _queries(gateway, patient_id, found):
+        with gateway.datastore.writer.transaction() as cursor:
+            record.erase_identifiers(cursor, theirs)
+        erased += len(theirs)
+    return erased
+
+
+def _queries(gateway: Gateway, patient_id: str, found: Found) -> Iterator[list[int]]:
+    """The queries that name the person, or somebody erased before, portion by portion."""
+    with gateway.reading() as connection:
+        if not record.has_record(connection):
+            return
+        nobodys = projections.worklist.erased_numbers(connection)
+    last = 0
     while True:
         with gateway.reading() as connection:
-            if not record.has_record(connection):
-                return 0
             queries = record.after(connection, last, _QUERIES)
         if not queries:
-            return erased
+            return
         last = queries[-1].id
-        theirs = [query.id for query in queries if _names(record.opened(query, gateway.sealing), patient_id, found)]
+        opened = (record.opened(query, gateway.sealing) for query in queries)
+        theirs = [query.id for query in opened if _names(query, patient_id, found, nobodys)]
         if theirs:
-            with gateway.datastore.writer.transaction() as cursor:
-                record.erase_identifiers(cursor, theirs)
-            erased += len(theirs)
+            yield theirs
 
 
-def _names(query: record.Query, patient_id: str, found: Found) -> bool:
+def _names(query: record.Query, patient_id: str, found: Found, nobodys: set[str]) -> bool:
     if query.identifier is None:
         return False
     if len(patient_id) >= _LONG_ENOUGH and patient_id.encode() in query.identifier:
@@ -312,7 +335,13 @@ def _names(query: record.Query, patient_id: str, found: Found) -> bool:
         asked = identifier.read(query.identifier, query.transfer_syntax)
     except RequestRefused:
         return any(name.encode() in query.identifier for name in found.names)
+    if not nobodys.isdisjoint(query.accession_numbers) and _asks_by_name(asked):
+        return True  # a name that was answered with an item is a name of its person, who is erased
     return _asks_for(asked, patient_id, found)
+
+
+def _asks_by_name(asked: Identifier) -> bool:
+    return any(key.tag == _PATIENT_NAME and key.text.strip("*?^= ") for key in asked.matched())
 
 
 def _asks_for(asked: Identifier, patient_id: str, found: Found) -> bool:

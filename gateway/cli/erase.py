@@ -61,8 +61,10 @@ def _tell(done: Erased, found: Found) -> None:
     if done.events:
         numbers = ", ".join(done.accession_numbers) or "none"
         output.put(f"erased: {done.events} events in {done.streams} streams name nobody any more; items: {numbers}")
-    else:
+    elif found.before:
         output.put(f"nothing is left: erased {', '.join(found.before)}")
+    else:
+        output.put("the log has nothing of this patient that anybody can read")
     output.put(f"keys destroyed: {done.keys}; queries that named the person: {done.queries}")
     output.say(
         "backups of the database from before hold the tables in plain text until they are pruned; the same "

@@ -160,28 +160,55 @@ def test_a_restored_backup_of_before_an_erasure_shows_nobody(sealed: Path, run: 
     assert run("projections", "verify").code == 0
 
 
-def test_a_sealed_query_is_found_by_the_patient_it_asked_for_until_that_patient_is_erased(
-    sealed: Path, run: Command
-) -> None:
+def asked(database: Path, tag: int, vr: str, value: str, *accession_numbers: str) -> None:
+    """A unit asked for this, and was answered with these items."""
     query = record.Query(
         at="2026-11-23T09:00:00.000+00:00",
         calling_ae_title="MAMMO1",
         called_ae_title="ORTHANC_MWL",
         address="192.0.2.7",
-        keys=("PatientID",),
-        identifier=data_set.encode([Element(0x00100020, "LO", JANE.encode())], IMPLICIT_VR_LITTLE_ENDIAN),
+        keys=("PatientID",) if tag == 0x00100020 else ("PatientName",),
+        identifier=data_set.encode([Element(tag, vr, value.encode())], IMPLICIT_VR_LITTLE_ENDIAN),
         transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN,
         status=0,
         error_comment="",
-        answers=0,
-        accession_numbers=(),
+        answers=len(accession_numbers),
+        accession_numbers=accession_numbers,
         milliseconds=1.0,
     )
-    with opened(sealed, sealing=True) as gateway:
+    with opened(database, sealing=True) as gateway:
         book = record.QueryRecord(gateway)
         book.add(query)
         book.start()
         book.close()
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "numbers"),
+    [(0x00100020, "LO", JANE, ()), (0x00100010, "PN", "SMITH^JANE", ("ACC001",))],
+    ids=["by Patient ID", "by name, answered with her item"],
+)
+def test_a_query_that_comes_back_with_a_backup_is_erased_again(
+    sealed: Path, run: Command, tag: int, vr: str, value: str, numbers: tuple[str, ...]
+) -> None:
+    """The log has nothing of her then that anybody could read."""
+    asked(sealed, tag, vr, value, *numbers)
+    assert run("backup", "now").code == 0
+    assert run("erase", "--patient", JANE, *WHY, "--yes", "--json").json["queries"] == 1
+    [backup] = sorted(sealed.parent.glob("backups/*.db"))
+    assert run("backup", "restore", str(backup), "--yes", "--sequence-floor", "1000").code == 0
+    assert value in run("worklist", "explain", "--query", "1", "--reveal").out
+    again = run("erase", "--patient", JANE, "--reason", "again", "--yes")
+    assert (again.code, again.err.count("not_found")) == (0, 0), again.err
+    assert "queries that named the person: 1" in again.out
+    assert value not in run("worklist", "explain", "--query", "1", "--reveal").out
+    assert run("erase", "--patient", JANE, "--reason", "again", "--yes").code == 1  # and now there is nothing
+
+
+def test_a_sealed_query_is_found_by_the_patient_it_asked_for_until_that_patient_is_erased(
+    sealed: Path, run: Command
+) -> None:
+    asked(sealed, 0x00100020, "LO", JANE)
     assert "MAMMO1" in run("audit", "list", "--patient", JANE).out
     assert run("erase", "--patient", JANE, *WHY, "--yes", "--json").json["queries"] == 1
     assert "MAMMO1" not in run("audit", "list", "--patient", JANE).out
