@@ -9,6 +9,7 @@ In this order, so that it can be interrupted anywhere:
 4. The keys are overwritten in the key file.
 5. The database's write-ahead log is cut off, and the files are searched for the Patient ID; only if a page still has a
    trace of it, the database is written anew (VACUUM).
+6. What still names the person, because no erasure reaches it, is looked for and told (`gateway.audit.remaining`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 
 import projections.worklist
 from gateway.application import Gateway
-from gateway.dicom import identifier, record
+from gateway.audit import remaining
+from gateway.audit.remaining import LONG_ENOUGH, Person, Remaining
+from gateway.dicom import data_set, identifier, record
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.keys import ACCESSION_NUMBER, PATIENT_ID
 from gateway.dicom.status import RequestRefused
@@ -39,8 +42,7 @@ from projections import patient_keys
 from projections.worklist import WorklistFilter
 
 _PATIENT_NAME = 0x00100010
-_LONG_ENOUGH = 6
-"""Characters of a Patient ID that is looked for in texts and bytes; a shorter one would be found everywhere."""
+_BIRTH_DATE = 0x00100030
 
 _MOST_NAMED = 5
 _QUERIES = 500
@@ -75,6 +77,11 @@ class Found:
     """SOP Instance UIDs."""
     streams: set[Any] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
+    birth_dates: set[str] = field(default_factory=set)
+    other_names: set[str] = field(default_factory=set)
+    """What anybody else is called."""
+    nameless: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Keys of steps without Patient ID → the name and the birth date in them."""
     events: int = 0
     plain: list[int] = field(default_factory=list)
     """Positions of events that hold something of theirs in plain text."""
@@ -89,12 +96,16 @@ class Erased:
 
     erased_at: str
     accession_numbers: tuple[str, ...]
+    items_of_others: tuple[str, ...]
+    """Those of the accession numbers whose item was somebody else's by then."""
     performed_steps: int
     streams: int
     events: int
     keys: int
     queries: int
     vacuumed: bool
+    remaining: tuple[Remaining, ...]
+    """Where the person is still named, which no erasure reaches."""
 
 
 def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _all: None) -> Found:
@@ -105,12 +116,17 @@ def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _
     """
     with gateway.reading() as connection:
         head, _, _ = chain.head(connection)
-        search = _Search(gateway, patient_id, _keys_of(gateway, connection, patient_id))
-        for event in replay.read(connection, gateway.mapper, until=head):
-            search.take(event)
-            if event.position % 1000 == 0:
-                progress(event.position, head)
-    found = search.found
+        keys = _keys_of(gateway, connection, patient_id)
+        while True:
+            search = _Search(gateway, patient_id, keys)
+            for event in replay.read(connection, gateway.mapper, until=head):
+                search.take(event)
+                if event.position % 1000 == 0:
+                    progress(event.position, head)
+            found = search.found
+            keys = found.keys | _alike(found)
+            if keys == found.keys:
+                break
     found.queries = sum(map(len, _queries(gateway, patient_id, found)))
     if not (found.events or found.plain or found.before or found.queries):
         raise NotFound(
@@ -118,6 +134,40 @@ def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _
             remedy="look at the Patient ID: as sent, no spaces",
         )
     return found
+
+
+def _alike(found: Found) -> set[str]:
+    """Keys of steps without Patient ID that have the person's name and birth date: they are taken for theirs."""
+    names = {folded(name) for name in found.names}
+    return {
+        key_id
+        for key_id, (name, birth_date) in found.nameless.items()
+        if birth_date in found.birth_dates and folded(name) in names
+    }
+
+
+def items_of_others(gateway: Gateway, patient_id: str, found: Found) -> tuple[str, ...]:
+    """Accession numbers of items that were the person's once and are another's now: they are erased as well."""
+    items = (gateway.load(WorklistItem, WorklistItem.create_id(number)) for number in found.items)
+    return tuple(
+        item.accession_number for item in items if item and item.appointment.patient_id not in ("", patient_id)
+    )
+
+
+def still_named(gateway: Gateway, patient_id: str, found: Found, progress: Progress) -> list[Remaining]:
+    """Events that will go on naming the person after the erasure."""
+    return remaining.look(gateway, _person(patient_id, found), progress)
+
+
+def _person(patient_id: str, found: Found) -> Person:
+    return Person(
+        patient_id=patient_id,
+        names=found.names,
+        others=found.other_names,
+        keys=found.keys,
+        streams=found.streams,
+        items=frozenset(found.items),
+    )
 
 
 def require_erasable(gateway: Gateway, found: Found) -> None:
@@ -162,6 +212,7 @@ def erase(
     require_nameless(reason, patient_id, found)
     for _ in range(_TRIES):
         require_erasable(gateway, found)
+        others = items_of_others(gateway, patient_id, found)
         queries = _erase_queries(gateway, patient_id, found)
         with circumstances(source="operator", correlation_id=operator):
             done, erased_at = _order(gateway, patient_id, found, reason)
@@ -169,15 +220,19 @@ def erase(
             gateway.destroy_erased_keys()
             gateway.sealing.cut_log()
             vacuumed = erasing.leave_no_trace(gateway.path, _traces(gateway, patient_id, found))
+            left = still_named(gateway, patient_id, found, progress)
+            left += remaining.look_at_tables(gateway, _person(patient_id, found))
             return Erased(
                 erased_at=erased_at,
                 accession_numbers=tuple(found.items),
+                items_of_others=others,
                 performed_steps=len(found.steps),
                 streams=len(found.streams),
                 events=found.events,
                 keys=len(found.keys),
                 queries=queries,
                 vacuumed=vacuumed,
+                remaining=tuple(left),
             )
         found = find(gateway, patient_id, progress)
     raise Contention("new events of this person came in on every try", remedy="ask again")
@@ -185,9 +240,9 @@ def erase(
 
 def require_nameless(reason: str, patient_id: str, found: Found) -> None:
     """Raise `InvalidValue` for a reason that names the person: it is kept for ever, in plain text."""
-    words = {word for name in found.names for group in folded(name) for word in group.replace("^", " ").split()}
+    words = {word for name in found.names for word in remaining.words_of(name)}
     said = set("".join(sign if sign.isalnum() else " " for sign in "".join(folded(reason))).split())
-    if patient_id in reason or {word for word in words if len(word) > 2} & said:
+    if patient_id.replace(" ", "") in reason.replace(" ", "") or {word for word in words if len(word) > 2} & said:
         raise InvalidValue("reason: names the person, and is kept for ever", field="reason")
 
 
@@ -265,6 +320,8 @@ class _Search:
             found.keys.add(seal.key_id)
             found.events += 1
             self._note(happened)
+        else:
+            self._note_other(happened)
 
     def _is_theirs(self, happened: Any) -> bool:  # noqa: ANN401  any of our events
         subject = happened.subject()
@@ -273,7 +330,7 @@ class _Search:
         return any(stream in self.found.streams for stream in (happened.originator_id, *happened.relatives()))
 
     def _mentions(self, values: list[Any]) -> bool:
-        if len(self.patient_id) < _LONG_ENOUGH:
+        if len(self.patient_id) < LONG_ENOUGH:
             return False
         return any(
             self.patient_id.encode() in value if isinstance(value, bytes) else self.patient_id in str(value)
@@ -288,10 +345,30 @@ class _Search:
             found.streams.add(worklist_item_id(happened.accession_number))
         elif isinstance(happened, PerformedProcedureStep.Event):
             found.steps[happened.sop_instance_uid] = None
-        named = getattr(happened, "person", None) or getattr(happened, "patient", None) or {}
+        named = _named(happened)
         if named.get("patient_id", "") in ("", self.patient_id):
-            name = named.get("patient_name")
-            found.names |= {name} if name else set()
+            found.names |= set(filter(None, [named.get("patient_name")]))
+            found.birth_dates |= set(filter(None, [named.get("patient_birth_date")]))
+
+    def _note_other(self, happened: Any) -> None:  # noqa: ANN401  any of our events
+        """Somebody else's, or nobody knows whose."""
+        name, found = _named(happened).get("patient_name"), self.found
+        if name and happened.subject():
+            found.other_names.add(name)
+        elif name and isinstance(happened, PerformedProcedureStep.Started) and happened.seal.is_apart:
+            found.nameless[happened.seal.key_id] = (name, _birth_date(happened))
+
+
+def _named(happened: Any) -> dict[str, str]:  # noqa: ANN401  any of our events
+    return getattr(happened, "person", None) or getattr(happened, "patient", None) or {}
+
+
+def _birth_date(started: PerformedProcedureStep.Started) -> str:
+    try:
+        element = data_set.decode(started.attribute_list, started.transfer_syntax).get(_BIRTH_DATE)
+    except data_set.Undecodable:
+        return ""
+    return element.value.decode("ascii", "replace").strip(" \0") if element else ""
 
 
 # --- the record of queries
@@ -329,7 +406,7 @@ def _queries(gateway: Gateway, patient_id: str, found: Found) -> Iterator[list[i
 def _names(query: record.Query, patient_id: str, found: Found, nobodys: set[str]) -> bool:
     if query.identifier is None:
         return False
-    if len(patient_id) >= _LONG_ENOUGH and patient_id.encode() in query.identifier:
+    if len(patient_id) >= LONG_ENOUGH and patient_id.encode() in query.identifier:
         return True
     try:
         asked = identifier.read(query.identifier, query.transfer_syntax)
@@ -365,7 +442,7 @@ def _traces(gateway: Gateway, patient_id: str, found: Found) -> list[bytes]:
     """What must not be left in the file: the Patient ID, and the names, as written and as compared, nobody else has."""
     unique = [name for name in found.names if not gateway.find_items(WorklistFilter(names=(_begins(name),), limit=1))]
     texts = [patient_id, *unique, *(group for name in unique for group in folded(name))]
-    return [text.encode() for text in texts if len(text) >= _LONG_ENOUGH]
+    return [text.encode() for text in texts if len(text) >= LONG_ENOUGH]
 
 
 def _begins(name: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def sealed(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_person_is_erased_and_it_is_said_what_is_left_to_prune(sealed: Path, run: Command) -> None:
     outcome = run("erase", "--patient", JANE, *WHY, "--yes")
     assert outcome.code == 0
-    assert outcome.out.startswith("erased: 3 events in 2 streams name nobody any more; items: ACC001\n")
+    assert outcome.out.startswith("erased: 3 events in 2 streams can't be read any more; items: ACC001\n")
     assert "backups" in outcome.err
     listed = run("worklist", "list", "--status", "CANCELLED", "--reveal", "--json").json
     assert [(row["accession_number"], row["patient_id"], row["patient_name"]) for row in listed] == [("ACC001", "", "")]
@@ -70,6 +70,34 @@ def test_nobody_to_ask_and_no_yes_exits_2_and_does_nothing(sealed: Path, run: Co
 
 def test_a_reason_that_names_the_person_exits_2(sealed: Path, run: Command) -> None:
     assert run("erase", "--patient", JANE, "--reason", "Jane wrote", "--yes").code == 2
+
+
+def test_a_reason_with_a_spaced_patient_id_exits_2(sealed: Path, run: Command) -> None:
+    assert run("erase", "--patient", JANE, "--reason", "id 999 000 0018", "--yes").code == 2
+
+
+def test_what_still_names_the_person_is_told_and_exits_1(sealed: Path, run: Command) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002", study_description=f"Ms SMITH {JANE}")
+        gateway.cancel("ACC002", "did not attend")
+    told = run("erase", "--patient", JANE, *WHY, "--yes", "--json")
+    assert (told.code, {one["place"] for one in told.json["remaining"]}) == (1, {"events", "worklist_items"})
+    assert told.json["remaining"][0]["positions"] == [4]
+    is_documented(told.json, "erase")
+    again = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert again.code == 1
+    assert "still named, which this can't erase:\n  1 events (positions 4): in a field that is never" in again.err
+
+
+def test_an_item_that_is_another_s_by_now_is_said(sealed: Path, run: Command) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002")
+        other = participant(7)
+        gateway.amend("ACC002", lambda _: {"patient_id": other["patient_id"], "patient_name": other["patient_name"]})
+        gateway.cancel("ACC002", "a mix-up")
+    outcome = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert outcome.code == 0, outcome.err
+    assert "another patient's, whose name the erasure takes from the item as well: ACC002" in outcome.out
 
 
 @pytest.mark.parametrize("patient", ["9990000999", "SMITH"])
