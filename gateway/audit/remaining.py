@@ -1,8 +1,9 @@
 """What an erasure leaves: texts that still name the person, and why they can't be erased.
 
-A text names the person when it holds the Patient ID (blanks do not count), all words of the name, or one word of it
-that nobody else is called by. In the person's own items and steps any word of the name does. Words are compared folded
-(`gateway.domain.names`). What others are called, and the fields that hold it, tell nothing of this person.
+A text names the person when it holds the Patient ID (blanks do not count, nor parts of a UID), all words of the name,
+or one word of it that nobody else is called by. In the person's own items and steps any word of the name does. Words are
+compared folded (`gateway.domain.names`). What others are called, and the fields that hold it, tell nothing of this
+person.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Person:
     keys: set[str]
     streams: set[UUID]
     items: frozenset[str]
+    id_in: re.Pattern[str] = field(init=False)
     words: frozenset[str] = field(init=False)
     wholes: tuple[frozenset[str], ...] = field(init=False)
     telling: frozenset[str] = field(init=False)
@@ -80,8 +82,9 @@ class Person:
         words = frozenset(word for word in all_words if len(word) >= _A_WORD)
         telling = frozenset(word for word in words - of_others if len(word) >= _A_TELLING_WORD)
         wholes = [name for name in names if len(name) >= _A_WHOLE_NAME and not any(name <= other for other in others)]
-        for name, value in (("words", words), ("telling", telling), ("wholes", tuple(wholes))):
-            object.__setattr__(self, name, value)
+        known = {"id_in": _spaced(self.patient_id), "words": words, "telling": telling, "wholes": tuple(wholes)}
+        for attribute, value in known.items():
+            object.__setattr__(self, attribute, value)
 
     def is_in(self, text: str, *, own: bool) -> bool:
         """Whether the text names the person."""
@@ -99,9 +102,15 @@ class Person:
         )
 
     def has_id(self, text: str) -> bool:
-        """Whether the text holds the Patient ID, spaced or not."""
-        wanted = self.patient_id.replace(" ", "")
-        return len(wanted) >= LONG_ENOUGH and wanted in text.replace(" ", "")
+        """Whether the text holds the Patient ID, spaced or not, and not as a part of a UID or a longer number."""
+        return bool(self.id_in.search(text))
+
+
+def _spaced(patient_id: str) -> re.Pattern[str]:
+    signs = patient_id.replace(" ", "")
+    if len(signs) < LONG_ENOUGH:
+        return re.compile("(?!)")
+    return re.compile(rf"(?<![0-9])(?<![0-9]\.){' ?'.join(map(re.escape, signs))}(?!\.?[0-9])")
 
 
 def words_of(name: str) -> Iterator[str]:

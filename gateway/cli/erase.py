@@ -97,6 +97,8 @@ def _tell(done: Erased, found: Found) -> None:
     else:
         output.put("the log has nothing of this patient that anybody can read")
     output.put(f"keys destroyed: {done.keys}; queries that named the person: {done.queries}")
+    if not found.names:
+        output.say("nobody knows the name any more: what is left was looked for by the Patient ID alone")
     output.say(
         "backups of the database from before hold the tables in plain text until they are pruned; the same "
         "for backups of the key file, which would bring the person back"

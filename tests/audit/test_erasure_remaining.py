@@ -58,6 +58,22 @@ def test_a_description_that_names_her_is_told_with_its_place(gateway: Gateway, t
     assert told["worklist_items"] == (remaining.SHOWN, ())
 
 
+def test_a_uid_that_holds_the_digits_of_her_id_names_nobody(gateway: Gateway) -> None:
+    examined(gateway)
+    schedule(gateway, "ACC008", **participant(8), study_description="1.2.826.9990000042.1 and 19990000042")
+    assert erase(gateway).remaining == ()
+
+
+def test_her_id_among_another_s_is_told(gateway: Gateway) -> None:
+    """As in the Other Patient IDs of a step that is another's."""
+    examined(gateway)
+    content = data_set.encode([Element(0x00101000, "LO", b"9990000042")], IMPLICIT_VR_LITTLE_ENDIAN)
+    start(gateway, step_uid(3), naming("ACC999"), patient_id="9990000777", patient_name="BROWN^EVE",
+          attribute_list=content, transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN)  # fmt: skip
+    gateway.dismiss_step(step_uid(3), reason="nobody knows", operator="night shift")
+    assert left(erase(gateway))["events"][0] == remaining.NOT_THEIRS
+
+
 def test_an_action_id_that_names_her_is_told(gateway: Gateway) -> None:
     examined(gateway, action_id="book-Mullerstein-1")
     told = left(erase(gateway))

@@ -229,6 +229,7 @@ def test_a_query_that_comes_back_with_a_backup_is_erased_again(
     again = run("erase", "--patient", JANE, "--reason", "again", "--yes")
     assert (again.code, again.err.count("not_found")) == (0, 0), again.err
     assert "queries that named the person: 1" in again.out
+    assert "looked for by the Patient ID alone" in again.err
     assert value not in run("worklist", "explain", "--query", "1", "--reveal").out
     assert run("erase", "--patient", JANE, "--reason", "again", "--yes").code == 1  # and now there is nothing
 
