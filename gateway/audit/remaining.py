@@ -1,9 +1,9 @@
 """What an erasure leaves: texts that still name the person, and why they can't be erased.
 
 A text names the person when it holds the Patient ID (blanks do not count, nor parts of a UID), all words of the name,
-or one word of it that nobody else is called by. In the person's own items and steps any word of the name does. Words are
-compared folded (`gateway.domain.names`). What others are called, and the fields that hold it, tell nothing of this
-person.
+or one word of it that nobody else is called by. In the person's own items and steps any word of the name does. Words
+are compared folded (`gateway.domain.names`). What others are called, and the fields that hold it, tell nothing
+of this person.
 """
 
 from __future__ import annotations
