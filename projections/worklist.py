@@ -178,6 +178,12 @@ def _select(connection: sqlite3.Connection, columns: str, wanted: WorklistFilter
     return connection.execute(statement, parameters)
 
 
+def erased_numbers(connection: sqlite3.Connection) -> set[str]:
+    """The accession numbers of items whose person was erased."""
+    statement = "SELECT accession_number FROM worklist_items WHERE patient_id = '' AND patient_name = ''"
+    return {number for (number,) in connection.execute(statement)}
+
+
 def count_by_status(connection: sqlite3.Connection, *, is_test: bool = False) -> dict[str, int]:
     """How many items there are in each status; statuses without any are left out."""
     statement = "SELECT status, COUNT(*) FROM worklist_items WHERE is_test = ? GROUP BY status ORDER BY status"

@@ -9,6 +9,7 @@ In this order, so that it can be interrupted anywhere:
 4. The keys are overwritten in the key file.
 5. The database's write-ahead log is cut off, and the files are searched for the Patient ID; only if a page still has a
    trace of it, the database is written anew (VACUUM).
+6. What still names the person, because no erasure reaches it, is looked for and told (`gateway.audit.remaining`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+import projections.worklist
 from gateway.application import Gateway
-from gateway.dicom import identifier, record
+from gateway.audit import remaining
+from gateway.audit.remaining import LONG_ENOUGH, Person, Remaining
+from gateway.dicom import data_set, identifier, record
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.keys import ACCESSION_NUMBER, PATIENT_ID
 from gateway.dicom.status import RequestRefused
@@ -38,8 +43,7 @@ from projections import patient_keys
 from projections.worklist import WorklistFilter
 
 _PATIENT_NAME = 0x00100010
-_LONG_ENOUGH = 6
-"""Characters of a Patient ID that is looked for in texts and bytes; a shorter one would be found everywhere."""
+_BIRTH_DATE = 0x00100030
 
 _MOST_NAMED = 5
 _QUERIES = 500
@@ -74,10 +78,17 @@ class Found:
     """SOP Instance UIDs."""
     streams: set[Any] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
+    birth_dates: set[str] = field(default_factory=set)
+    other_names: set[str] = field(default_factory=set)
+    """What anybody else is called."""
+    nameless: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Keys of steps without Patient ID → the name and the birth date in them."""
     events: int = 0
     plain: list[int] = field(default_factory=list)
     """Positions of events that hold something of theirs in plain text."""
     before: list[str] = field(default_factory=list)
+    queries: int = 0
+    """Recorded queries that name the person, or ask by the name of somebody who was erased before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,27 +97,78 @@ class Erased:
 
     erased_at: str
     accession_numbers: tuple[str, ...]
+    items_of_others: tuple[str, ...]
+    """Those of the accession numbers whose item was somebody else's by then."""
     performed_steps: int
     streams: int
     events: int
     keys: int
     queries: int
     vacuumed: bool
+    remaining: tuple[Remaining, ...]
+    """Where the person is still named, which no erasure reaches."""
 
 
 def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _all: None) -> Found:
-    """Everything the log has of a person. Raises `NotFound` when that is nothing, now or before an erasure."""
+    """Everything the log and the record of queries have of a person.
+
+    Raises `NotFound` when that is nothing, now or before an erasure. The record alone has something where a backup from
+    before an erasure was restored: the log's part can't be read any more, and queries come back.
+    """
     with gateway.reading() as connection:
         head, _, _ = chain.head(connection)
-        search = _Search(gateway, patient_id, _keys_of(gateway, connection, patient_id))
-        for event in replay.read(connection, gateway.mapper, until=head):
-            search.take(event)
-            if event.position % 1000 == 0:
-                progress(event.position, head)
-    found = search.found
-    if not (found.events or found.plain or found.before):
-        raise NotFound("the log has nothing of this patient", remedy="look at the Patient ID: as sent, no spaces")
+        keys = _keys_of(gateway, connection, patient_id)
+        while True:
+            search = _Search(gateway, patient_id, keys)
+            for event in replay.read(connection, gateway.mapper, until=head):
+                search.take(event)
+                if event.position % 1000 == 0:
+                    progress(event.position, head)
+            found = search.found
+            keys = found.keys | _alike(found)
+            if keys == found.keys:
+                break
+    found.queries = sum(map(len, _queries(gateway, patient_id, found)))
+    if not (found.events or found.plain or found.before or found.queries):
+        raise NotFound(
+            "neither the log nor the record of queries has anything of this patient",
+            remedy="look at the Patient ID: as sent, no spaces",
+        )
     return found
+
+
+def _alike(found: Found) -> set[str]:
+    """Keys of steps without Patient ID that have the person's name and birth date: they are taken for theirs."""
+    names = {folded(name) for name in found.names}
+    return {
+        key_id
+        for key_id, (name, birth_date) in found.nameless.items()
+        if birth_date in found.birth_dates and folded(name) in names
+    }
+
+
+def items_of_others(gateway: Gateway, patient_id: str, found: Found) -> tuple[str, ...]:
+    """Accession numbers of items that were the person's once and are another's now: they are erased as well."""
+    items = (gateway.load(WorklistItem, WorklistItem.create_id(number)) for number in found.items)
+    return tuple(
+        item.accession_number for item in items if item and item.appointment.patient_id not in ("", patient_id)
+    )
+
+
+def still_named(gateway: Gateway, patient_id: str, found: Found, progress: Progress) -> list[Remaining]:
+    """Events that will go on naming the person after the erasure."""
+    return remaining.look(gateway, _person(patient_id, found), progress)
+
+
+def _person(patient_id: str, found: Found) -> Person:
+    return Person(
+        patient_id=patient_id,
+        names=found.names,
+        others=found.other_names,
+        keys=found.keys,
+        streams=found.streams,
+        items=frozenset(found.items),
+    )
 
 
 def require_erasable(gateway: Gateway, found: Found) -> None:
@@ -151,6 +213,7 @@ def erase(
     require_nameless(reason, patient_id, found)
     for _ in range(_TRIES):
         require_erasable(gateway, found)
+        others = items_of_others(gateway, patient_id, found)
         queries = _erase_queries(gateway, patient_id, found)
         with circumstances(source="operator", correlation_id=operator):
             done, erased_at = _order(gateway, patient_id, found, reason)
@@ -158,15 +221,19 @@ def erase(
             gateway.destroy_erased_keys()
             gateway.sealing.cut_log()
             vacuumed = erasing.leave_no_trace(gateway.path, _traces(gateway, patient_id, found))
+            left = still_named(gateway, patient_id, found, progress)
+            left += remaining.look_at_tables(gateway, _person(patient_id, found))
             return Erased(
                 erased_at=erased_at,
                 accession_numbers=tuple(found.items),
+                items_of_others=others,
                 performed_steps=len(found.steps),
                 streams=len(found.streams),
                 events=found.events,
                 keys=len(found.keys),
                 queries=queries,
                 vacuumed=vacuumed,
+                remaining=tuple(left),
             )
         found = find(gateway, patient_id, progress)
     raise Contention("new events of this person came in on every try", remedy="ask again")
@@ -174,16 +241,16 @@ def erase(
 
 def require_nameless(reason: str, patient_id: str, found: Found) -> None:
     """Raise `InvalidValue` for a reason that names the person: it is kept for ever, in plain text."""
-    words = {word for name in found.names for group in folded(name) for word in group.replace("^", " ").split()}
+    words = {word for name in found.names for word in remaining.words_of(name)}
     said = set("".join(sign if sign.isalnum() else " " for sign in "".join(folded(reason))).split())
-    if patient_id in reason or {word for word in words if len(word) > 2} & said:
+    if patient_id.replace(" ", "") in reason.replace(" ", "") or {word for word in words if len(word) > 2} & said:
         raise InvalidValue("reason: names the person, and is kept for ever", field="reason")
 
 
 def _order(gateway: Gateway, patient_id: str, found: Found, reason: str) -> tuple[bool, str]:
     """The commit that decides it, over the log as it is then; False when other keys have come in: look again."""
     if not found.events:
-        return True, found.before[-1]
+        return True, found.before[-1] if found.before else datetime.now(UTC).isoformat()
     with gateway.datastore.writer.transaction() as cursor:
         keys = _keys_of(gateway, cursor, patient_id)
         if not keys <= found.keys:
@@ -255,6 +322,8 @@ class _Search:
             found.keys.add(seal.key_id)
             found.events += 1
             self._note(happened)
+        else:
+            self._note_other(happened)
 
     def _is_theirs(self, happened: Any) -> bool:  # noqa: ANN401  any of our events
         subject = happened.subject()
@@ -265,7 +334,7 @@ class _Search:
     def _mentions(self, happened: Any, values: list[Any]) -> bool:  # noqa: ANN401  any of our events
         """Whether an event that is nobody else's holds the Patient ID, as a word of its own: no part of a UID."""
         subject = happened.subject()
-        if subject or len(self.patient_id) < _LONG_ENOUGH:
+        if subject or len(self.patient_id) < LONG_ENOUGH:
             return bool(subject == self.patient_id)
         return any(
             self._word.search(value.decode("latin-1") if isinstance(value, bytes) else str(value)) for value in values
@@ -279,10 +348,30 @@ class _Search:
             found.streams.add(worklist_item_id(happened.accession_number))
         elif isinstance(happened, PerformedProcedureStep.Event):
             found.steps[happened.sop_instance_uid] = None
-        named = getattr(happened, "person", None) or getattr(happened, "patient", None) or {}
+        named = _named(happened)
         if named.get("patient_id", "") in ("", self.patient_id):
-            name = named.get("patient_name")
-            found.names |= {name} if name else set()
+            found.names |= set(filter(None, [named.get("patient_name")]))
+            found.birth_dates |= set(filter(None, [named.get("patient_birth_date")]))
+
+    def _note_other(self, happened: Any) -> None:  # noqa: ANN401  any of our events
+        """Somebody else's, or nobody knows whose."""
+        name, found = _named(happened).get("patient_name"), self.found
+        if name and happened.subject():
+            found.other_names.add(name)
+        elif name and isinstance(happened, PerformedProcedureStep.Started) and happened.seal.is_apart:
+            found.nameless[happened.seal.key_id] = (name, _birth_date(happened))
+
+
+def _named(happened: Any) -> dict[str, str]:  # noqa: ANN401  any of our events
+    return getattr(happened, "person", None) or getattr(happened, "patient", None) or {}
+
+
+def _birth_date(started: PerformedProcedureStep.Started) -> str:
+    try:
+        element = data_set.decode(started.attribute_list, started.transfer_syntax).get(_BIRTH_DATE)
+    except data_set.Undecodable:
+        return ""
+    return element.value.decode("ascii", "replace").strip(" \0") if element else ""
 
 
 # --- the record of queries
@@ -290,32 +379,49 @@ class _Search:
 
 def _erase_queries(gateway: Gateway, patient_id: str, found: Found) -> int:
     """Take the identifiers that name the person out of the record; a portion of rows at a time."""
-    last, erased = 0, 0
+    erased = 0
+    for theirs in _queries(gateway, patient_id, found):
+        with gateway.datastore.writer.transaction() as cursor:
+            record.erase_identifiers(cursor, theirs)
+        erased += len(theirs)
+    return erased
+
+
+def _queries(gateway: Gateway, patient_id: str, found: Found) -> Iterator[list[int]]:
+    """The queries that name the person, or somebody erased before, portion by portion."""
+    with gateway.reading() as connection:
+        if not record.has_record(connection):
+            return
+        nobodys = projections.worklist.erased_numbers(connection)
+    last = 0
     while True:
         with gateway.reading() as connection:
-            if not record.has_record(connection):
-                return 0
             queries = record.after(connection, last, _QUERIES)
         if not queries:
-            return erased
+            return
         last = queries[-1].id
-        theirs = [query.id for query in queries if _names(record.opened(query, gateway.sealing), patient_id, found)]
+        opened = (record.opened(query, gateway.sealing) for query in queries)
+        theirs = [query.id for query in opened if _names(query, patient_id, found, nobodys)]
         if theirs:
-            with gateway.datastore.writer.transaction() as cursor:
-                record.erase_identifiers(cursor, theirs)
-            erased += len(theirs)
+            yield theirs
 
 
-def _names(query: record.Query, patient_id: str, found: Found) -> bool:
+def _names(query: record.Query, patient_id: str, found: Found, nobodys: set[str]) -> bool:
     if query.identifier is None:
         return False
-    if len(patient_id) >= _LONG_ENOUGH and patient_id.encode() in query.identifier:
+    if len(patient_id) >= LONG_ENOUGH and patient_id.encode() in query.identifier:
         return True
     try:
         asked = identifier.read(query.identifier, query.transfer_syntax)
     except RequestRefused:
         return any(name.encode() in query.identifier for name in found.names)
+    if not nobodys.isdisjoint(query.accession_numbers) and _asks_by_name(asked):
+        return True  # a name that was answered with an item is a name of its person, who is erased
     return _asks_for(asked, patient_id, found)
+
+
+def _asks_by_name(asked: Identifier) -> bool:
+    return any(key.tag == _PATIENT_NAME and key.text.strip("*?^= ") for key in asked.matched())
 
 
 def _asks_for(asked: Identifier, patient_id: str, found: Found) -> bool:
@@ -339,7 +445,7 @@ def _traces(gateway: Gateway, patient_id: str, found: Found) -> list[bytes]:
     """What must not be left in the file: the Patient ID, and the names, as written and as compared, nobody else has."""
     unique = [name for name in found.names if not gateway.find_items(WorklistFilter(names=(_begins(name),), limit=1))]
     texts = [patient_id, *unique, *(group for name in unique for group in folded(name))]
-    return [text.encode() for text in texts if len(text) >= _LONG_ENOUGH]
+    return [text.encode() for text in texts if len(text) >= LONG_ENOUGH]
 
 
 def _begins(name: str) -> tuple[str, ...]:

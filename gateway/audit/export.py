@@ -51,6 +51,9 @@ def lines(
     header = _header(gateway, wanted, chosen, redacted=redact)
     yield _line(asdict(header))
     redaction = Redaction() if redact else None
+    if redaction:
+        for row in event_log.rows(gateway, chosen.selection):
+            redaction.learn(row.topic, event_log.open_state(gateway, row))
     for done, row in enumerate(event_log.rows(gateway, chosen.selection), 1):
         state = event_log.open_state(gateway, row)
         yield _line(

@@ -1,7 +1,8 @@
 """An event's state without what identifies a person, of the same shape: it can be replayed like the one it was.
 
 What identifies is what the event's class declares (`IDENTIFYING`), and besides: the performing physician, who an
-operator is, and what an operator writes. Accession numbers, UIDs, moments, units and codes stay: who has access to the
+operator is, and what an operator writes. A text that stays, such as a description, has pseudonyms in it where it names
+somebody who was learned of (`learn`). Accession numbers, UIDs, moments, units and codes stay: who has access to the
 site's other systems can still find the person by them.
 """
 
@@ -18,6 +19,7 @@ from uuid import UUID
 from eventsourcing.utils import resolve_topic
 
 from gateway.actions.door import digest_of
+from gateway.audit.known_persons import KnownPersons
 from gateway.dicom import redaction
 from gateway.domain.erasure import Erasure
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
@@ -33,11 +35,15 @@ _ERASURES = (Erasure.PersonErased, WorklistItem.PersonErased, PerformedProcedure
 
 
 class Redaction:
-    """Takes one export's states, in any order: the same person is the same pseudonym in all of them."""
+    """Takes one export's states, in any order: the same person is the same pseudonym in all of them.
+
+    `learn` takes all of them first, so that names are found wherever else they stand.
+    """
 
     def __init__(self) -> None:
         pseudonyms = Pseudonyms()
         self._pseudonyms = pseudonyms
+        self._known = KnownPersons(pseudonyms)
         self._fields: dict[str, Callable[[str], str]] = {
             "nhs_number": pseudonyms.patient_id,
             "patient_id": pseudonyms.patient_id,
@@ -48,19 +54,46 @@ class Redaction:
             "patient_birth_date": pseudonyms.birth_date,
         }
 
+    def learn(self, topic: str, state: State) -> None:
+        """Note who is named where persons are named."""
+        for holder in _holders(state):
+            for name in getattr(resolve_topic(topic), "IDENTIFYING", ()):
+                value = holder.get(name)
+                self._learn(name, _parsed(value) if name == "request" and isinstance(value, str) else value)
+
+    def _learn(self, name: str, value: Any) -> None:  # noqa: ANN401  any JSON value
+        if isinstance(value, dict):
+            for inner_name, inner in value.items():
+                self._learn(inner_name, inner)
+        elif isinstance(value, list):
+            for inner in value:
+                self._learn(name, inner)
+        elif name in _NAMES and isinstance(value, str):
+            self._known.learn_name(value)
+        elif name in _IDS and value:
+            self._known.learn_id(str(value))
+
     def state(self, topic: str, state: State) -> State:
         """The redacted copy of a state as the mapper opens it."""
         told = copy.deepcopy(state)
         event_class = resolve_topic(topic)
-        envelope = told.get(ENVELOPE)
-        erased = isinstance(envelope, dict) and envelope.get("erased")  # and says so: nothing is left to hide
-        sealed = envelope.get("sealed") if isinstance(envelope, dict) and not erased else None
-        for holder in (sealed, told):  # an event of an old version may hold openly what is in the envelope today
-            for name in getattr(event_class, "IDENTIFYING", ()):
-                if isinstance(holder, dict) and name in holder:
+        identifying = getattr(event_class, "IDENTIFYING", ())
+        for holder in _holders(told):
+            for name in identifying:
+                if name in holder:
                     holder[name] = self._identifying(name, holder[name], told)
         self._staff(event_class, told)
+        for name in told.keys() - {ENVELOPE, *identifying}:
+            told[name] = self._text(name, told[name])
         return told
+
+    def _text(self, name: str, value: Any) -> Any:  # noqa: ANN401  any JSON value
+        """What is open, without anybody whom it names."""
+        if isinstance(value, dict):
+            return {inner_name: self._text(inner_name, inner) for inner_name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._text(name, inner) for inner in value]
+        return self._known.taken_out(value) if name in _TEXTS and isinstance(value, str) else value
 
     def _identifying(self, name: str, value: Any, state: State) -> Any:  # noqa: ANN401  any JSON value
         if name == "request" and isinstance(value, str):
@@ -71,7 +104,9 @@ class Redaction:
 
     def _data_set(self, encoded: str, state: State) -> str:
         transfer_syntax = str(state.get("transfer_syntax", ""))
-        redacted = redaction.redacted(base64.b64decode(encoded), transfer_syntax, self._pseudonyms)
+        redacted = redaction.redacted(
+            base64.b64decode(encoded), transfer_syntax, self._pseudonyms, self._known.taken_out
+        )
         return base64.b64encode(redacted).decode("ascii")
 
     def _request(self, text: str, state: State) -> str:
@@ -112,7 +147,7 @@ class Redaction:
             return value
         if isinstance(value, str):
             replace = self._fields.get(name)
-            return replace(value) if replace else _open_or_shape(name, value)
+            return replace(value) if replace else self._text(name, _open_or_shape(name, value))
         return self._number(name, value)
 
     def _number(self, name: str, value: float) -> float:
@@ -129,6 +164,14 @@ class Redaction:
 def _blank_reason(state: State) -> None:
     if isinstance(state.get("reason"), str):
         state["reason"] = shape_of(state["reason"])
+
+
+def _holders(state: State) -> list[State]:
+    """Where identifying fields stand: in the envelope, and openly in an event of an old version."""
+    envelope = state.get(ENVELOPE)
+    erased = isinstance(envelope, dict) and envelope.get("erased")  # and says so: nothing is left to hide
+    sealed = envelope.get("sealed") if isinstance(envelope, dict) and not erased else None
+    return [sealed, state] if isinstance(sealed, dict) else [state]
 
 
 def _parsed(text: str) -> State | None:
@@ -148,6 +191,25 @@ def _is_uuid(text: str) -> bool:
         return False
     return True
 
+
+_NAMES, _IDS = frozenset({"name", "patient_name"}), frozenset({"nhs_number", "patient_id"})
+_TEXTS = frozenset(
+    {
+        "action_id",
+        "answer",
+        "causation_id",
+        "code_meaning",
+        "correlation_id",
+        "location",
+        "message",
+        "procedure_code_meaning",
+        "reason",
+        "study_description",
+        "unmatched",
+        "warnings",
+    }
+)
+"""Fields in which somebody may have been named, though they are for something else."""
 
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 

@@ -13,7 +13,11 @@ from gateway.cli import output
 from gateway.errors import InvalidValue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.application import Gateway
     from gateway.audit.erasure import Erased, Found
+    from gateway.audit.remaining import Remaining
 
 
 def register(app: typer.Typer) -> None:
@@ -38,32 +42,63 @@ def erase(
         erasure.require_nameless(why, patient_id, found)
         erasure.require_erasable(gateway, found)
         if not yes:
-            _confirm(found, json=json)
+            _confirm(gateway, patient_id, found, json=json)
         with output.progress("looking through") as advance:
             done = erasure.erase(gateway, patient_id, found, reason=why, operator=getpass.getuser(), progress=advance)
     if json:
         output.put_json(asdict(done))
     else:
         _tell(done, found)
+    if done.remaining:
+        _tell_remaining(done.remaining)
+        raise typer.Exit(1)
 
 
-def _confirm(found: Found, *, json: bool) -> None:
+def _confirm(gateway: Gateway, patient_id: str, found: Found, *, json: bool) -> None:
     if json or not sys.stdin.isatty():
         raise InvalidValue("--yes is missing: nobody is here to be asked", field="yes")
+    from gateway.audit import erasure
+
+    with output.progress("looking for what stays") as advance:
+        left = erasure.still_named(gateway, patient_id, found, advance)
     output.say(
         f"{found.events} events of {len(found.items)} items and {len(found.steps)} performed steps will name nobody; "
         "this can't be undone, and no backup of the key file may be put back afterwards"
     )
+    others = erasure.items_of_others(gateway, patient_id, found)
+    if others:
+        output.say(f"{_OF_OTHERS}: {', '.join(others)}")
+    if left:
+        _tell_remaining(left)
     typer.confirm("Erase this person?", abort=True, err=True)
+
+
+_OF_OTHERS = "amended to be another patient's, whose name the erasure takes from the item as well"
+
+
+def _tell_remaining(left: Sequence[Remaining]) -> None:
+    output.say("still named, which this can't erase:")
+    for one in left:
+        where = f"{one.count} rows of {one.place}"
+        if one.positions:
+            more = " …" if one.count > len(one.positions) else ""
+            where = f"{one.count} events (positions {', '.join(map(str, one.positions))}{more})"
+        output.say(f"  {where}: {one.why}")
 
 
 def _tell(done: Erased, found: Found) -> None:
     if done.events:
         numbers = ", ".join(done.accession_numbers) or "none"
-        output.put(f"erased: {done.events} events in {done.streams} streams name nobody any more; items: {numbers}")
-    else:
+        output.put(f"erased: {done.events} events in {done.streams} streams can't be read any more; items: {numbers}")
+        if done.items_of_others:
+            output.put(f"{_OF_OTHERS}: {', '.join(done.items_of_others)}")
+    elif found.before:
         output.put(f"nothing is left: erased {', '.join(found.before)}")
+    else:
+        output.put("the log has nothing of this patient that anybody can read")
     output.put(f"keys destroyed: {done.keys}; queries that named the person: {done.queries}")
+    if not found.names:
+        output.say("nobody knows the name any more: what is left was looked for by the Patient ID alone")
     output.say(
         "backups of the database from before hold the tables in plain text until they are pruned; the same "
         "for backups of the key file, which would bring the person back"

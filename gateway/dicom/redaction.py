@@ -22,18 +22,26 @@ _OF_THE_STANDARD = "1.2.840.10008."
 """How UIDs begin that name a class or a syntax, not an instance."""
 
 
-def redacted(data: bytes, transfer_syntax: str, pseudonyms: Pseudonyms) -> bytes:
-    """The data set with pseudonyms; as many zeros where the bytes are no data set."""
+def redacted(
+    data: bytes, transfer_syntax: str, pseudonyms: Pseudonyms, without_persons: Callable[[str], str] = str
+) -> bytes:
+    """The data set with pseudonyms; as many zeros where the bytes are no data set.
+
+    `without_persons` makes of a description what may stay of it.
+    """
     try:
         elements = data_set.decode(data, transfer_syntax)
-        return data_set.encode(_Redaction(pseudonyms).items(elements, ASCII, hidden=False).values(), transfer_syntax)
+        return data_set.encode(
+            _Redaction(pseudonyms, without_persons).items(elements, ASCII, hidden=False).values(), transfer_syntax
+        )
     except Undecodable:
         return bytes(len(data))
 
 
 class _Redaction:
-    def __init__(self, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, pseudonyms: Pseudonyms, without_persons: Callable[[str], str]) -> None:
         self._pseudonyms = pseudonyms
+        self._without_persons = without_persons
 
     def items(self, elements: DataSet, inherited: CharacterSet, *, hidden: bool) -> DataSet:
         character_set = character_sets.declared(elements, inherited)
@@ -46,7 +54,14 @@ class _Redaction:
         if element.vr == "SQ":
             items = tuple(self.items(item, character_set, hidden=hidden) for item in element.items)
             return Element(element.tag, "SQ", items=items)
-        return Element(element.tag, element.vr, self._value(element, character_set)) if hidden else element
+        if hidden:
+            return Element(element.tag, element.vr, self._value(element, character_set))
+        return self._description(element, character_set) if element.vr == "LO" else element
+
+    def _description(self, element: Element, character_set: CharacterSet) -> Element:
+        text, _ = text_of(element, character_set, element.vr)
+        told = self._without_persons(text)
+        return element if told == text else Element(element.tag, "LO", _encoded(told, character_set, "LO"))
 
     def _value(self, element: Element, character_set: CharacterSet) -> bytes:
         replace = self._replacement(element)

@@ -339,7 +339,7 @@ def test_a_database_that_is_not_sealed_says_so(path: Path) -> None:
 
 def test_a_person_of_whom_nothing_is_known_is_said(gateway: Gateway) -> None:
     story(gateway)
-    with pytest.raises(NotFound, match="nothing of this patient"):
+    with pytest.raises(NotFound, match="anything of this patient"):
         erase(gateway, "9990000999")
 
 

@@ -144,6 +144,41 @@ def test_the_same_person_is_the_same_pseudonym_everywhere(gateway: Gateway) -> N
     assert told["00080050"]["Value"] == ["ACC001"]
 
 
+@pytest.mark.parametrize(
+    "text", ["Ms MÜLLERSTEIN 9990000042", "for mullerstein, Anna", "999 000 0042", "999-000-0042/Müllerstein1"]
+)
+def test_a_known_person_is_named_in_no_description_and_no_action_id(
+    gateway: Gateway, tmp_path: Path, text: str
+) -> None:
+    person = {"patient_id": "9990000042", "patient_name": "MÜLLERSTEIN^ANNA"}
+    before = appointment("ACC000", study_description=f"before {text}")  # somebody else's, before hers
+    gateway.schedule(before, request=create_request("create-0", before))
+    wanted = appointment("ACC001", **person, study_description=text, location="HALL 2")
+    gateway.schedule(wanted, request=create_request(f"book {text}", wanted))
+    content = encode([Element(0x00081030, "LO", b"Anna 9990000042")], EXPLICIT_LITTLE_ENDIAN)
+    start(gateway, step_uid(1), naming("ACC001"), attribute_list=content, **person)
+    lines = exported(gateway, redact=True)
+    [step] = [event for event in events(lines) if event["topic"] == "PerformedProcedureStep.Started"]
+    told = "\n".join([*lines, decoded(step).decode("latin-1")]).lower()
+    assert not [secret for secret in ("stein", "anna", "9990000042", "000 0042", "000-0042") if secret in told]
+    assert ("before " in told, "hall 2" in told) == (True, True)
+    scheduled, answered = events(lines)[2:4]
+    booked = scheduled["state"]["action_id"]
+    assert {answered["state"]["action_id"], answered["state"]["metadata"]["correlation_id"]} == {booked}
+    assert len(booked) == len(f"book {text}")
+    built = replayed(lines, tmp_path)
+    with opened(built.database) as copy:
+        assert copy.verify_projections() == []
+
+
+def test_uids_and_accession_numbers_stay_though_they_hold_what_may_be_an_id(gateway: Gateway) -> None:
+    uid = "1.2.826.9990000018.1"
+    wanted = appointment("9990000018")
+    gateway.schedule(wanted, request=create_request(uid, wanted))
+    scheduled = events(exported(gateway, redact=True))[0]["state"]
+    assert (scheduled["accession_number"], scheduled["action_id"]) == ("9990000018", uid)
+
+
 def test_two_exports_have_nothing_in_common(gateway: Gateway) -> None:
     gateway.schedule(appointment())
     [one], [other] = (persons(exported(gateway, redact=True)) for _ in range(2))

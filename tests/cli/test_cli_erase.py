@@ -33,7 +33,7 @@ def sealed(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_person_is_erased_and_it_is_said_what_is_left_to_prune(sealed: Path, run: Command) -> None:
     outcome = run("erase", "--patient", JANE, *WHY, "--yes")
     assert outcome.code == 0
-    assert outcome.out.startswith("erased: 3 events in 2 streams name nobody any more; items: ACC001\n")
+    assert outcome.out.startswith("erased: 3 events in 2 streams can't be read any more; items: ACC001\n")
     assert "backups" in outcome.err
     listed = run("worklist", "list", "--status", "CANCELLED", "--reveal", "--json").json
     assert [(row["accession_number"], row["patient_id"], row["patient_name"]) for row in listed] == [("ACC001", "", "")]
@@ -70,6 +70,34 @@ def test_nobody_to_ask_and_no_yes_exits_2_and_does_nothing(sealed: Path, run: Co
 
 def test_a_reason_that_names_the_person_exits_2(sealed: Path, run: Command) -> None:
     assert run("erase", "--patient", JANE, "--reason", "Jane wrote", "--yes").code == 2
+
+
+def test_a_reason_with_a_spaced_patient_id_exits_2(sealed: Path, run: Command) -> None:
+    assert run("erase", "--patient", JANE, "--reason", "id 999 000 0018", "--yes").code == 2
+
+
+def test_what_still_names_the_person_is_told_and_exits_1(sealed: Path, run: Command) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002", study_description=f"Ms SMITH {JANE}")
+        gateway.cancel("ACC002", "did not attend")
+    told = run("erase", "--patient", JANE, *WHY, "--yes", "--json")
+    assert (told.code, {one["place"] for one in told.json["remaining"]}) == (1, {"events", "worklist_items"})
+    assert told.json["remaining"][0]["positions"] == [4]
+    is_documented(told.json, "erase")
+    again = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert again.code == 1
+    assert "still named, which this can't erase:\n  1 events (positions 4): in a field that is never" in again.err
+
+
+def test_an_item_that_is_another_s_by_now_is_said(sealed: Path, run: Command) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002")
+        other = participant(7)
+        gateway.amend("ACC002", lambda _: {"patient_id": other["patient_id"], "patient_name": other["patient_name"]})
+        gateway.cancel("ACC002", "a mix-up")
+    outcome = run("erase", "--patient", JANE, *WHY, "--yes")
+    assert outcome.code == 0, outcome.err
+    assert "another patient's, whose name the erasure takes from the item as well: ACC002" in outcome.out
 
 
 @pytest.mark.parametrize("patient", ["9990000999", "SMITH"])
@@ -160,28 +188,56 @@ def test_a_restored_backup_of_before_an_erasure_shows_nobody(sealed: Path, run: 
     assert run("projections", "verify").code == 0
 
 
-def test_a_sealed_query_is_found_by_the_patient_it_asked_for_until_that_patient_is_erased(
-    sealed: Path, run: Command
-) -> None:
+def asked(database: Path, tag: int, vr: str, value: str, *accession_numbers: str) -> None:
+    """A unit asked for this, and was answered with these items."""
     query = record.Query(
         at="2026-11-23T09:00:00.000+00:00",
         calling_ae_title="MAMMO1",
         called_ae_title="ORTHANC_MWL",
         address="192.0.2.7",
-        keys=("PatientID",),
-        identifier=data_set.encode([Element(0x00100020, "LO", JANE.encode())], IMPLICIT_VR_LITTLE_ENDIAN),
+        keys=("PatientID",) if tag == 0x00100020 else ("PatientName",),
+        identifier=data_set.encode([Element(tag, vr, value.encode())], IMPLICIT_VR_LITTLE_ENDIAN),
         transfer_syntax=IMPLICIT_VR_LITTLE_ENDIAN,
         status=0,
         error_comment="",
-        answers=0,
-        accession_numbers=(),
+        answers=len(accession_numbers),
+        accession_numbers=accession_numbers,
         milliseconds=1.0,
     )
-    with opened(sealed, sealing=True) as gateway:
+    with opened(database, sealing=True) as gateway:
         book = record.QueryRecord(gateway)
         book.add(query)
         book.start()
         book.close()
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "numbers"),
+    [(0x00100020, "LO", JANE, ()), (0x00100010, "PN", "SMITH^JANE", ("ACC001",))],
+    ids=["by Patient ID", "by name, answered with her item"],
+)
+def test_a_query_that_comes_back_with_a_backup_is_erased_again(
+    sealed: Path, run: Command, tag: int, vr: str, value: str, numbers: tuple[str, ...]
+) -> None:
+    """The log has nothing of her then that anybody could read."""
+    asked(sealed, tag, vr, value, *numbers)
+    assert run("backup", "now").code == 0
+    assert run("erase", "--patient", JANE, *WHY, "--yes", "--json").json["queries"] == 1
+    [backup] = sorted(sealed.parent.glob("backups/*.db"))
+    assert run("backup", "restore", str(backup), "--yes", "--sequence-floor", "1000").code == 0
+    assert value in run("worklist", "explain", "--query", "1", "--reveal").out
+    again = run("erase", "--patient", JANE, "--reason", "again", "--yes")
+    assert (again.code, again.err.count("not_found")) == (0, 0), again.err
+    assert "queries that named the person: 1" in again.out
+    assert "looked for by the Patient ID alone" in again.err
+    assert value not in run("worklist", "explain", "--query", "1", "--reveal").out
+    assert run("erase", "--patient", JANE, "--reason", "again", "--yes").code == 1  # and now there is nothing
+
+
+def test_a_sealed_query_is_found_by_the_patient_it_asked_for_until_that_patient_is_erased(
+    sealed: Path, run: Command
+) -> None:
+    asked(sealed, 0x00100020, "LO", JANE)
     assert "MAMMO1" in run("audit", "list", "--patient", JANE).out
     assert run("erase", "--patient", JANE, *WHY, "--yes", "--json").json["queries"] == 1
     assert "MAMMO1" not in run("audit", "list", "--patient", JANE).out
