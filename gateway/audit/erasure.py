@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.application import Gateway
+from gateway.audit.restore import still_lost
 from gateway.dicom import identifier, record
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.keys import ACCESSION_NUMBER, PATIENT_ID
@@ -77,6 +78,8 @@ class Found:
     plain: list[int] = field(default_factory=list)
     """Positions of events that hold something of theirs in plain text."""
     before: list[str] = field(default_factory=list)
+    is_lost: bool = False
+    """Whether a restore has lost an erasure of theirs: it is repeated, even when nothing can be read any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +100,15 @@ def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _
     """Everything the log has of a person. Raises `NotFound` when that is nothing, now or before an erasure."""
     with gateway.reading() as connection:
         head, _, _ = chain.head(connection)
-        search = _Search(gateway, patient_id, _keys_of(gateway, connection, patient_id))
+        lost = _lost_keys(gateway, patient_id)
+        search = _Search(gateway, patient_id, _keys_of(gateway, connection, patient_id) | (lost or set()))
+        search.found.is_lost = lost is not None
         for event in replay.read(connection, gateway.mapper, until=head):
             search.take(event)
             if event.position % 1000 == 0:
                 progress(event.position, head)
     found = search.found
-    if not (found.events or found.plain or found.before):
+    if not (found.events or found.plain or found.before or found.is_lost):
         raise NotFound("the log has nothing of this patient", remedy="look at the Patient ID: as sent, no spaces")
     return found
 
@@ -181,7 +186,7 @@ def require_nameless(reason: str, patient_id: str, found: Found) -> None:
 
 def _order(gateway: Gateway, patient_id: str, found: Found, reason: str) -> tuple[bool, str]:
     """The commit that decides it, over the log as it is then; False when other keys have come in: look again."""
-    if not found.events:
+    if not found.events and not found.is_lost:
         return True, found.before[-1]
     with gateway.datastore.writer.transaction() as cursor:
         keys = _keys_of(gateway, cursor, patient_id)
@@ -222,6 +227,18 @@ def _keys_of(gateway: Gateway, connection: Any, patient_id: str) -> set[str]:  #
     if not gateway.sealing.is_used:
         return set()
     return patient_keys.keys_of_patient(connection, gateway.sealing.pseudonym(patient_id))
+
+
+def _lost_keys(gateway: Gateway, patient_id: str) -> set[str] | None:
+    """The keys that an erasure destroyed which a restore has lost; None when there is none, as far as that is known."""
+    epoch = gateway.restored()
+    if epoch is None or not gateway.sealing.is_used:
+        return None
+    try:
+        lost = still_lost(gateway.path, epoch).erasures.get(gateway.sealing.pseudonym(patient_id))
+    except NotFound:
+        return None
+    return set(lost["key_ids"]) if lost else None
 
 
 class _Search:

@@ -62,7 +62,7 @@ def _tell(done: Erased, found: Found) -> None:
         numbers = ", ".join(done.accession_numbers) or "none"
         output.put(f"erased: {done.events} events in {done.streams} streams name nobody any more; items: {numbers}")
     else:
-        output.put(f"nothing is left: erased {', '.join(found.before)}")
+        output.put(f"nothing is left: erased {', '.join(found.before) or done.erased_at}")
     output.put(f"keys destroyed: {done.keys}; queries that named the person: {done.queries}")
     output.say(
         "backups of the database from before hold the tables in plain text until they are pruned; the same "

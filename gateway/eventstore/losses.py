@@ -34,7 +34,7 @@ class Losses:
     status_events: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Status events that the web app acknowledged, or that were parked, by event_id: that, accession_number, state."""
     erasures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Erasures of persons, by the Patient ID's HMAC: accession_numbers, reason, operator. They are to be repeated."""
+    """Erasures of persons, by the Patient ID's HMAC: accession_numbers, reason, operator, key_ids. To be repeated."""
 
     def counts(self) -> dict[str, int]:
         """How many of each."""
@@ -172,6 +172,7 @@ def _sort_in(found: Losses, committed_at: str, topic: str, values: dict[str, Any
                 "accession_numbers": [],
                 "reason": values["reason"],
                 "operator": values["metadata"]["correlation_id"],
+                "key_ids": values["key_ids"],
                 "committed_at": committed_at,
             }
 

@@ -469,7 +469,7 @@ def test_restoring_twice_hides_nothing_of_what_the_first_restore_lost(future: Pa
         assert epoch.lost["earlier"][0] == first.replaced
         assert len(epoch.lost["earlier"]) == 2
         assert still_lost(future, epoch) == first.losses
-        schedule(gateway, "ACC003", request=create_request("create-ACC003", appointment("ACC003")))
+        gateway.schedule(wanted := appointment("ACC003"), request=create_request("create-ACC003", wanted))
         assert still_lost(future, epoch).actions == {}
         future.with_name(epoch.lost["earlier"][1]).unlink()
         assert not still_lost(future, epoch).complete, "one of the files is gone"
@@ -481,7 +481,7 @@ def test_an_older_backup_that_knows_nothing_of_the_first_restore_does_not_hide_i
     """Between the two restores another appointment came in, and a backup of that time is there too."""
     first = restored(future, backup)
     with opened(future) as gateway:
-        schedule(gateway, "ACC005", request=create_request("create-ACC005", appointment("ACC005")))
+        gateway.schedule(wanted := appointment("ACC005"), request=create_request("create-ACC005", wanted))
         later = take(future, tmp_path / "backups")
     assert restored(future, backup).earlier == (first.replaced,)
     plan = restored(future, later)
@@ -519,21 +519,23 @@ def test_of_a_database_that_can_t_be_read_the_losses_of_earlier_restores_are_sti
 
 def test_a_lost_change_stays_lost_whatever_else_happens_to_the_item(backup: Checked, path: Path) -> None:
     """Another event then has the lost one's stream and version."""
+    amend = request("amend", "worklist.update_item", number="ACC002")
     with opened(path) as gateway:
-        gateway.amend("ACC002", lambda _: {"location": "HALL 2"}, request=request("amend", "worklist.update_item"))
-        gateway.correct_status("ACC001", Status.DISCONTINUED, reason="by hand", operator="night shift")
+        schedule(gateway, "ACC006")
+        backup = take(path, backup.file.parent)
+        gateway.amend("ACC002", lambda _: {"location": "HALL 2"}, request=amend)
+        gateway.correct_status("ACC006", Status.DISCONTINUED, reason="by hand", operator="night shift")
     restored(path, backup)
     with opened(path) as gateway:
         epoch = gateway.restored()
         assert epoch is not None
-        start(gateway, step_uid(2), naming("ACC002"))
-        gateway.correct_status("ACC001", Status.SCHEDULED, reason="another", operator="night shift")
+        gateway.amend("ACC002", lambda _: {"location": "HALL 3"})
+        gateway.correct_status("ACC006", Status.COMPLETED, reason="by hand", operator="night shift")
         lost = still_lost(path, epoch)
-        assert ([*lost.actions], lost.accession_numbers) == (["amend"], ["ACC001", "ACC002"])
-        change(gateway, completed(step_uid(2)))
-        gateway.amend("ACC002", lambda _: {"location": "HALL 2"}, request=request("amend", "worklist.update_item"))
+        assert ([*lost.actions], lost.accession_numbers) == (["amend"], ["ACC002", "ACC006"])
+        gateway.amend("ACC002", lambda _: {"location": "HALL 2"}, request=amend)
         lost = still_lost(path, epoch)
-        assert ([*lost.actions], lost.accession_numbers) == ([], ["ACC001"]), "sent again; what was done by hand stays"
+        assert ([*lost.actions], lost.accession_numbers) == ([], ["ACC006"]), "sent again; what was done by hand stays"
 
 
 def test_a_step_and_a_status_event_are_lost_until_just_that_is_reported_and_settled_again(
@@ -600,6 +602,24 @@ def test_a_lost_erasure_is_named_as_such_until_it_is_repeated(sealed: Path, tmp_
         assert len(still_lost(sealed, epoch).erasures) == 1
     erased(sealed, "request 114 again")
     assert still_lost(sealed, epoch).erasures == {}
+    erased(sealed, "request 114 once more")
+
+
+def test_a_lost_erasure_is_repeated_also_where_the_key_file_is_of_before_it(sealed: Path, tmp_path: Path) -> None:
+    keys = sealed.with_name("gateway.db.keys")
+    backup = take(sealed, tmp_path / "backups")
+    shutil.copy(keys, tmp_path / "before.keys")
+    erased(sealed, "request 114")
+    shutil.copy(tmp_path / "before.keys", keys)
+    restored(sealed, backup, sequence_floor=1000)
+    with opened(sealed, sealing=True) as gateway:
+        assert erasure.find(gateway, PERSON["patient_id"]).items == {"ACC001": None}
+    erased(sealed, "request 114 again")
+    with opened(sealed, sealing=True) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert still_lost(sealed, epoch).erasures == {}
+        assert erasure.find(gateway, PERSON["patient_id"]).items == {}
 
 
 @pytest.mark.parametrize("wrong", ["missing", "of another database", "older", "elsewhere"])
@@ -635,12 +655,15 @@ def test_a_backup_whose_keys_are_not_at_hand_is_refused_before_anything_is_repla
 
 
 def test_of_an_altered_sealed_backup_it_is_said_before_what_can_t_be_read(sealed: Path, tmp_path: Path) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002", **participant(2))
+        last = gateway.check_store()
     backup = take(sealed, tmp_path / "backups")
     with closing(sqlite3.connect(backup.file)) as prompt, prompt:
-        state = json.loads(prompt.execute("SELECT state FROM stored_events WHERE rowid = 1").fetchone()[0])
+        state = json.loads(prompt.execute("SELECT state FROM stored_events WHERE rowid = ?", (last,)).fetchone()[0])
         text = state["envelope"]["sealed"]
         state["envelope"]["sealed"] = ("A" if text[0] != "A" else "B") + text[1:]
-        prompt.execute("UPDATE stored_events SET state = ? WHERE rowid = 1", (json.dumps(state).encode(),))
+        prompt.execute("UPDATE stored_events SET state = ? WHERE rowid = ?", (json.dumps(state).encode(), last))
     told: list[str] = []
 
     def agreed(plan: Plan) -> bool:
@@ -649,9 +672,9 @@ def test_of_an_altered_sealed_backup_it_is_said_before_what_can_t_be_read(sealed
 
     options: dict[str, Any] = {"operator": "night shift", "sequence_floor": 1000, "despite_chain": True}
     restore(sealed, backup.file, agreed=agreed, **options)
-    assert "position 1" in told[0]
+    assert f"position {last}" in told[0]
     erased(sealed, "request 114")
-    with pytest.raises(BackupUnusable, match="erased since.*position 1"):
+    with pytest.raises(BackupUnusable, match=f"erased since.*position {last}"):
         restore(sealed, backup.file, agreed=agreed, **options)
     assert len(told) == 1, "nobody could open it afterwards: it is refused, not asked"
 
