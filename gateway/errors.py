@@ -142,6 +142,12 @@ class Contention(GatewayError):
     retryable = True
 
 
+class RebuildRuns(Contention):
+    """Another rebuild of this database is under way."""
+
+    code = "rebuild_runs"
+
+
 class TooMuchAsked(GatewayError):
     """Too many ask at once what takes long to find."""
 

@@ -26,7 +26,7 @@ STARTED, STOPPED, LOOKED = "started", "stopped", "looked"
 EVERYTHING = "*"
 """The subject of a look at everything in a range."""
 MOST_SUBJECTS = 2000
-"""Accession numbers kept of one look, in its order."""
+"""Accession numbers kept of one look; one at more is kept as a look at everything."""
 RUN_SECONDS = 300.0
 """At most so long between two equal looks that share a row: a screen that repaints itself is one look."""
 
@@ -42,7 +42,7 @@ _SCHEMA = """
         details TEXT NOT NULL
     )
 """  # subjects: joined with the backslash; details: JSON
-_HOLDS = "instr('\\' || subjects || '\\', ?)"
+_HOLDS_ANY = "EXISTS (SELECT 1 FROM json_each(?) WHERE instr('\\' || subjects || '\\', value))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,8 @@ def looked(gateway: Gateway, who: str, verb: str, subjects: Sequence[str], **det
     if not subjects:
         return
     told = {"verb": verb, "shown": len(subjects), **details}
-    look = Activity(at=_now(), activity=LOOKED, who=who, subjects=tuple(subjects[:MOST_SUBJECTS]), details=told)
+    held = tuple(subjects) if len(subjects) <= MOST_SUBJECTS else (EVERYTHING,)
+    look = Activity(at=_now(), activity=LOOKED, who=who, subjects=held, details=told)
     with gateway.datastore.writer.transaction() as cursor:
         cursor.execute(_SCHEMA)
         row = cursor.execute("SELECT * FROM activities ORDER BY id DESC LIMIT 1").fetchone()
@@ -129,9 +130,8 @@ def find(
     where = [clause for clause, _ in given]
     values: list[object] = [value for _, value in given]
     if subjects is not None:
-        looked_at = [*subjects, EVERYTHING]
-        where.append(f"activity = ? AND ({' OR '.join([_HOLDS] * len(looked_at))})")
-        values += [LOOKED, *(f"\\{subject}\\" for subject in looked_at)]
+        where.append(f"activity = ? AND {_HOLDS_ANY}")
+        values += [LOOKED, json.dumps([f"\\{subject}\\" for subject in (*subjects, EVERYTHING)])]
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     statement = f"SELECT * FROM activities{condition} ORDER BY id"  # noqa: S608  our own words
     return map(_activity, connection.execute(statement, values))

@@ -14,6 +14,7 @@ In this order, so that it can be interrupted anywhere:
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -248,6 +249,7 @@ class _Search:
         self.patient_id = patient_id
         self.pseudonym = gateway.sealing.pseudonym(patient_id) if gateway.sealing.is_used else ""
         self.found = found or Found(keys=set(keys))
+        self._word = re.compile(rf"(?<![0-9A-Za-z.]){re.escape(patient_id)}(?!\.?[0-9A-Za-z])")
 
     def take(self, event: RecordedEvent) -> None:
         """One event more."""
@@ -260,13 +262,13 @@ class _Search:
         if not values or (seal and seal.is_erased):
             return
         if seal is None:
-            if self._is_theirs(happened) or self._mentions(values):
+            if self._is_theirs(happened) or self._mentions(happened, values):
                 found.plain.append(event.position)
                 self._note(happened)
             return
         if seal.is_apart:
             found.apart.add(seal.key_id)
-        if seal.key_id in found.keys or (seal.key_id in found.apart and self._mentions(values)):
+        if seal.key_id in found.keys or (seal.key_id in found.apart and self._mentions(happened, values)):
             found.keys.add(seal.key_id)
             found.events += 1
             self._note(happened)
@@ -277,12 +279,13 @@ class _Search:
             return bool(subject == self.patient_id)
         return any(stream in self.found.streams for stream in (happened.originator_id, *happened.relatives()))
 
-    def _mentions(self, values: list[Any]) -> bool:
-        if len(self.patient_id) < _LONG_ENOUGH:
-            return False
+    def _mentions(self, happened: Any, values: list[Any]) -> bool:  # noqa: ANN401  any of our events
+        """Whether an event that is nobody else's holds the Patient ID, as a word of its own: no part of a UID."""
+        subject = happened.subject()
+        if subject or len(self.patient_id) < _LONG_ENOUGH:
+            return bool(subject == self.patient_id)
         return any(
-            self.patient_id.encode() in value if isinstance(value, bytes) else self.patient_id in str(value)
-            for value in values
+            self._word.search(value.decode("latin-1") if isinstance(value, bytes) else str(value)) for value in values
         )
 
     def _note(self, happened: Any) -> None:  # noqa: ANN401  any of our events

@@ -77,7 +77,8 @@ def list_traces(
 def _subjects(traces: Sequence[Trace], *, of_a_person: bool) -> list[str]:
     from gateway.audit.activities import EVERYTHING
 
-    return list(dict.fromkeys(one for trace in traces for one in trace.about)) if of_a_person else [EVERYTHING]
+    about = dict.fromkeys(one for trace in traces for one in trace.about) if of_a_person else {}
+    return list(about) or [EVERYTHING]  # a query that named her may have been answered with nothing of hers
 
 
 def _profiles() -> Profiles:

@@ -42,5 +42,5 @@ def verify(json: output.Json = False) -> None:
     for found in differences if not json else ():
         output.put(f"DIFFERENT: {found.table} {found.key}: {found.finding}")
     if differences:
-        output.say("gateway projections rebuild puts back what the events say")
+        output.say("of each table the first is named, there may be more: gateway projections rebuild puts all back")
         raise typer.Exit(1)

@@ -575,9 +575,10 @@ def queries_between(
     given = _between(from_ae_title, since, until)
     if accession_numbers is not None:
         # a whole number between separators, so that ACC1 is not found in ACC10
-        wanted = [("instr('\\' || accession_numbers || '\\', ?)", f"\\{number}\\") for number in accession_numbers]
-        wanted += [("instr(keys, ?)", json.dumps(with_key))] if with_key else []
-        given.append((f"({' OR '.join(clause for clause, _ in wanted) or '0'})", [value for _, value in wanted]))
+        answered = "EXISTS (SELECT 1 FROM json_each(?) WHERE instr('\\' || accession_numbers || '\\', value))"
+        values = [json.dumps([f"\\{number}\\" for number in accession_numbers])]
+        clause = f"({answered} OR instr(keys, ?))" if with_key else answered
+        given.append((clause, [*values, json.dumps(with_key)] if with_key else values))
     return map(_query, _select(connection, "queries", given))
 
 
@@ -600,8 +601,8 @@ def retrievals_between(
     """Who retrieved performed steps, these or any, from `since` on and before `until`, in the order of the record."""
     given = _between(from_ae_title, since, until)
     if sop_instance_uids is not None:
-        marks = ", ".join("?" * len(sop_instance_uids))
-        given.append((f"sop_instance_uid IN ({marks})", list(sop_instance_uids)))
+        clause = "sop_instance_uid IN (SELECT value FROM json_each(?))"
+        given.append((clause, [json.dumps(list(sop_instance_uids))]))
     return (Retrieval(**dict(row)) for row in _select(connection, "retrievals", given))
 
 

@@ -46,7 +46,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         level = connection.execute("PRAGMA synchronous").fetchone()[0]
     except (sqlite3.Error, OSError) as error:
         raise StoreUnusable(f"the database {path} can't be opened: {error}", remedy=_remedy(path)) from error
-    if level != _FULL or mode.lower() != "wal":
+    if level != _FULL or (mode.lower() != "wal" and not read_only):  # a copy that is only looked at may be in any mode
         connection.close()
         raise StoreUnusable(
             f"the database {path} is in mode {mode} with synchronous={level}, not WAL and FULL",

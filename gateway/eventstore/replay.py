@@ -14,7 +14,7 @@ from uuid import UUID, SafeUUID
 
 from eventsourcing.persistence import IntegrityError, Mapper, StoredEvent
 
-from gateway.errors import Contention, EventUnreadable, StoreUnusable
+from gateway.errors import Contention, EventUnreadable, RebuildRuns, StoreUnusable
 from gateway.eventstore import aside, chain, positions
 from gateway.eventstore.aside import Aside, Difference
 from gateway.eventstore.collecting import CollectingCursor
@@ -265,7 +265,7 @@ def _alone(path: Path) -> Iterator[None]:
         raise StoreUnusable(f"{lock} can't be written: {error.strerror}", remedy="check the folder's rights") from error
     try:
         if not _locked(file, lock):
-            raise Contention("another rebuild of this database runs", remedy="wait for it to end")
+            raise RebuildRuns("another rebuild of this database runs", remedy="wait for it to end")
         try:
             yield
         finally:

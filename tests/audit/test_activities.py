@@ -123,3 +123,14 @@ def test_the_table_identifies_nobody_and_the_log_is_none_the_longer(gateway: Gat
     with closing(sqlite3.connect(database)) as prompt:
         text = repr(prompt.execute("SELECT * FROM activities").fetchall())
     assert not any(value in text for value in PERSON.values() if len(value) > 1)
+
+
+def test_a_look_at_very_many_is_a_look_at_everything_and_found_for_each(gateway: Gateway) -> None:
+    activities.looked(gateway, "auditor", "worklist list", [f"ACC{number}" for number in range(3000)])
+    [look] = kept(gateway, "ACC2999")
+    assert (look.subjects, look.details["shown"]) == ((activities.EVERYTHING,), 3000)
+
+
+def test_looks_at_any_number_of_subjects_can_be_asked_for(gateway: Gateway) -> None:
+    activities.looked(gateway, "auditor", "timeline", ["ACC4999"])
+    assert len(kept(gateway, *(f"ACC{number}" for number in range(5000)))) == 1

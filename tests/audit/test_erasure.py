@@ -567,3 +567,28 @@ def test_the_state_that_exports_take_is_open_needs_no_key_and_says_what_was_eras
         moved = StoredEvent(event.originator_id, 1, event.topic, elsewhere.mapper.transcoder.encode(erased))
         assert elsewhere.mapper.to_domain_event(moved).person == ERASED_PERSON
         assert elsewhere.mapper.open_state(moved) == erased
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "other_uid"), [("680043", "1.2.826.0.1.3680043.8.7"), ("999000", "2.25.999000.1")]
+)
+def test_a_patient_id_is_no_part_of_a_uid_nor_of_another_id(gateway: Gateway, patient_id: str, other_uid: str) -> None:
+    """What is nobody else's is theirs only where the whole Patient ID stands in it."""
+    schedule(gateway, "ACC001", patient_id=patient_id)
+    gateway.cancel("ACC001")
+    uid_in_bytes = f"\0{other_uid}\0 9990001 \0".encode()
+    start(gateway, step_uid(1), naming("ACC404"), patient_id="", attribute_list=uid_in_bytes)
+    gateway.dismiss_step(step_uid(1), reason="a phantom", operator="ward")
+    start(
+        gateway,
+        step_uid(2),
+        naming("ACC404"),
+        patient_id=OTHER["patient_id"],
+        attribute_list=f"LO {patient_id} ".encode(),
+    )
+    gateway.dismiss_step(step_uid(2), reason="a phantom", operator="ward")
+    erase(gateway, patient_id)
+    for uid in (step_uid(1), step_uid(2)):
+        step = gateway.performed_step(uid)
+        assert step is not None
+        assert step.data_sets[0][0]

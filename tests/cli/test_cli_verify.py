@@ -349,3 +349,19 @@ def test_an_empty_log_has_none_and_is_intact(gateway: Gateway, run: Command) -> 
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == "gateway: not_found: there is no event yet, and so nothing to anchor\n"
     assert run("events", "verify").out == f"intact: 0 events, head 0:{'0' * 64}\n"
+
+
+def test_a_backup_and_a_copy_in_any_journal_mode_are_verified_as_they_are(
+    log: Path, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for copy in (backup_of(log), log.with_name("copy.db")):
+        if copy.exists():
+            assert copy.stat().st_size
+        else:
+            shutil.copy(log, copy)
+        with closing(sqlite3.connect(copy)) as prompt:
+            assert prompt.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+        before = copy.read_bytes()
+        monkeypatch.setenv("WORKLIST_DB_PATH", str(copy))
+        assert run("events", "verify").code == 0
+        assert copy.read_bytes() == before

@@ -455,3 +455,16 @@ def test_its_commits_do_not_sync_and_those_of_events_still_do(gateway: Gateway) 
     with gateway.datastore.writer.transaction() as cursor:
         assert cursor.execute("PRAGMA synchronous").fetchone()[0] == 2
     book._disconnect()
+
+
+def test_queries_of_any_number_of_items_can_be_asked_for(gateway: Gateway) -> None:
+    numbers = [f"ACC{number}" for number in range(40_000)]
+    book = QueryRecord(gateway)
+    book.add(a_query(0, accession_numbers=("ACC1", "ACC39999")))
+    book.add(a_query(1, accession_numbers=("ACC40000",)))
+    book._write_all()
+    book._disconnect()
+    with gateway.reading() as connection:
+        found = list(record.queries_between(connection, accession_numbers=numbers))
+        assert list(record.retrievals_between(connection, sop_instance_uids=numbers)) == []
+    assert [query.at for query in found] == [at(0)]
