@@ -111,7 +111,7 @@ def _new_since(connection: sqlite3.Connection) -> set[Hashable]:
 
 def _deed(times: Counter[Hashable], stream: str, topic: str, values: dict[str, Any]) -> Hashable:
     """What is the same when it is done again; None for what is never the same. `times` counts the equal ones."""
-    source, cause = values["metadata"]["source"], values["metadata"]["correlation_id"]
+    source, cause = (values["metadata"].get(name) for name in ("source", "correlation_id"))  # not all events have them
     match topic.partition(".")[0]:
         case "RelayAction":
             return "RelayAction", stream
@@ -171,7 +171,7 @@ def _sort_in(found: Losses, committed_at: str, topic: str, values: dict[str, Any
             found.erasures[values["patient"]] = {
                 "accession_numbers": [],
                 "reason": values["reason"],
-                "operator": values["metadata"]["correlation_id"],
+                "operator": values["metadata"].get("correlation_id"),
                 "key_ids": values["key_ids"],
                 "committed_at": committed_at,
             }

@@ -32,7 +32,7 @@ from gateway.application import Gateway, opened
 from gateway.audit import erasure
 from gateway.audit.restore import Plan, note_restore, restore, still_lost
 from gateway.domain.lifecycle import Status
-from gateway.errors import BackupUnusable, IllegalTransition, KeyLost, NotFound, StoreUnusable
+from gateway.errors import BackupUnusable, IllegalTransition, InvalidValue, KeyLost, NotFound, StoreUnusable
 from gateway.eventstore import anchors, chain
 from gateway.eventstore.backup import Checked, take
 from gateway.eventstore.ownership import Ownership, Use
@@ -746,6 +746,19 @@ def test_an_action_that_was_refused_is_listed_with_its_answer(backup: Checked, p
     plan = restored(path, backup)
     assert plan.losses
     assert [(a["action_id"], a["status"]) for a in plan.losses.actions.values()] == [("cancel-ACC009", "error")]
+
+
+def test_a_message_that_nobody_could_read_is_listed_too(backup: Checked, path: Path) -> None:
+    with opened(path) as gateway:
+        gateway.reject_unidentified(request(""), InvalidValue("not JSON"))
+    plan = restored(path, backup)
+    assert plan.losses
+    assert plan.losses.complete
+    assert [name.partition("-")[0] for name in plan.losses.actions] == ["unidentified"]
+    with opened(path) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert still_lost(path, epoch) == plan.losses
 
 
 # --- elsewhere
