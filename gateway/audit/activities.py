@@ -19,6 +19,7 @@ from typing import Any
 
 from gateway.application import Gateway
 from gateway.eventstore import chain
+from projections import epochs
 
 STARTED, STOPPED, LOOKED = "started", "stopped", "looked"
 
@@ -75,14 +76,15 @@ def service_started(gateway: Gateway, who: str, **details: Any) -> str | None:  
     """Keep that the service is up.
 
     When the one before ended without a stop (it was killed, or the power went): the instant of the latest record before
-    this start, which is kept too; else None. Raises `Contention`, `OutcomeUnknown`.
+    this start, which is kept too; else None. Of a start that came with a backup it is not known here how it ended: that
+    stands in the replaced database. Raises `Contention`, `OutcomeUnknown`.
     """
     with gateway.datastore.writer.transaction() as cursor:
         cursor.execute(_SCHEMA)
         row = cursor.execute("SELECT * FROM activities WHERE activity <> ? ORDER BY id DESC LIMIT 1", (LOOKED,))
         latest = row.fetchone()
         sign = None
-        if latest is not None and latest["activity"] == STARTED:
+        if latest is not None and latest["activity"] == STARTED and not _from_a_backup(cursor, latest["at"]):
             sign = _latest_record(cursor, latest["at"])
             details["previous_ended_without_stop"] = sign
         _insert(cursor, Activity(at=_now(), activity=STARTED, who=who, details=details))
@@ -159,6 +161,12 @@ def _continues(before: Activity, look: Activity) -> bool:
         return False
     pause = datetime.fromisoformat(look.at) - datetime.fromisoformat(before.last_at)
     return timedelta(0) <= pause <= timedelta(seconds=RUN_SECONDS)
+
+
+def _from_a_backup(cursor: sqlite3.Cursor, started_at: str) -> bool:
+    """Whether a restore, for which the service was stopped, came after this start: it came with the backup."""
+    epoch = epochs.present(cursor)
+    return epoch is not None and datetime.fromisoformat(started_at) < datetime.fromisoformat(epoch.restored_at)
 
 
 def _latest_record(cursor: sqlite3.Cursor, started_at: str) -> str:

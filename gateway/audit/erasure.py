@@ -25,6 +25,7 @@ import projections.worklist
 from gateway.application import Gateway
 from gateway.audit import remaining
 from gateway.audit.remaining import LONG_ENOUGH, Person, Remaining
+from gateway.audit.restore import still_lost
 from gateway.dicom import data_set, identifier, record
 from gateway.dicom.identifier import Identifier
 from gateway.dicom.keys import ACCESSION_NUMBER, PATIENT_ID
@@ -89,6 +90,8 @@ class Found:
     before: list[str] = field(default_factory=list)
     queries: int = 0
     """Recorded queries that name the person, or ask by the name of somebody who was erased before."""
+    is_lost: bool = False
+    """Whether a restore has lost an erasure of theirs: it is repeated, even when nothing can be read any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,8 @@ def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _
     """
     with gateway.reading() as connection:
         head, _, _ = chain.head(connection)
-        keys = _keys_of(gateway, connection, patient_id)
+        lost = _lost_keys(gateway, patient_id)
+        keys = _keys_of(gateway, connection, patient_id) | (lost or set())
         while True:
             search = _Search(gateway, patient_id, keys)
             for event in replay.read(connection, gateway.mapper, until=head):
@@ -125,11 +129,12 @@ def find(gateway: Gateway, patient_id: str, progress: Progress = lambda _done, _
                 if event.position % 1000 == 0:
                     progress(event.position, head)
             found = search.found
+            found.is_lost = lost is not None
             keys = found.keys | _alike(found)
             if keys == found.keys:
                 break
     found.queries = sum(map(len, _queries(gateway, patient_id, found)))
-    if not (found.events or found.plain or found.before or found.queries):
+    if not (found.events or found.plain or found.before or found.queries or found.is_lost):
         raise NotFound(
             "neither the log nor the record of queries has anything of this patient",
             remedy="look at the Patient ID: as sent, no spaces",
@@ -249,7 +254,7 @@ def require_nameless(reason: str, patient_id: str, found: Found) -> None:
 
 def _order(gateway: Gateway, patient_id: str, found: Found, reason: str) -> tuple[bool, str]:
     """The commit that decides it, over the log as it is then; False when other keys have come in: look again."""
-    if not found.events:
+    if not found.events and not found.is_lost:
         return True, found.before[-1] if found.before else datetime.now(UTC).isoformat()
     with gateway.datastore.writer.transaction() as cursor:
         keys = _keys_of(gateway, cursor, patient_id)
@@ -290,6 +295,18 @@ def _keys_of(gateway: Gateway, connection: Any, patient_id: str) -> set[str]:  #
     if not gateway.sealing.is_used:
         return set()
     return patient_keys.keys_of_patient(connection, gateway.sealing.pseudonym(patient_id))
+
+
+def _lost_keys(gateway: Gateway, patient_id: str) -> set[str] | None:
+    """The keys that an erasure destroyed which a restore has lost; None when there is none, as far as that is known."""
+    epoch = gateway.restored()
+    if epoch is None or not gateway.sealing.is_used:
+        return None
+    try:
+        lost = still_lost(gateway.path, epoch).erasures.get(gateway.sealing.pseudonym(patient_id))
+    except NotFound:
+        return None
+    return set(lost["key_ids"]) if lost else None
 
 
 class _Search:

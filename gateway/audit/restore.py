@@ -7,27 +7,31 @@ the backup is compared, where the replaced database can still be read, and told.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import projections.epochs
 import projections.outbox
+import projections.patient_keys
 from gateway.domain.epoch import Epoch
 from gateway.domain.events import circumstances
-from gateway.errors import BackupUnusable, NotFound, StoreUnusable
-from gateway.eventstore import anchors, backup, replacing
+from gateway.errors import BackupUnusable, EventUnreadable, KeyLost, NotFound, StoreUnusable
+from gateway.eventstore import anchors, backup, replacing, replay
 from gateway.eventstore.backup import Checked, Progress
 from gateway.eventstore.chain import Anchor
 from gateway.eventstore.connections import connect
-from gateway.eventstore.losses import Losses, missing
+from gateway.eventstore.keys import KeyFile
+from gateway.eventstore.losses import Losses, add_missing
 from gateway.eventstore.ownership import Ownership, Use
 from gateway.eventstore.replacing import Present
+from gateway.eventstore.sealing import KeyIndex, Sealing, default_path, key_ids, keys_of
 from gateway.eventstore.sequence_mark import SequenceMark
 from projections.epochs import EpochRow
 
@@ -36,9 +40,11 @@ from projections.epochs import EpochRow
 class Plan:
     """What a restore is going to do, for a person to agree to.
 
-    `replaced` is the name under which the database that goes is kept, None where there is none; `losses` is None when
-    it can't be compared: then all that is known is the time between the backup's last commit and now, and the last
-    anchor that was taken of it (`last_anchor`).
+    `replaced` is the name under which the database that goes is kept, None where there is none; `earlier` are those of
+    restores before, which nobody has looked at yet (`gateway outbox resume`): what they lost is in `losses` too.
+    `losses` is None when nothing can be compared: then all that is known is the time between the backup's last commit
+    and now, and the last anchor that was taken of it (`last_anchor`). `unreadable` says which event of a sealed backup
+    can't be read, "" when all can.
     """
 
     backup: Checked
@@ -47,7 +53,9 @@ class Plan:
     restored_at: datetime
     present: Present | None
     replaced: str | None
+    earlier: tuple[str, ...]
     losses: Losses | None
+    unreadable: str
     last_anchor: Anchor | None
 
     @property
@@ -59,14 +67,19 @@ class Plan:
 
     def lost(self) -> dict[str, Any]:
         """What the log keeps of the losses."""
+        earlier = {EARLIER: list(self.earlier)} if self.earlier else {}
         if self.losses is None:
-            return {"known": False, "accession_numbers": []}
+            return {"known": False, "accession_numbers": [], **earlier}
         return {
             "known": self.losses.complete,
             **self.losses.counts(),
-            "accession_numbers": self.losses.accession_numbers[:_MOST_NUMBERS],
+            "accession_numbers": self.losses.concerned()[:_MOST_NUMBERS],
+            **earlier,
         }
 
+
+EARLIER = "earlier"
+"""In what the log keeps of the losses: the names of the files that `Plan.earlier` has."""
 
 _MOST_NUMBERS = 2_000
 """Accession numbers kept in the event; `gateway backup lost` lists all for as long as the replaced file is there."""
@@ -79,6 +92,7 @@ def restore(
     operator: str,
     agreed: Callable[[Plan], bool],
     anchors_path: Path | None = None,
+    keys_path: Path | None = None,
     sequence_floor: int | None = None,
     despite_chain: bool = False,
     progress: Progress = lambda _done, _all: None,
@@ -88,7 +102,8 @@ def restore(
     The service must be stopped, and no command have the database open. `sequence_floor` is told where the mark of
     the highest `sequence` was lost (`gateway.eventstore.sequence_mark`); a higher one wins anyway. `despite_chain`
     takes a backup whose chain is not intact, which may be better than none. The replaced database is kept, whole,
-    beside it, and the restore is noted in the anchors file. Raises `StoreUnusable`, `BackupUnusable`,
+    beside it, and the restore is noted in the anchors file. A backup with sealed events is taken only with its keys at
+    `keys_path` (by default beside the database). Raises `StoreUnusable`, `KeyLost`, `BackupUnusable`,
     `AnchorsUnusable`.
     """
     owner = _of_a_stopped_service(database)
@@ -97,7 +112,9 @@ def restore(
         try:
             replacing.sweep(database)
             kept = anchors.read(anchors_path).anchors if anchors_path and anchors_path.exists() else ()
-            plan = _planned(database, file, sequence_floor, kept, despite_chain=despite_chain, progress=progress)
+            checked = _accepted(database, file, despite_chain=despite_chain, progress=progress)
+            unreadable = _with_its_keys(file, keys_path or default_path(database), checked)
+            plan = _planned(database, checked, sequence_floor, kept, unreadable)
             if not agreed(plan):
                 return None
             _carry_out(database, plan, operator)
@@ -131,39 +148,99 @@ def _instant(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-def _planned(
-    database: Path,
-    file: Path,
-    sequence_floor: int | None,
-    kept: Sequence[Anchor],
-    *,
-    despite_chain: bool,
-    progress: Progress,
-) -> Plan:
+def _accepted(database: Path, file: Path, *, despite_chain: bool, progress: Progress) -> Checked:
     if database.exists() and file.exists() and file.samefile(database):
         raise BackupUnusable(f"{file} is the database itself", remedy="name a backup: gateway backup list")
     checked = backup.check(file, progress=progress)
     if checked.damage or (checked.finding and not despite_chain):
         raise BackupUnusable(f"{file} is not restored: {checked.finding}", remedy=_remedy(checked))
-    present = replacing.look_at(database)
-    readable = present is not None and not present.damage
-    now = datetime.now(UTC)
+    return checked
+
+
+def _with_its_keys(file: Path, keys_path: Path, checked: Checked) -> str:
+    """Refuse a backup that nobody could open afterwards; say what of an altered one can't be read.
+
+    Raises `KeyLost`, `BackupUnusable`.
+    """
+    intact = checked.chain.intact
     with backup.reading(file) as connection:
-        epoch, highest = projections.epochs.number(connection), _highest(connection)
-    losses = None
-    if readable:
-        losses = missing(database, file, in_backup=True)
-        epoch, highest = _with_what_is_there(database, epoch, highest)
+        keys = keys_of(connection, keys_path)
+        if keys is None:
+            return "" if intact else _first_unreadable(connection, None)
+        try:
+            states, needed = keys.states(), _known_keys(connection)
+            missing = (needed | key_ids(connection) if intact else needed) - states.keys()
+            if missing:
+                raise KeyLost(
+                    f"{file} is not restored: the key file {keys_path} lacks {len(missing)} of its keys: it is older",
+                    remedy="put the newest copy of the key file back, then restore again",
+                )
+            unreadable = "" if intact else _first_unreadable(connection, keys)
+            if unreadable and any(states[key_id] for key_id in needed):
+                raise BackupUnusable(
+                    f"{file} is not restored: persons were erased since, so its tables must be built anew, and that "
+                    f"fails: {unreadable}",
+                    remedy="take another backup (gateway backup list)",
+                )
+            return unreadable
+        finally:
+            keys.close()
+
+
+def _known_keys(connection: sqlite3.Connection) -> set[str]:
+    try:
+        return projections.patient_keys.known_keys(connection)
+    except sqlite3.OperationalError:  # of a release that had no such table
+        return set()
+
+
+def _first_unreadable(connection: sqlite3.Connection, keys: KeyFile | None) -> str:
+    index = cast("KeyIndex", projections.patient_keys)
+    mapper = replacing.mapper(Sealing.with_keys(keys, index) if keys else None)
+    try:
+        for _ in replay.read(connection, mapper):
+            pass
+    except (EventUnreadable, StoreUnusable) as error:
+        return error.message
+    return ""
+
+
+def _planned(
+    database: Path, checked: Checked, sequence_floor: int | None, kept: Sequence[Anchor], unreadable: str
+) -> Plan:
+    present = replacing.look_at(database)
+    now = datetime.now(UTC)
+    with backup.reading(checked.file) as connection:
+        there = _Log.read(connection)
+    readable = present is not None and not present.damage
+    here = _read_what_is_there(database) if readable else None
+    logs = [there, here] if here else [there]
+    earlier = tuple(dict.fromkeys(name for log in logs for name in log.unseen))
     return Plan(
         backup=checked,
-        epoch=epoch + 1,
-        sequence_floor=max(_floor(database, sequence_floor), highest),
+        epoch=max(log.epoch for log in logs) + 1,
+        sequence_floor=max(_floor(database, sequence_floor, here), *(log.highest for log in logs)),
         restored_at=now,
         present=present,
         replaced=_free_name(database, now) if present else None,
-        losses=losses,
+        earlier=earlier,
+        losses=_losses(database, checked.file, earlier, compared=readable),
+        unreadable=unreadable,
         last_anchor=max(kept, key=lambda anchor: anchor.position, default=None),
     )
+
+
+def _losses(database: Path, file: Path, earlier: Sequence[str], *, compared: bool) -> Losses | None:
+    """What `earlier` restores have lost and this one loses; not all of it where the database can't be `compared`."""
+    there = [kept for kept in map(database.with_name, earlier) if kept.exists()]
+    if not compared and not there:
+        return None
+    found = Losses(complete=compared and len(there) == len(earlier))
+    for kept in there:
+        add_missing(found, kept, file, in_backup=True)
+    if compared:
+        add_missing(found, database, file, in_backup=True, exactly=True)
+    return found
 
 
 def _free_name(database: Path, now: datetime) -> str:
@@ -177,6 +254,19 @@ def _remedy(checked: Checked) -> str:
     return other if checked.damage else f"{other}; --despite-chain restores it all the same"
 
 
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What a restore has to know of a log: its epoch, the highest `sequence`, the files nobody has looked at yet."""
+
+    epoch: int
+    highest: int
+    unseen: tuple[str, ...]
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection) -> _Log:
+        return cls(projections.epochs.number(connection), _highest(connection), _unseen(connection))
+
+
 def _highest(connection: sqlite3.Connection) -> int:
     """The highest `sequence` that a database knows of."""
     try:
@@ -185,18 +275,46 @@ def _highest(connection: sqlite3.Connection) -> int:
         return 0
 
 
-def _with_what_is_there(database: Path, epoch: int, highest: int) -> tuple[int, int]:
+def _unseen(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The replaced databases of the restores since somebody last let the outbox go on.
+
+    From the log itself, for its table may be behind: in a database that was restored and not opened yet. Each restore's
+    event names all before it. Where the log is damaged, the table is better than nothing.
+    """
+    statement = "SELECT topic, state FROM stored_events WHERE topic GLOB 'Epoch.*' ORDER BY rowid DESC LIMIT 1"
+    try:
+        latest = connection.execute(statement).fetchone()
+        if latest is None or latest[0] != Epoch.Restored.TOPIC:
+            return ()
+        values = json.loads(latest[1])
+        return _names(values["lost"], values["replaced"])
+    except (sqlite3.DatabaseError, ValueError, LookupError):
+        with suppress(sqlite3.DatabaseError, ValueError):
+            row = projections.epochs.present(connection)
+            if row and not row.resumed_at:
+                return _names(row.lost, row.replaced)
+        return ()
+
+
+def _names(lost: dict[str, Any], replaced: str | None) -> tuple[str, ...]:
+    return (*lost.get(EARLIER, ()), *([replaced] if replaced else ()))
+
+
+def _read_what_is_there(database: Path) -> _Log | None:
     """The database that goes may be further: in epochs, so that no number comes twice, and in sequences."""
     try:
         with closing(connect(database)) as connection:
-            return max(epoch, projections.epochs.number(connection)), max(highest, _highest(connection))
+            return _Log.read(connection)
     except sqlite3.DatabaseError:
-        return epoch, highest
+        return None
 
 
-def _floor(database: Path, told: int | None) -> int:
+def _floor(database: Path, told: int | None, here: _Log | None) -> int:
+    mark = SequenceMark(database)
+    if here == _Log(1, 0, ()) and not mark.path.exists():
+        return told or 0  # there never was a status event, and no service that would have begun the mark
     try:
-        return max(SequenceMark(database).read(), told or 0)
+        return max(mark.read(), told or 0)
     except StoreUnusable as error:
         if told is None:
             raise BackupUnusable(
@@ -238,14 +356,16 @@ def _epoch(plan: Plan) -> Epoch:
 
 
 def still_lost(database: Path, epoch: EpochRow) -> Losses:
-    """What the replaced database holds and the log, as it is now, still lacks: what was sent again is no longer in it.
+    """What the replaced databases hold and the log, as it is now, still lacks: what was done again is no longer in it.
 
-    Raises `NotFound` when that file is not there, `StoreUnusable` when it can't be read.
+    Those of earlier restores count too, when nobody had let the outbox go on in between. Raises `NotFound` when none of
+    these files is there.
     """
-    kept = database.with_name(epoch.replaced) if epoch.replaced else None
-    if kept is None or not kept.exists():
+    names = _names(epoch.lost, epoch.replaced)
+    there = [kept for kept in map(database.with_name, names) if kept.exists()]
+    if not there:
         raise NotFound("the replaced database is not there, so what was lost can't be listed", field="replaced")
-    try:
-        return missing(kept, database, in_backup=False)
-    except sqlite3.DatabaseError as error:
-        raise StoreUnusable(f"{kept} can't be read: {error}") from error
+    found = Losses(complete=len(there) == len(names))
+    for kept in there:
+        add_missing(found, kept, database, in_backup=False)
+    return found

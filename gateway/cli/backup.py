@@ -64,11 +64,15 @@ def list_backups(
     source: Annotated[Path | None, typer.Option("--from", help="Another folder than GATEWAY_BACKUP_FOLDER.")] = None,
     json: output.Json = False,
 ) -> None:
-    """List the backups in the folder, the newest last; those of one log have the same origin."""
+    """List the backups in the folder, the newest last; those of one log have the same origin.
+
+    Exit code 1 when one is not sound.
+    """
     from gateway.eventstore.backup import listed
 
     settings = output.settings()
     backups = listed(source or settings.backup_folder, settings.worklist_db_path.stem)
+    code = 0 if all(found.sound for found in backups) else 1
     if json:
         output.put_json(
             [
@@ -83,7 +87,7 @@ def list_backups(
                 for found in backups
             ]
         )
-        return
+        raise typer.Exit(code)
     lines = [
         (
             output.site_clock(found.taken_at.isoformat(), zone=settings.zone)[:-4],
@@ -97,6 +101,7 @@ def list_backups(
         for found in backups
     ]
     output.put_table(("taken", "age", "position", "bytes", "sound", "origin", "file"), lines)
+    raise typer.Exit(code)
 
 
 @backup.command(epilog="Example: gateway backup verify data/backups/gateway-20261127T030000Z-5120-1f6c02ab.db")
@@ -154,6 +159,7 @@ def restore(
             operator=getpass.getuser(),
             agreed=agreed,
             anchors_path=settings.anchors_path,
+            keys_path=settings.gateway_keys_path,
             sequence_floor=sequence_floor,
             despite_chain=despite_chain,
             progress=advance,
@@ -170,7 +176,10 @@ def restore(
 
 @backup.command(epilog="Example: gateway backup lost")
 def lost(json: output.Json = False) -> None:
-    """List what the last restore may have lost and the log still lacks: what was sent again is no longer in it."""
+    """List what was lost by the last restore, and by those before it since the outbox was last let go on.
+
+    What was done again since is no longer in it.
+    """
     from gateway.audit.restore import still_lost
     from gateway.errors import NotFound
 
@@ -191,9 +200,13 @@ def _tell_plan(plan: Plan, zone: Any) -> None:  # noqa: ANN401  a time zone
     output.put(_told(plan.backup, zone))
     if plan.replaced:
         output.put(f"kept   the present database, as {plan.replaced}")
+    for name in plan.earlier:
+        output.put(f"before {name}: nobody has let the outbox go on since; what was lost then is listed too")
+    if plan.unreadable:
+        output.put(f"altered: {plan.unreadable}; what needs it will fail, gateway projections rebuild too")
     if plan.losses is not None:
         _put_losses(plan.losses, zone)
-    else:
+    if plan.losses is None or plan.present is None or plan.present.damage:
         since = output.site_clock(plan.backup.committed_at, zone=zone)
         output.put(f"lost   not known: what was acknowledged after {since}; the present database can't be read")
         if plan.last_anchor:
@@ -207,8 +220,10 @@ def _put_losses(found: Losses, zone: Any) -> None:  # noqa: ANN401  a time zone
         f"lost   {counts['actions']} actions, {counts['performed_steps']} performed steps, {counts['status_events']} "
         f"settled status events; changes of {counts['items']} appointments"
     )
+    if counts["erasures"]:
+        output.put(f"       {counts['erasures']} erasures, to be repeated: gateway erase")
     if not found.complete:
-        output.put("       at least: part of the replaced database can't be read")
+        output.put("       at least: part of what was replaced is gone or can't be read")
     lines = [
         *(
             (
@@ -218,7 +233,7 @@ def _put_losses(found: Losses, zone: Any) -> None:  # noqa: ANN401  a time zone
                 action["committed_at"],
                 action["action_id"],
             )
-            for action in found.actions
+            for action in found.actions.values()
         ),
         *(
             (
@@ -232,7 +247,11 @@ def _put_losses(found: Losses, zone: Any) -> None:  # noqa: ANN401  a time zone
         ),
         *(
             (event["accession_number"], "status event", event["state"], event["committed_at"], event["event_id"])
-            for event in found.status_events
+            for event in found.status_events.values()
+        ),
+        *(
+            (", ".join(lost["accession_numbers"]), "erasure", "to repeat", lost["committed_at"], lost["reason"])
+            for lost in found.erasures.values()
         ),
     ]
     shown = [(number, what, state, output.site_clock(at, zone=zone), name) for number, what, state, at, name in lines]
@@ -273,10 +292,11 @@ def _as_json(found: Checked) -> dict[str, Any]:
 def _losses_as_json(found: Losses) -> dict[str, Any]:
     return {
         "complete": found.complete,
-        "actions": found.actions,
+        "actions": list(found.actions.values()),
         "accession_numbers": found.accession_numbers,
         "performed_steps": list(found.performed_steps.values()),
-        "status_events": found.status_events,
+        "status_events": list(found.status_events.values()),
+        "erasures": list(found.erasures.values()),
     }
 
 
@@ -292,5 +312,7 @@ def _plan_as_json(plan: Plan, database: Path) -> dict[str, Any]:
         "sequence_floor": plan.sequence_floor,
         "replaced": plan.replaced,
         "replaced_position": plan.replaced_position,
+        "earlier": list(plan.earlier),
+        "unreadable": plan.unreadable or None,
         "lost": _losses_as_json(plan.losses) if plan.losses else None,
     }

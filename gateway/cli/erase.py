@@ -92,8 +92,8 @@ def _tell(done: Erased, found: Found) -> None:
         output.put(f"erased: {done.events} events in {done.streams} streams can't be read any more; items: {numbers}")
         if done.items_of_others:
             output.put(f"{_OF_OTHERS}: {', '.join(done.items_of_others)}")
-    elif found.before:
-        output.put(f"nothing is left: erased {', '.join(found.before)}")
+    elif found.before or found.is_lost:
+        output.put(f"nothing is left: erased {', '.join(found.before) or done.erased_at}")
     else:
         output.put("the log has nothing of this patient that anybody can read")
     output.put(f"keys destroyed: {done.keys}; queries that named the person: {done.queries}")

@@ -24,6 +24,8 @@ from gateway.eventstore import chain
 from gateway.eventstore.connections import connect, is_busy
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.files import belongs_like, put_in_place, sync
+from gateway.eventstore.mapper import EnvelopeMapper, register_transcodings
+from gateway.eventstore.sealing import Sealing
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 _PATIENCE = 5.0
@@ -113,13 +115,19 @@ def copied(backup: Path, folder: Path, database: Path) -> Path:
 def append(database: Path, stream: Stream) -> None:
     """Save a stream's new events. The projections take them when the database is opened next."""
     factory = StoreFactory(database, projections=())
+    try:
+        factory.event_store(mapper()).put(stream.collect_events())
+    finally:
+        factory.datastore.close()
+
+
+def mapper(sealing: Sealing | None = None) -> EnvelopeMapper:
+    """Reads and writes events where no application is open."""
     transcoder = JSONTranscoder()
     for transcoding in (UUIDAsHex(), DecimalAsStr(), DatetimeAsISO()):  # those that the library's applications have
         transcoder.register(transcoding)
-    try:
-        factory.event_store(factory.mapper(transcoder)).put(stream.collect_events())
-    finally:
-        factory.datastore.close()
+    register_transcodings(transcoder)
+    return EnvelopeMapper(transcoder, sealing)
 
 
 def set_aside(database: Path, aside: Path, *, folded: bool) -> None:

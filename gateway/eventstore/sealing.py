@@ -59,6 +59,34 @@ def default_path(database: Path) -> Path:
     return database.with_name(database.name + ".keys")
 
 
+def keys_of(connection: sqlite3.Connection, path: Path) -> KeyFile | None:
+    """The key file at `path`, if this database needs one. Raises `KeyLost` when it is not there, or another one."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'key_file'").fetchone():
+        return None
+    row = connection.execute("SELECT file_id FROM key_file").fetchone()
+    return _own(path, row[0]) if row else None
+
+
+def key_ids(connection: sqlite3.Connection) -> set[str]:
+    """The keys that the events of a database are sealed with; those of an import that were erased there are none."""
+    rows = connection.execute(
+        "SELECT DISTINCT json_extract(state, '$.envelope.key_id') FROM"
+        " (SELECT CAST(state AS TEXT) AS state FROM stored_events)"
+        " WHERE json_valid(state) AND json_extract(state, '$.envelope.erased') IS NULL"
+    )
+    return {key_id for (key_id,) in rows if isinstance(key_id, str)}
+
+
+def _own(path: Path, file_id: str) -> KeyFile:
+    if not path.exists():
+        raise KeyLost(f"the key file {path} is missing, and this database holds what was sealed", remedy=_BACK)
+    keys = KeyFile(path)
+    if keys.file_id != file_id:
+        keys.close()
+        raise KeyLost(f"the key file {path} belongs to another database", remedy=_BACK)
+    return keys
+
+
 class Sealing:
     """Chooses keys and uses them. Shared by all threads of one application."""
 
@@ -80,6 +108,13 @@ class Sealing:
         sealing._reading = reading
         return sealing
 
+    @classmethod
+    def with_keys(cls, keys: KeyFile, index: KeyIndex) -> Sealing:
+        """Reads what was sealed with these keys, and seals nothing."""
+        sealing = cls(keys.path, index, switched_on=False)
+        sealing._keys = keys
+        return sealing
+
     # --- which key file
 
     def begin(self, cursor: sqlite3.Cursor, reading: Reading) -> bool:
@@ -92,20 +127,11 @@ class Sealing:
             cursor.execute(statement)
         row = cursor.execute("SELECT file_id FROM key_file").fetchone()
         if row is not None:
-            self._keys = self._own(row[0])
+            self._keys = _own(self.path, row[0])
         elif self.switched_on:
             self._keys = KeyFile(self.path, create=True)
             cursor.execute("INSERT INTO key_file VALUES (1, ?)", (self._keys.file_id,))
         return self._keys is not None
-
-    def _own(self, file_id: str) -> KeyFile:
-        if not self.path.exists():
-            raise KeyLost(f"the key file {self.path} is missing, and this database holds what was sealed", remedy=_BACK)
-        keys = KeyFile(self.path)
-        if keys.file_id != file_id:
-            keys.close()
-            raise KeyLost(f"the key file {self.path} belongs to another database", remedy=_BACK)
-        return keys
 
     @property
     def keys(self) -> KeyFile | None:
@@ -114,7 +140,7 @@ class Sealing:
             with self._opening, self._reading() as connection:
                 row = connection.execute("SELECT file_id FROM key_file").fetchone()
                 if self._keys is None and row is not None:
-                    self._keys = self._own(row[0])
+                    self._keys = _own(self.path, row[0])
         return self._keys
 
     def borrow(self) -> None:

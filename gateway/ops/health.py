@@ -90,6 +90,7 @@ def restored_from(gateway: Gateway) -> dict[str, Any] | None:
             f"possibly lost{'' if lost['known'] else ', at least'}: {lost['actions']} actions, "
             f"{lost['performed_steps']} performed steps, {lost['status_events']} settled status events, "
             f"changes of {lost['items']} appointments"
+            f"{', {} erasures to be repeated'.format(lost['erasures']) if lost.get('erasures') else ''}"
         )
     waiting = gateway.count_updates().waiting
     warning = (
@@ -104,7 +105,7 @@ def restored_from(gateway: Gateway) -> dict[str, Any] | None:
         "restored_at": epoch.restored_at,
         "sequence_floor": epoch.sequence_floor,
         "resumed_at": epoch.resumed_at,
-        "possibly_lost": {name: value for name, value in lost.items() if name != "accession_numbers"},
+        "possibly_lost": {name: value for name, value in lost.items() if name not in ("accession_numbers", "earlier")},
         "warning": None if epoch.resumed_at else warning,
     }
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.synthetic import PERSON, schedule
-from gateway.application import Gateway
+from gateway.application import Gateway, opened
 from gateway.audit import activities
 from gateway.audit.activities import Activity
+from gateway.audit.restore import restore
 from gateway.errors import Contention
+from gateway.eventstore.backup import take
 
 
 def kept(gateway: Gateway, *subjects: str) -> list[Activity]:
@@ -45,6 +47,21 @@ def test_without_any_record_since_its_start_that_is_the_latest_sign(gateway: Gat
     activities.service_started(gateway, "gateway")
     [first] = kept(gateway)
     assert activities.service_started(gateway, "gateway") == first.at
+
+
+def test_of_a_backup_that_was_taken_while_the_service_ran_nobody_claims_that_it_was_killed(
+    gateway: Gateway, database: Path, tmp_path: Path
+) -> None:
+    """It stopped cleanly, later: that stands in the replaced database."""
+    activities.service_started(gateway, "gateway")
+    backup = take(database, tmp_path / "backups")
+    activities.service_stopped(gateway, "gateway")
+    gateway.close()
+    assert restore(database, backup.file, operator="night shift", agreed=lambda _: True, sequence_floor=0)
+    with opened(database) as restored:
+        assert activities.service_started(restored, "gateway") is None
+        assert kept(restored)[-1].details == {}
+        assert activities.service_started(restored, "gateway"), "what starts after the restore is looked at again"
 
 
 def test_a_look_in_between_hides_no_missing_stop(gateway: Gateway) -> None:

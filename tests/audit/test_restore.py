@@ -15,21 +15,24 @@ from typing import Any
 import pytest
 
 from bench.synthetic import (
+    PERSON,
     appointment,
     change,
     completed,
     create_request,
     examine,
     naming,
+    participant,
     request,
     schedule,
     start,
     step_uid,
 )
 from gateway.application import Gateway, opened
+from gateway.audit import erasure
 from gateway.audit.restore import Plan, note_restore, restore, still_lost
 from gateway.domain.lifecycle import Status
-from gateway.errors import BackupUnusable, IllegalTransition, NotFound, StoreUnusable
+from gateway.errors import BackupUnusable, IllegalTransition, InvalidValue, KeyLost, NotFound, StoreUnusable
 from gateway.eventstore import anchors, chain
 from gateway.eventstore.backup import Checked, take
 from gateway.eventstore.ownership import Ownership, Use
@@ -376,6 +379,18 @@ def test_without_the_high_water_mark_it_is_refused_unless_the_floor_is_told(futu
     assert mark.read() == 5000
 
 
+def test_where_there_never_was_a_status_event_no_floor_is_asked_for(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir()
+    with opened(path) as gateway:
+        schedule(gateway, "ACC001")
+        backup = take(path, tmp_path / "backups")
+    assert not SequenceMark(path).path.exists()
+    assert restored(path, backup).sequence_floor == 0
+    SequenceMark(path).path.write_text("12 deadbeef\n")
+    with pytest.raises(BackupUnusable, match="--sequence-floor"):
+        restored(path, backup)
+
+
 def test_a_floor_that_is_told_too_low_does_not_count(future: Path, backup: Checked) -> None:
     mark = SequenceMark(future).read()
     assert restored(future, backup, sequence_floor=1).sequence_floor == mark
@@ -391,14 +406,14 @@ def test_what_was_acknowledged_after_the_backup_is_listed(future: Path, backup: 
     assert plan.losses is not None
     lost = plan.losses
     assert lost.complete
-    assert [(a["action_id"], a["accession_number"], a["status"]) for a in lost.actions] == [
+    assert [(a["action_id"], a["accession_number"], a["status"]) for a in lost.actions.values()] == [
         ("create-ACC003", "ACC003", "created")
     ]
     assert lost.accession_numbers == ["ACC002", "ACC003"]
     assert [(s["sop_instance_uid"], s["accession_numbers"], s["last"]) for s in lost.performed_steps.values()] == [
         (step_uid(2), ["ACC002"], "Completed")
     ]
-    assert [(e["accession_number"], e["state"]) for e in lost.status_events] == [
+    assert [(e["accession_number"], e["state"]) for e in lost.status_events.values()] == [
         ("ACC001", "acknowledged"),
         ("ACC002", "acknowledged"),
         ("ACC002", "acknowledged"),
@@ -417,6 +432,7 @@ def test_the_log_keeps_how_much_was_lost_and_of_which_appointments(future: Path,
         "items": 2,
         "performed_steps": 1,
         "status_events": 3,
+        "erasures": 0,
         "accession_numbers": ["ACC002", "ACC003"],
     }
 
@@ -426,16 +442,244 @@ def test_what_was_sent_again_is_no_longer_lost(future: Path, backup: Checked) ->
     with opened(future) as gateway:
         epoch = gateway.restored()
         assert epoch is not None
-        assert [action["action_id"] for action in still_lost(future, epoch).actions] == ["create-ACC003"]
+        assert [*still_lost(future, epoch).actions] == ["create-ACC003"]
         wanted = appointment("ACC003")
         reply = gateway.schedule(wanted, request=create_request("create-ACC003", wanted))
         assert (reply.status, reply.duplicate) == ("created", False)
         lost = still_lost(future, epoch)
-        assert (lost.actions, lost.accession_numbers) == ([], ["ACC002"])
+        assert (lost.actions, lost.accession_numbers) == ({}, ["ACC002"])
         assert epoch.replaced
         future.with_name(epoch.replaced).unlink()
         with pytest.raises(NotFound):
             still_lost(future, epoch)
+
+
+def test_restoring_twice_hides_nothing_of_what_the_first_restore_lost(future: Path, backup: Checked) -> None:
+    first = restored(future, backup)
+    assert first.losses
+    for opened_between in (False, True):
+        if opened_between:
+            Gateway(future).close()
+        again = restored(future, backup)
+        assert again.losses == first.losses
+    with opened(future) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert {name: number for name, number in epoch.lost.items() if name != "earlier"} == first.lost()
+        assert epoch.lost["earlier"][0] == first.replaced
+        assert len(epoch.lost["earlier"]) == 2
+        assert still_lost(future, epoch) == first.losses
+        gateway.schedule(wanted := appointment("ACC003"), request=create_request("create-ACC003", wanted))
+        assert still_lost(future, epoch).actions == {}
+        future.with_name(epoch.lost["earlier"][1]).unlink()
+        assert not still_lost(future, epoch).complete, "one of the files is gone"
+
+
+def test_an_older_backup_that_knows_nothing_of_the_first_restore_does_not_hide_it_either(
+    future: Path, backup: Checked, tmp_path: Path
+) -> None:
+    """Between the two restores another appointment came in, and a backup of that time is there too."""
+    first = restored(future, backup)
+    with opened(future) as gateway:
+        gateway.schedule(wanted := appointment("ACC005"), request=create_request("create-ACC005", wanted))
+        later = take(future, tmp_path / "backups")
+    assert restored(future, backup).earlier == (first.replaced,)
+    plan = restored(future, later)
+    assert plan.earlier[0] == first.replaced
+    assert plan.losses
+    assert [*plan.losses.actions] == ["create-ACC003"], "ACC005 is in this backup"
+    with opened(future) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert [*still_lost(future, epoch).actions] == ["create-ACC003"]
+
+
+def test_what_a_person_has_looked_at_is_not_told_again_by_the_next_restore(future: Path, backup: Checked) -> None:
+    restored(future, backup)
+    with opened(future) as gateway:
+        gateway.resume_delivery(operator="day shift")
+    plan = restored(future, backup)
+    assert plan.earlier == ()
+    assert plan.losses
+    assert not any(plan.losses.counts().values())
+
+
+def test_of_a_database_that_can_t_be_read_the_losses_of_earlier_restores_are_still_told(
+    future: Path, backup: Checked, tmp_path: Path
+) -> None:
+    first = restored(future, backup)
+    with opened(future):
+        later = take(future, tmp_path / "backups")
+    future.write_bytes(b"\0" * 100_000)
+    plan = restored(future, later)
+    assert (plan.earlier, plan.lost()["known"]) == ((first.replaced,), False)
+    assert plan.losses
+    assert [*plan.losses.actions] == ["create-ACC003"]
+
+
+def test_a_lost_change_stays_lost_whatever_else_happens_to_the_item(backup: Checked, path: Path) -> None:
+    """Another event then has the lost one's stream and version."""
+    amend = request("amend", "worklist.update_item", number="ACC002")
+    with opened(path) as gateway:
+        schedule(gateway, "ACC006")
+        backup = take(path, backup.file.parent)
+        gateway.amend("ACC002", lambda _: {"location": "HALL 2"}, request=amend)
+        gateway.correct_status("ACC006", Status.DISCONTINUED, reason="by hand", operator="night shift")
+    restored(path, backup)
+    with opened(path) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        gateway.amend("ACC002", lambda _: {"location": "HALL 3"})
+        gateway.correct_status("ACC006", Status.COMPLETED, reason="by hand", operator="night shift")
+        lost = still_lost(path, epoch)
+        assert ([*lost.actions], lost.accession_numbers) == (["amend"], ["ACC002", "ACC006"])
+        gateway.amend("ACC002", lambda _: {"location": "HALL 2"}, request=amend)
+        lost = still_lost(path, epoch)
+        assert ([*lost.actions], lost.accession_numbers) == ([], ["ACC006"]), "sent again; what was done by hand stays"
+
+
+def test_a_step_and_a_status_event_are_lost_until_just_that_is_reported_and_settled_again(
+    future: Path, backup: Checked
+) -> None:
+    restored(future, backup)
+    with opened(future) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        before = still_lost(future, epoch)
+        start(gateway, step_uid(2), naming("ACC002"))
+        lost = still_lost(future, epoch)
+        assert [step["last"] for step in lost.performed_steps.values()] == ["Completed"]
+        assert lost.status_events == before.status_events, "it waits, and nobody has acknowledged it anew"
+        change(gateway, completed(step_uid(2)))
+        lost = still_lost(future, epoch)
+        assert (lost.performed_steps, lost.accession_numbers) == ({}, ["ACC003"])
+        for update in gateway.find_updates():
+            gateway.acknowledge_update(update.event_id, answer="updated", attempts=1)
+        assert still_lost(future, epoch).status_events == {}
+
+
+# --- keys
+
+
+@pytest.fixture
+def sealed(path: Path) -> Path:
+    """ACC001 is over, and sealed."""
+    path.parent.mkdir()
+    with opened(path, sealing=True) as gateway:
+        schedule(gateway, "ACC001")
+        gateway.cancel("ACC001")
+    return path
+
+
+def erased(path: Path, reason: str) -> None:
+    with opened(path, sealing=True) as gateway:
+        found = erasure.find(gateway, PERSON["patient_id"])
+        erasure.erase(gateway, PERSON["patient_id"], found, reason=reason, operator="dpo")
+
+
+def test_a_lost_erasure_is_named_as_such_until_it_is_repeated(sealed: Path, tmp_path: Path) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002")
+        start(gateway, step_uid(2), naming("ACC002"))
+        change(gateway, completed(step_uid(2)))
+    backup = take(sealed, tmp_path / "backups")
+    erased(sealed, "request 114")
+    plan = restored(sealed, backup, sequence_floor=1000)
+    assert plan.losses
+    assert plan.losses.counts() == {
+        "actions": 0,
+        "items": 0,
+        "performed_steps": 0,
+        "status_events": 0,
+        "erasures": 1,
+    }
+    [lost] = plan.losses.erasures.values()
+    assert (lost["accession_numbers"], lost["reason"], lost["operator"]) == (["ACC001", "ACC002"], "request 114", "dpo")
+    assert plan.lost()["accession_numbers"] == ["ACC001", "ACC002"]
+    with opened(sealed, sealing=True) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert len(still_lost(sealed, epoch).erasures) == 1
+    erased(sealed, "request 114 again")
+    assert still_lost(sealed, epoch).erasures == {}
+    erased(sealed, "request 114 once more")
+
+
+def test_a_lost_erasure_is_repeated_also_where_the_key_file_is_of_before_it(sealed: Path, tmp_path: Path) -> None:
+    keys = sealed.with_name("gateway.db.keys")
+    backup = take(sealed, tmp_path / "backups")
+    shutil.copy(keys, tmp_path / "before.keys")
+    erased(sealed, "request 114")
+    shutil.copy(tmp_path / "before.keys", keys)
+    restored(sealed, backup, sequence_floor=1000)
+    with opened(sealed, sealing=True) as gateway:
+        assert erasure.find(gateway, PERSON["patient_id"]).items == {"ACC001": None}
+    erased(sealed, "request 114 again")
+    with opened(sealed, sealing=True) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert still_lost(sealed, epoch).erasures == {}
+        assert erasure.find(gateway, PERSON["patient_id"]).items == {}
+
+
+@pytest.mark.parametrize("wrong", ["missing", "of another database", "older", "elsewhere"])
+def test_a_backup_whose_keys_are_not_at_hand_is_refused_before_anything_is_replaced(
+    sealed: Path, tmp_path: Path, wrong: str
+) -> None:
+    keys = sealed.with_name("gateway.db.keys")
+    older = tmp_path / "older.keys"
+    shutil.copy(keys, older)
+    with opened(sealed, sealing=True) as gateway:
+        for number in range(40):  # more than the keys that were made ahead
+            schedule(gateway, f"ACC1{number:02}", **participant(number))
+        backup = take(sealed, tmp_path / "backups")
+    before = heads(sealed)
+    kept = keys.rename(tmp_path / "kept.keys")
+    if wrong == "of another database":
+        other = tmp_path / "other" / "gateway.db"
+        other.parent.mkdir()
+        with opened(other, sealing=True) as gateway:
+            schedule(gateway, "ACC009")
+        shutil.copy(other.with_name(keys.name), keys)
+    elif wrong == "older":
+        shutil.copy(older, keys)
+    options = {"keys_path": tmp_path / "nowhere.keys"} if wrong == "elsewhere" else {}
+    with pytest.raises(KeyLost) as refused:
+        restored(sealed, backup, sequence_floor=1000, **options)
+    assert "put the" in str(refused.value.remedy)
+    assert heads(sealed) == before
+    assert not {name for name in files(sealed) if "replaced" in name or "restoring" in name}
+    assert restored(sealed, backup, sequence_floor=1000, keys_path=kept)
+    with opened(sealed, sealing=True, keys_path=kept) as gateway:
+        assert gateway.verify_projections() == []
+
+
+def test_of_an_altered_sealed_backup_it_is_said_before_what_can_t_be_read(sealed: Path, tmp_path: Path) -> None:
+    with opened(sealed, sealing=True) as gateway:
+        schedule(gateway, "ACC002", **participant(2))
+        last = gateway.check_store()
+    backup = take(sealed, tmp_path / "backups")
+    with closing(sqlite3.connect(backup.file)) as prompt, prompt:
+        state = json.loads(prompt.execute("SELECT state FROM stored_events WHERE rowid = ?", (last,)).fetchone()[0])
+        text = state["envelope"]["sealed"]
+        state["envelope"]["sealed"] = ("A" if text[0] != "A" else "B") + text[1:]
+        prompt.execute("UPDATE stored_events SET state = ? WHERE rowid = ?", (json.dumps(state).encode(), last))
+    told: list[str] = []
+
+    def agreed(plan: Plan) -> bool:
+        told.append(plan.unreadable)
+        return False
+
+    options: dict[str, Any] = {"operator": "night shift", "sequence_floor": 1000, "despite_chain": True}
+    restore(sealed, backup.file, agreed=agreed, **options)
+    assert f"position {last}" in told[0]
+    erased(sealed, "request 114")
+    with pytest.raises(BackupUnusable, match=f"erased since.*position {last}"):
+        restore(sealed, backup.file, agreed=agreed, **options)
+    assert len(told) == 1, "nobody could open it afterwards: it is refused, not asked"
+
+
+# --- of a database that can't be read
 
 
 def test_of_a_database_that_can_t_be_read_the_time_is_what_is_known(future: Path, backup: Checked) -> None:
@@ -501,7 +745,20 @@ def test_an_action_that_was_refused_is_listed_with_its_answer(backup: Checked, p
         gateway.cancel("ACC009", None, request=request("cancel-ACC009", "worklist.cancel_item"))
     plan = restored(path, backup)
     assert plan.losses
-    assert [(a["action_id"], a["status"]) for a in plan.losses.actions] == [("cancel-ACC009", "error")]
+    assert [(a["action_id"], a["status"]) for a in plan.losses.actions.values()] == [("cancel-ACC009", "error")]
+
+
+def test_a_message_that_nobody_could_read_is_listed_too(backup: Checked, path: Path) -> None:
+    with opened(path) as gateway:
+        gateway.reject_unidentified(request(""), InvalidValue("not JSON"))
+    plan = restored(path, backup)
+    assert plan.losses
+    assert plan.losses.complete
+    assert [name.partition("-")[0] for name in plan.losses.actions] == ["unidentified"]
+    with opened(path) as gateway:
+        epoch = gateway.restored()
+        assert epoch is not None
+        assert still_lost(path, epoch) == plan.losses
 
 
 # --- elsewhere

@@ -69,6 +69,24 @@ def test_list_shows_time_age_position_size_and_what_was_found(backup: Path, run:
     assert run("backup", "list", "--from", "nowhere", "--json").json == []
 
 
+def test_list_exits_1_when_one_of_them_is_not_sound(backup: Path, run: Command) -> None:
+    backup.with_name("gateway-20251127T030000Z-12.unsound.db").touch()
+    outcome = run("backup", "list")
+    assert (outcome.code, " NO " in outcome.out) == (1, True)
+    found = run("backup", "list", "--json")
+    assert (found.code, [one["sound"] for one in found.json]) == (1, [False, True])
+
+
+def test_restoring_twice_says_twice_what_was_lost(future: Path, run: Command) -> None:
+    for words in ((), ("--despite-chain",)):
+        outcome = run("backup", "restore", str(future), "--yes", *words)
+        assert "1 actions, 1 performed steps, 2 settled status events; changes of 2 appointments" in outcome.out
+    assert "before gateway.db.replaced-" in outcome.out
+    plan = run("backup", "restore", str(future), "--yes", "--json")
+    assert len(plan.json["earlier"]) == 2
+    is_documented({**plan.json, "lost": None}, "backup restore")
+
+
 def test_verify_says_sound_with_an_anchor_or_what_is_wrong(backup: Path, run: Command) -> None:
     outcome = run("backup", "verify", str(backup))
     assert (outcome.code, outcome.err) == (0, "")

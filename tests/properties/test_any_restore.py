@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from gateway.application import Gateway
-from gateway.audit.restore import restore
+from gateway.audit.restore import restore, still_lost
 from gateway.errors import IllegalTransition
 from gateway.eventstore.backup import check, take
 from tests.properties.test_any_history import AnyHistory
@@ -32,6 +32,8 @@ class AnyRestore(AnyHistory):
         self.backups: list[tuple[Path, dict[str, Any]]] = []
         self.highest: dict[str, int] = {}
         self.told: dict[str, tuple[str, str]] = {}
+        self.lost: set[str] = set()
+        """Actions answered and lost, since somebody last let the outbox go on."""
 
     @rule()
     def a_backup_is_taken(self) -> None:
@@ -52,10 +54,12 @@ class AnyRestore(AnyHistory):
         assert plan is not None
         assert plan.losses is not None
         assert plan.losses.complete
-        lost = {action["action_id"] for action in plan.losses.actions}
+        lost = set(plan.losses.actions)
         answered = {name for name, answer in self.answers.items() if answers.get(name) != answer}
         assert answered <= lost, "whatever was answered since, or otherwise, may be lost"
-        assert {name for name in lost if not name.startswith("unidentified-")} <= self.answers.keys()
+        assert {name for name in lost if not name.startswith("unidentified-")} <= self.answers.keys() | self.lost
+        self.lost = {name for name in (self.lost | answered) if name not in answers or name in answered}
+        assert {name for name in self.lost if name not in answers} <= lost, "earlier restores' losses are carried over"
         self.answers = dict(answers)
         self.positions = 0
         self.gateway = Gateway(self.path)
@@ -67,6 +71,18 @@ class AnyRestore(AnyHistory):
         waiting = self.gateway.count_updates().waiting
         with suppress(IllegalTransition):
             assert self.gateway.resume_delivery(operator="day shift") == waiting
+            self.lost = set()
+
+    @precondition(lambda self: self.lost)
+    @rule()
+    def somebody_asks_what_is_still_lost(self) -> None:
+        epoch = self.gateway.restored()
+        assert epoch is not None
+        found = still_lost(self.path, epoch)
+        assert found.complete
+        named = {name for name in found.actions if not name.startswith("unidentified-")}
+        assert self.lost - self.answers.keys() <= named
+        assert not named & self.answers.keys(), "what was sent again is no longer lost"
 
     @invariant()
     def updates_are_numbered_without_gaps_and_at_most_one_is_due_per_item(self) -> None:
