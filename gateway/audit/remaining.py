@@ -19,7 +19,7 @@ from gateway.application import Gateway
 from gateway.dicom import record
 from gateway.domain.names import folded
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
-from gateway.eventstore import chain, replay
+from gateway.eventstore import chain, replay, selection
 from gateway.eventstore.projection import RecordedEvent
 
 LONG_ENOUGH = 6
@@ -206,10 +206,7 @@ def _as_text(content: bytes) -> str:
 def _rows(gateway: Gateway, table: str, person: Person) -> Iterator[bool]:
     """For each row whether it names the person."""
     with gateway.reading() as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
-            return
-        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608  our own words
-            values = dict(row)
+        for values in selection.whole_table(connection, table):
             is_other = values.get("patient_id", "") not in ("", person.patient_id)
             numbers = {values.get("accession_number"), *json.loads(values.get("accession_numbers") or "[]")}
             told = [value for name, value in values.items() if not (is_other and name in _NAMES)]

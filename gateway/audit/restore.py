@@ -23,7 +23,7 @@ import projections.patient_keys
 from gateway.domain.epoch import Epoch
 from gateway.domain.events import circumstances
 from gateway.errors import BackupUnusable, EventUnreadable, KeyLost, NotFound, StoreUnusable
-from gateway.eventstore import anchors, backup, replacing, replay
+from gateway.eventstore import anchors, backup, replacing, replay, selection
 from gateway.eventstore.backup import Checked, Progress
 from gateway.eventstore.chain import Anchor
 from gateway.eventstore.connections import connect
@@ -281,9 +281,8 @@ def _unseen(connection: sqlite3.Connection) -> tuple[str, ...]:
     From the log itself, for its table may be behind: in a database that was restored and not opened yet. Each restore's
     event names all before it. Where the log is damaged, the table is better than nothing.
     """
-    statement = "SELECT topic, state FROM stored_events WHERE topic GLOB 'Epoch.*' ORDER BY rowid DESC LIMIT 1"
     try:
-        latest = connection.execute(statement).fetchone()
+        latest = selection.latest_of(connection, f"{Epoch.TOPIC}.*")
         if latest is None or latest[0] != Epoch.Restored.TOPIC:
             return ()
         values = json.loads(latest[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
@@ -118,3 +119,19 @@ def last_before(connection: sqlite3.Connection, instant: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def latest_of(connection: sqlite3.Connection, topics: str) -> tuple[str, bytes] | None:
+    """Topic and state of the newest event whose topic is like this (`Epoch.*`), as stored."""
+    row = connection.execute(
+        "SELECT topic, state FROM stored_events WHERE topic GLOB ? ORDER BY rowid DESC LIMIT 1", (topics,)
+    ).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def whole_table(connection: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
+    """All rows of one of our own tables; none when it is not there."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+        cursor = connection.execute(f"SELECT * FROM {table}")  # noqa: S608  our own names
+        names = [column[0] for column in cursor.description]
+        yield from (dict(zip(names, row, strict=True)) for row in cursor)

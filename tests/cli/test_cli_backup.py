@@ -70,7 +70,7 @@ def test_list_shows_time_age_position_size_and_what_was_found(backup: Path, run:
 
 
 def test_list_exits_1_when_one_of_them_is_not_sound(backup: Path, run: Command) -> None:
-    backup.with_name("gateway-20251127T030000Z-12.unsound.db").touch()
+    backup.with_name("gateway-20251127T030000Z-12-1f6c02ab.unsound.db").touch()
     outcome = run("backup", "list")
     assert (outcome.code, " NO " in outcome.out) == (1, True)
     found = run("backup", "list", "--json")
