@@ -9,6 +9,33 @@ import pytest
 
 from gateway.application import Gateway, opened
 
+SLOW = (
+    "audit/",
+    "cli/",
+    "interop/",
+    "delivery/test_delivery_courier.py",
+    "dicom/test_mpps_cases.py",
+    "dicom/test_server_pynetdicom.py",
+    "eventstore/test_backup.py",
+    "eventstore/test_held_by_another.py",
+    "eventstore/test_rebuild_beside_the_service.py",
+    "ops/test_ops_health.py",
+    "projections/test_rebuild_and_verify.py",
+    "relay/test_relay_emulator_faults.py",
+    "relay/test_relay_failed_dials.py",
+    "relay/test_relay_listener.py",
+    "relay/test_relay_proof.py",
+)
+"""Small tests, but hundreds of them over sockets, commands and files: together they are most of the time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make quick` leaves them out, as it does single tests that are slow."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and str(item.path.relative_to(here)).startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
