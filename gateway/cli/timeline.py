@@ -280,8 +280,9 @@ def _put_step(record: StepRecord, *, whole: bool, reveal: bool) -> None:
             rows += [("", ""), *readable.tree(readable.model(record.data_sets, mask))]
     except Undecodable as error:
         rows = [("data set", f"can't be decoded: {error.message}")]
+    items = ", ".join(record.accession_numbers) or "none: gateway steps unmatched"
     output.put()
-    output.put_table(("performed step", record.sop_instance_uid), rows)
+    output.put_table(("performed step", record.sop_instance_uid), [("of item", items), *rows])
 
 
 def _mask(*, reveal: bool) -> Any:  # noqa: ANN401  `readable.Mask`, which costs an import to name

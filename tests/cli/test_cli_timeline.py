@@ -39,6 +39,13 @@ def test_series_dose_and_protocol_of_an_examination_are_shown(unit: Modality, ru
     assert not any(secret in outcome.out for secret in PERSON)
 
 
+def test_a_step_says_whose_it_is_and_that_it_is_nobody_s(unit: Modality, run: Command, gateway: Gateway) -> None:
+    unit.perform("ACC001")
+    assert re.search(r"^of item +ACC001$", run("timeline", "ACC001").out, re.MULTILINE)
+    start(gateway, "1.2.3", naming("ACC003"), patient_id="9990000042")
+    assert "of item         none: gateway steps unmatched" in run("timeline", "ACC003").out
+
+
 def test_a_reason_to_discontinue_is_shown_with_its_meaning(unit: Modality, run: Command) -> None:
     unit.perform("ACC001", wrong_entry=True)
     assert "110514 (DCM) Incorrect worklist entry selected" in run("timeline", "ACC001").out

@@ -275,7 +275,7 @@ def test_a_status_that_can_not_be_set_exits_1_and_says_why(
 def test_the_timeline_tells_hop_by_hop_and_names_nobody(story: Gateway, run: Command) -> None:
     outcome = run("timeline", "ACC001")
     table, _, step = outcome.out.partition("\n\n")
-    assert step.splitlines()[1].startswith("data set")  # the story's data sets are none: it says so
+    assert step.splitlines()[2].startswith("data set")  # the story's data sets are none: it says so
     lines = [re.split(r"  +", line) for line in table.splitlines()[1:-1]]
     assert [line[1] if len(line[1]) > 1 and line[1][0] not in "+−" else line[2] for line in lines] == [
         "received",
