@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import AnchorsUnusable, InvalidValue
+from gateway.eventstore import files
 from gateway.eventstore.chain import Anchor
-from gateway.eventstore.files import belongs_like
 
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})(?:\s+(\S+))?")
 _RESTORED = re.compile(r"# restored to ([0-9]{1,18})(?:\s.*)?")
@@ -112,12 +112,12 @@ def _append(path: Path, text: str) -> None:
             broken_off = size > 0 and os.pread(file, 1, size - 1) != b"\n"
             _write(file, f"{chr(10) * broken_off}{text}\n".encode())
             if is_new:
-                belongs_like(path, path.absolute().parent)
+                files.belongs_like(path, path.absolute().parent)
             os.fsync(file)
         finally:
             os.close(file)
         if is_new:
-            _sync_folder(path.absolute().parent)
+            files.sync(path.absolute().parent)  # its name is to survive a power cut too
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -144,12 +144,3 @@ def _write(file: int, data: bytes) -> None:
     """All of it, or an error: a full disk takes a part and says so only the next time."""
     while data:
         data = data[os.write(file, data) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """The file's name is to survive a power cut too."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
