@@ -57,8 +57,10 @@ class Meeting:
         if self.listener.done():
             return  # the sender left meanwhile
         self.listener.set_result(door)
-        await asyncio.wait({self._sender})
-        if not self._sender.cancelled():
+        gone = asyncio.ensure_future(door.wait_closed())
+        await asyncio.wait({self._sender, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if self._sender.done() and not self._sender.cancelled():
             await carry(door, self._sender.result(), self._handling.answer)
 
     async def converse(self, sender: Door) -> None:
