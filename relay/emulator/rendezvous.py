@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
@@ -58,7 +58,8 @@ class Meeting:
             return  # the sender left meanwhile
         self.listener.set_result(door)
         gone = asyncio.ensure_future(door.wait_closed())
-        await asyncio.wait({self._sender, gone}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {self._sender, gone}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
         if self._sender.done() and not self._sender.cancelled():
             await carry(door, self._sender.result(), self._handling.answer)
