@@ -118,6 +118,16 @@ class Responder:
         """The responses to a C-FIND, the last one final. `data` is the identifier as received."""
         return self._worklist.find(caller, data, transfer_syntax, is_cancelled)
 
+    def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
+        """Whether `find` with the same arguments may run where nothing must wait, such as on an event loop.
+
+        True: an index serves it and each step of the generator takes about a millisecond at most, whatever the size
+        of the worklist; it never waits its turn and never rests. False: it may scan, wait and rest, up to many seconds;
+        give it a thread. Asking costs microseconds for a query that was asked before. A query that turns out to be
+        longer than it looked is not quick the next time.
+        """
+        return self._worklist.is_quick(caller, data, transfer_syntax)
+
     def find_of_another_class(self, caller: Caller) -> FindResponse:
         """The response to a C-FIND that names another SOP class than its context has (PS3.7 9.1.2.1.5)."""
         _log.warning("query_refused", **caller.logged(), reason=_ASK_THE_WORKLIST)
