@@ -17,7 +17,12 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
 from gateway.dicom.profiles import EVERYBODY, Profiles, Rejection
 from gateway.dicom.record import QueryRecord, RefusedAssociation, Retrieval, now
-from gateway.dicom.status import OPTIONAL_ATTRIBUTES_NOT_SUPPORTED, SOP_CLASS_NOT_SUPPORTED, SUCCESS
+from gateway.dicom.status import (
+    OPTIONAL_ATTRIBUTES_NOT_SUPPORTED,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    UNRECOGNISED_OPERATION,
+)
 from gateway.dicom.step_scp import NResponse, PerformedSteps, StepScp
 from gateway.dicom.worklist_scp import Worklist, WorklistScp
 
@@ -171,3 +176,10 @@ class Responder:
     def unrecognised(self, caller: Caller, operation: str, sop_instance_uid: str) -> NResponse:
         """The response to an operation that this SOP class does not have (PS3.7 C.5.23)."""
         return self._steps.unrecognised(caller, operation, sop_instance_uid)
+
+    def out_of_place(self, caller: Caller, operation: str, sop_class_name: str, sop_instance_uid: str) -> NResponse:
+        """The response to an operation that the SOP class of its presentation context does not have (PS3.7 C.5.23)."""
+        reason = f"sent {operation} in a presentation context of {sop_class_name}"
+        _log.warning("operation_out_of_place", **caller.logged(), reason=reason)
+        self._record_refusal(caller, reason)
+        return NResponse(UNRECOGNISED_OPERATION, sop_instance_uid, f"{operation} is not of this presentation context")
