@@ -227,7 +227,8 @@ class Connection(asyncio.Protocol):
         if self._answering.is_at_rest:
             if self._acceptor.state in (State.ESTABLISHED, State.RELEASING):
                 self._end(self._acceptor.abort())
-            self._transport.close()
+            else:
+                self._transport.close()
 
     def drop(self) -> None:
         """Close the connection without a word."""
@@ -245,6 +246,8 @@ class Connection(asyncio.Protocol):
         if self._is_full and not self._is_lost:
             self._is_full = False
             self._transport.resume_reading()
+        if self._is_stopping:
+            self._transport.close()
         self._server.ended(self)
         self._account()
         self._watch()
