@@ -20,6 +20,17 @@ _CA = "GATEWAY_DICOM_TLS_CA"
 _CIPHERS = "ECDHE+AESGCM"
 """The four suites that PS3.15 B.12 (by RFC 9325 4.2) names for TLS 1.2; those of TLS 1.3 are OpenSSL's default."""
 
+_FAILURES = {
+    "UNSUPPORTED_PROTOCOL": "the caller offers no TLS 1.2 or newer",
+    "VERSION_TOO_LOW": "the caller offers no TLS 1.2 or newer",
+    "NO_SHARED_CIPHER": "the caller offers no cipher suite of PS3.15 B.12",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the caller shows no certificate",
+    "WRONG_VERSION_NUMBER": "the caller does not speak TLS: it may have the port of plain associations in mind",
+    "HTTP_REQUEST": "the caller speaks HTTP",
+    "UNEXPECTED_EOF_WHILE_READING": "the caller left",
+}
+"""OpenSSL's reasons, as a person says them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsDoor:
@@ -51,6 +62,19 @@ def tls_door(port: int, certificate: Path, key: Path | None = None, authority: P
     if authority:
         _load_authority(context, authority)
     return TlsDoor(port, context, valid_until)
+
+
+def handshake_failure(error: OSError) -> str:
+    """Why a caller's handshake failed, in the words of the record and the log."""
+    if isinstance(error, TimeoutError):
+        why = "the caller did not finish it in time"
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        why = f"the caller's certificate is not accepted: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        why = _FAILURES.get(error.reason or "", _reason(error))
+    else:
+        why = "the caller left"
+    return f"TLS handshake failed: {why}"
 
 
 def _end_of_validity(certificate: Path) -> datetime:

@@ -215,7 +215,7 @@ def test_a_peer_that_asks_for_everything_and_does_not_read_holds_up_nobody(
 
     monkeypatch.setattr(server_pynetdicom, "_wait_for_room", noticed)
     with closing(Client(server.port)) as slow, closing(Client(server.port)) as other:
-        (association,) = [a for a in server._server.active_associations if a.requestor.port == slow.port]
+        (association,) = [a for a in server._ae.active_associations if a.requestor.port == slow.port]
         send = association.dul._send
 
         def stuck(pdu: Any) -> None:

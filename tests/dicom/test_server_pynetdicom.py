@@ -146,7 +146,7 @@ def test_a_cancel_stops_the_answers_fe00(serve: Callable[..., PynetdicomServer])
 
     server = serve(Slow(samples()))
     with association(server, sop_classes=(ModalityWorklistInformationFind,)) as peer:
-        (accepted,) = server._server.active_associations
+        (accepted,) = server._ae.active_associations
         receive = accepted.dimse.receive_primitive
 
         def received(primitive: Any) -> None:
