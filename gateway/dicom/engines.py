@@ -6,9 +6,12 @@ own server, three threads for each association: the one to compare with, and to 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gateway.dicom.responder import Responder
+from gateway.dicom.tls import TlsDoor
+
+EngineName = Literal["asyncio", "pynetdicom"]
 
 
 class AssociationServer(Protocol):
@@ -37,3 +40,35 @@ class AssociationServer(Protocol):
 
     def stop(self, deadline: float = 5.0) -> None:
         """Accept no more, let every association finish its present operation, close them; in `deadline` seconds."""
+
+
+class Engine(Protocol):
+    """What makes a server: the same settings for each engine, told by `gateway.dicom.association`."""
+
+    def __call__(
+        self,
+        responder: Responder,
+        *,
+        ae_title: str = ...,
+        host: str = ...,
+        port: int = ...,
+        accept_any_called_ae: bool = ...,
+        maximum_associations: int = ...,
+        maximum_associations_per_address: int = ...,
+        acse_timeout: float = ...,
+        stall_timeout: float = ...,
+        idle_timeout: float = ...,
+        tls: TlsDoor | None = ...,
+    ) -> AssociationServer:
+        """A server, not yet started."""
+
+
+def engine(name: EngineName) -> Engine:
+    """The engine of this name; only the one in use is loaded."""
+    if name == "asyncio":
+        from gateway.dicom.server_asyncio import AsyncioServer
+
+        return AsyncioServer
+    from gateway.dicom.server_pynetdicom import PynetdicomServer
+
+    return PynetdicomServer
