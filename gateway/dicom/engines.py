@@ -36,7 +36,7 @@ class AssociationServer(Protocol):
         """How many connections there are, silent ones included."""
 
     def start(self) -> None:
-        """Listen at all ports, or none. Raises OSError when one can't be had."""
+        """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
 
     def stop(self, deadline: float = 5.0) -> None:
         """Accept no more, let every association finish its present operation, close them; in `deadline` seconds."""

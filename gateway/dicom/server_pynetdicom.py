@@ -43,7 +43,7 @@ from gateway.dicom.pynetdicom_sockets import Intake, Sockets
 from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING, SUCCESS
 from gateway.dicom.step_scp import NResponse
-from gateway.dicom.tls import TlsDoor
+from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 
 # pynetdicom logs whole identifiers, and handler errors with their text: patients. What matters we log ourselves.
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -174,14 +174,14 @@ class PynetdicomServer:
         return sum(_is_open(association) for association in self._ae.active_associations)
 
     def start(self) -> None:
-        """Listen at all doors, or at none. Raises OSError when a port can't be had."""
+        """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
         servers = [self._listening(self._wanted_port)]
         if self._tls:
             try:
                 servers.append(self._listening(self._tls.port, self._tls.context))
-            except OSError:
+            except OSError as error:
                 servers[0].server_close()
-                raise
+                raise TlsPortUnusable(error.errno, error.strerror) from error
         self._servers = servers
         for server in servers:
             threading.Thread(
