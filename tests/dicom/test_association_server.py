@@ -286,6 +286,17 @@ def test_too_many_associations_are_rejected_3_2(serve: Callable[..., Association
         assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
 
 
+def test_too_many_associations_of_one_address_are_rejected_3_2(serve: Callable[..., AssociationServer]) -> None:
+    server = serve(maximum_associations_per_address=1)
+    with captured_logs() as logs, association(server) as first, association(server) as second:
+        assert first.is_established
+        answer = second.acceptor.primitive
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+    (line,) = [line for line in logs if line["event"] == "association_refused"]
+    assert (line["calling_ae"], line["address"]) == ("MAMMO1", "127.0.0.1")
+    assert "address" in line["reason"]
+
+
 # --- what no peer can do
 
 
@@ -364,6 +375,29 @@ def test_half_a_pdu_is_not_waited_for_beyond_the_stall_timeout(serve: Callable[.
         assert closed(connection)
     with association(server) as peer:
         assert peer.send_c_echo().Status == 0x0000
+
+
+def cut_while_dripping(connection: socket.socket) -> bool:
+    """Whether the other side closes, in 10 s at most, although each of its bytes comes in time."""
+    connection.settimeout(0.05)
+    for _ in range(200):
+        try:
+            connection.sendall(b"\0")
+            if not connection.recv(4096):
+                return True
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return True
+    return False
+
+
+def test_an_association_request_that_drips_in_has_until_the_acse_timeout_in_all_9_1_5(
+    serve: Callable[..., AssociationServer],
+) -> None:
+    with connect(serve(acse_timeout=0.3, stall_timeout=MINUTE)) as connection:
+        connection.sendall(struct.pack(">BBI", 1, 0, 10_000))
+        assert cut_while_dripping(connection)
 
 
 def test_a_peer_that_vanishes_in_its_query_harms_nobody(server: AssociationServer) -> None:
