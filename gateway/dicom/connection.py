@@ -178,8 +178,8 @@ class Connection(asyncio.Protocol):
             self._server.accepted(self)
             self._server.responder.association_accepted(self.caller, refused_contexts=agreement.refused)
         elif refusal:
-            self._end(self._acceptor.reject(refusal.result, refusal.source, refusal.reason))
             self._server.responder.association_refused(self.caller, reason=refusal.why, remedy=refusal.remedy)
+            self._end(self._acceptor.reject(refusal.result, refusal.source, refusal.reason))
 
     def _note_time(self) -> None:
         """When the PDU and the message began that are not whole."""

@@ -430,11 +430,12 @@ def test_a_stop_finishes_what_has_begun_and_begins_nothing_else(serve: Serve) ->
 def test_a_unit_that_releases_after_its_last_answer_is_let_go_also_at_a_stop(serve: Serve) -> None:
     application = Committing()
     server = serve(application)
-    with associated(server.port) as peer:
+    with associated(server.port) as peer, associated(server.port) as idle:
         peer.send(n_create(STEP, "1.2.1"))
         assert application.began.wait(MINUTE)
         stopping = threading.Thread(target=server.stop, args=(MINUTE,))
         stopping.start()
+        assert idle.read() == ABORT_2_0, "the stop is under way"
         application.goes_on.set()
         assert peer.response().Status == 0x0000
         peer.send(RELEASE_RQ)
