@@ -267,6 +267,8 @@ class Connection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """See to it that somebody looks at the next deadline; at one that has moved away it is looked in vain."""
+        if self._timer is not None and self._deadlines.are_far:
+            return
         due, _ = self._deadlines.next(self._acceptor.state)
         if due == inf or self._is_lost:
             return
