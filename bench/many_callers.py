@@ -23,7 +23,7 @@ from gateway.eventstore.shared_commit import SharedCommit
 from projections.worklist import WorklistFilter
 
 CALLERS = (1, 4, 16, 64)
-ROUNDS, SAVES = 7, 320
+ROUNDS, SAVES = 15, 128
 SLOWER = 0.002
 """Seconds by which a slow disk's sync is longer: between a virtual disk's and that of one without a write cache."""
 
@@ -57,7 +57,7 @@ def many_callers(folder: Path, *, rounds: int = ROUNDS, saves: int = SAVES) -> l
                 for number in range(rounds + 1):
                     for way, gateway in gateways.items():
                         with _way(way), count_commits(slower) as commits:
-                            one = _round(gateway, callers, max(2, saves // callers // (4 if slower else 1)), commits)
+                            one = _round(gateway, callers, max(4, saves // callers), commits)
                         if number:  # the first is a warm-up
                             _note(taken[way], one)
                 figures += _figures(callers, slower, taken)

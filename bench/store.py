@@ -38,7 +38,7 @@ def run(*, quick: bool = False) -> list[Figure]:
         saves = append(Path(folder), rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
         history = Path(folder) / "history.db"
         again = replay(history, events=10_000 if quick else EVENTS)
-        shared = many_callers(Path(folder), **({"rounds": 1, "saves": 128} if quick else {}))
+        shared = many_callers(Path(folder), **({"rounds": 1, "saves": 16} if quick else {}))
         return saves + shared + again + beside(history, rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
 
 
