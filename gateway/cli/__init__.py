@@ -6,29 +6,15 @@ import sys
 
 import typer
 
-from gateway.cli import (
-    audit,
-    backup,
-    config,
-    conformance,
-    demo,
-    erase,
-    events,
-    modality,
-    outbox,
-    projections,
-    relay,
-    serve,
-    steps,
-    timeline,
-    worklist,
-)
+from gateway.cli.verbs import Verbs
 from gateway.errors import GatewayError, InvalidValue, SettingsInvalid
 
 WELL, UNWELL, MISUSED, UNREACHABLE = range(4)
 """Exit codes of every verb."""
 
 app = typer.Typer(
+    cls=Verbs,
+    callback=lambda: None,  # typer makes no group of an app that registers nothing itself
     help="Appointments in over Azure Relay, a DICOM worklist for modalities, procedure status back.",
     epilog="Exit codes: 0 well, 1 unwell, 2 misused, 3 unreachable. Data goes to stdout, talk to stderr.",
     no_args_is_help=True,
@@ -36,21 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-serve.register(app)
-demo.register(app)
-worklist.register(app)
-steps.register(app)
-timeline.register(app)
-audit.register(app)
-outbox.register(app)
-events.register(app)
-backup.register(app)
-projections.register(app)
-erase.register(app)
-relay.register(app)
-modality.register(app)
-conformance.register(app)
-config.register(app)
 
 
 def main() -> None:
