@@ -26,7 +26,8 @@ from typing import BinaryIO
 from bench.dicom_client import Client
 from bench.figures import Figure, table
 from bench.synthetic import participant, schedule
-from bench.worklist import MATCHES, _identifier as identifier
+from bench.worklist import MATCHES
+from bench.worklist import _identifier as identifier
 from gateway.application import opened
 
 ITEMS = 1_000

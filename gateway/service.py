@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
@@ -34,6 +32,7 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
+from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
@@ -76,7 +75,7 @@ _DEAFNESS_UNNOTICED = (
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Service:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+_USUAL = (700, 10, 10)
+"""Python's own thresholds: a service lives long."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -18,13 +21,11 @@ def serve() -> None:
     import asyncio
     import gc
 
-    gc.disable()  # imports leave no garbage, and looking for it among them costs a fifth of the start
     from gateway.cli.output import settings
 
     loaded = settings()
     from gateway import log, service
 
-    gc.freeze()
-    gc.enable()
+    gc.set_threshold(*_USUAL)
     log.tell_what_nobody_catches()
     asyncio.run(service.serve(loaded))

@@ -1,4 +1,4 @@
-"""The verbs by their names. A verb's module bears its name and is imported when it is called, or when all are listed."""
+"""The verbs by their names: a verb's module bears its name, and is imported when it is called or all are listed."""
 
 from __future__ import annotations
 
