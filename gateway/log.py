@@ -20,17 +20,29 @@ _LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "even
 def get_logger(name: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
     """A module's logger: `log.info("action_answered", accession_number=…)`.
 
-    structlog, which makes the lines, takes as long to import as a short verb may take: only what logs imports it.
+    structlog, which makes the lines, takes as long to import as a short verb may take: it comes with the first line.
     """
-    import structlog
+    return _Logger(name)
 
-    structlog.configure(
-        processors=[*_common(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    return structlog.get_logger(name)
+
+class _Logger:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
+        return getattr(self._of_structlog, method)
+
+    @cached_property
+    def _of_structlog(self) -> Any:  # noqa: ANN401  the same
+        import structlog
+
+        structlog.configure(
+            processors=[*_common(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+        return structlog.get_logger(self._name)
 
 
 def configure(log_format: str) -> None:
