@@ -1,7 +1,7 @@
 """How soon it is there, and what it takes: `gateway serve` to its first C-ECHO, its memory, and verbs to their end.
 
 `python -m bench.start [--quick]`. Real processes of the installed command, over a database of 1,000 items that came in
-as events. Method and results: `bench/README.md`.
+as events, and on compiled modules, as an installation has them. Method and results: `bench/README.md`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ from gateway.application import opened
 ITEMS = 1_000
 ROUNDS = 15
 _GATEWAY = Path(sys.executable).with_name("gateway")
-_VERBS = (("--help",), ("worklist", "list"), ("outbox", "list"), ("timeline", "ACC000001"), ("config", "show"))
+_VERBS = (
+    ("--help",),
+    ("worklist", "list"),
+    ("outbox", "list"),
+    ("events", "list"),
+    ("timeline", "ACC000001"),
+    ("config", "show"),
+)
 _QUERIES = 20
 """Asked before memory is read, so that what a query needs is loaded."""
 _DAY = "20361124"
@@ -156,8 +163,9 @@ def _free_port() -> int:
 
 def _environment(database: Path, **variables: str) -> dict[str, str]:
     ours = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return kept | {"WORKLIST_DB_PATH": str(database), "COLUMNS": "100"} | variables
+    kept = {name: value for name, value in os.environ.items() if not name.startswith((*ours, "PYTHONDONTWRITE"))}
+    compiled = {"PYTHONPYCACHEPREFIX": str(database.parent / "compiled")}
+    return kept | compiled | {"WORKLIST_DB_PATH": str(database), "COLUMNS": "100"} | variables
 
 
 # --- one C-ECHO, by hand: pynetdicom's own would take longer than what is measured

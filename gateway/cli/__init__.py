@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 def main() -> None:
     """Run a verb; what fails is told in one line with its code and what to do."""
     gc.set_threshold(_OBJECTS)
+    atexit.register(gc.freeze)  # the memory goes back as a whole: no last look at each object
     try:
         app()
     except GatewayError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import typer
 
 _USUAL = (700, 10, 10)
@@ -19,13 +21,17 @@ def serve() -> None:
     Without relay settings it says so and serves DICOM only.
     """
     import asyncio
-    import gc
 
     from gateway.cli.output import settings
 
     loaded = settings()
     from gateway import log, service
 
-    gc.set_threshold(*_USUAL)
     log.tell_what_nobody_catches()
-    asyncio.run(service.serve(loaded))
+    asyncio.run(service.serve(loaded, started=_settle))
+
+
+def _settle() -> None:
+    """What the start has made stays, and is never again looked through for garbage; from now on as usual."""
+    gc.freeze()
+    gc.set_threshold(*_USUAL)

@@ -34,7 +34,7 @@ class Verbs(TyperGroup):
     """The command `gateway`."""
 
     def __init__(self, *, commands: object = None, **attributes: Any) -> None:  # noqa: ANN401, ARG002  typer's own
-        super().__init__(commands=_Loaded(), **attributes)  # type: ignore[arg-type]  it is only ever looked up in
+        super().__init__(commands=_Loaded(), **attributes)  # type: ignore[arg-type]  # it is only looked up in
 
 
 class _Loaded(Mapping[str, Any]):
