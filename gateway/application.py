@@ -7,7 +7,7 @@ same request is answered from the receipt ever after. What an operator or a moda
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -772,10 +772,14 @@ class Gateway(Application[UUID]):
                 with attempt:
                     answer, streams = decide()
                     self._cover_sequences(streams)
-                    self.save(*streams)
+                    self._save(streams)
         except RetryError as error:
             raise Contention("the item was changed by others on every try", remedy="ask again") from error
         return answer
+
+    def _save(self, streams: Sequence[Stream]) -> None:
+        """As the library's `save`, without looking each stream and event through for its protocols' methods."""
+        self._notify(self.events.put([event for stream in streams for event in stream.collect_events()]))
 
     def _item(self, accession_number: str) -> WorklistItem:
         item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
@@ -789,7 +793,7 @@ class Gateway(Application[UUID]):
 
     def _load(self, _stream: type[S], stream_id: UUID) -> S | None:
         try:
-            found = cast("S", self.repository.get(stream_id))
+            found = cast("S", self.repository.get(stream_id, projector_func=_replayed))
         except AggregateNotFoundError:
             return None
         if isinstance(found, WorklistItem):
@@ -801,6 +805,12 @@ class Gateway(Application[UUID]):
         highest = max((item.update_sequence for item in streams if isinstance(item, WorklistItem)), default=0)
         if highest > self._sequence_mark.kept:
             self.keep_sequence_mark(highest)
+
+
+def _replayed(stream: Any, events: Iterable[Any]) -> Any:  # noqa: ANN401  the library's own signature
+    for event in events:
+        stream = event.mutate(stream)
+    return stream
 
 
 def _owed(
