@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
@@ -34,6 +32,7 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
+from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
@@ -58,8 +57,9 @@ _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
 
-_OTHER_FILES = 1000
-"""Files besides the senders': database, associations, threads, connections to the web app."""
+_ASSOCIATION_FILES = 2_000
+_OTHER_FILES = 1_000
+"""Files besides the senders' and the associations': database, threads, connections to the web app."""
 
 _ACTION_THREADS = 8
 _LOOK_THREADS = 2
@@ -76,7 +76,7 @@ _DEAFNESS_UNNOTICED = (
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Service:
@@ -510,7 +510,7 @@ def _port_unusable(door: str, port: int, error: OSError) -> PortUnusable:
 
 
 def _make_room_for_files(wanted: int) -> None:
-    """Let this process open so many files, as far as the system lets it: each sender that is met takes one."""
+    """Let this process open so many files, as far as the system lets it: each sender and each association takes one."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed >= wanted or allowed == resource.RLIM_INFINITY:
         return
@@ -525,9 +525,9 @@ def _make_room_for_files(wanted: int) -> None:
         )
 
 
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; a second one ends at once."""
-    _make_room_for_files(settings.gateway_relay_max_open + _OTHER_FILES)
+async def serve(settings: Settings, started: Callable[[], None] = lambda: None) -> None:
+    """Run until SIGTERM or SIGINT; a second one ends at once. `started` is called when all doors are open."""
+    _make_room_for_files(settings.gateway_relay_max_open + _ASSOCIATION_FILES + _OTHER_FILES)
     service = Service(settings)
     loop = asyncio.get_running_loop()
 
@@ -538,4 +538,4 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await service.run()
+    await service.run(started)

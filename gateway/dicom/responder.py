@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import Protocol
 
-import structlog
-
 from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
 from gateway.dicom.profiles import EVERYBODY, Profiles, Rejection
@@ -20,8 +18,9 @@ from gateway.dicom.record import QueryRecord, RefusedAssociation, Retrieval, now
 from gateway.dicom.status import OPTIONAL_ATTRIBUTES_NOT_SUPPORTED, SOP_CLASS_NOT_SUPPORTED, SUCCESS
 from gateway.dicom.step_scp import NResponse, PerformedSteps, StepScp
 from gateway.dicom.worklist_scp import Worklist, WorklistScp
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
 

@@ -9,7 +9,6 @@ from datetime import tzinfo
 from itertools import takewhile
 from typing import Protocol
 
-import structlog
 from pydicom.datadict import keyword_for_tag
 
 from gateway.dicom import character_sets, find, identifier, matching
@@ -21,9 +20,10 @@ from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.record import LONGEST_IDENTIFIER, MOST_NUMBERS, Query, QueryRecord, now
 from gateway.dicom.status import OUT_OF_RESOURCES, PENDING, SUCCESS, UNABLE_TO_PROCESS, RequestRefused
 from gateway.errors import TooMuchAsked
+from gateway.log import get_logger
 from projections.worklist import WorklistFilter, WorklistRow
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _NAMED = 20
 """At most so many items are named in one line of the log."""
