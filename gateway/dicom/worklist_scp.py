@@ -78,6 +78,10 @@ class WorklistScp:
         finally:
             self._answered(caller, data, transfer_syntax, asked, answered, last, began)
 
+    def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:  # noqa: ARG002  to be refined
+        """As of `Responder`."""
+        return False
+
     def _answered(
         self,
         caller: Caller,
