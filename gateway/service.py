@@ -61,7 +61,8 @@ _STOP_MARGIN = 2.0
 _OTHER_FILES = 1_000
 """Files besides the senders' and the associations': database, threads, connections to the web app."""
 
-_ACTION_THREADS = 8
+_ACTION_THREADS = 16
+"""Actions at once. They share a commit, so more of them than processors save syncs; what they compute takes turns."""
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 _STEP_WATCH_SECONDS = 60.0

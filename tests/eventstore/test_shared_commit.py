@@ -223,7 +223,9 @@ def test_when_sqlite_gives_up_the_whole_transaction_nobody_is_acknowledged(
     gateway: Gateway, bad_items: list[Any]
 ) -> None:
     bad_items.extend([lambda cursor: cursor.execute("ROLLBACK"), raising(ProjectionFailed())])
-    assert kinds(around_a_bad_one(gateway)) == ["OutcomeUnknown", "ProjectionFailed", "ActionReply"]
+    before, bad, after = around_a_bad_one(gateway)
+    assert kinds([before, bad, after]) == ["OutcomeUnknown", "ProjectionFailed", "ActionReply"]
+    assert "gave up a commit that several saves shared" in before.message
     bad_items.clear()
     assert positions(gateway.path) == [1, 2]  # ACC002 was not in it: it came to the lead afterwards
     assert asked(gateway, "ACC001").status == "created"
