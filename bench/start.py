@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +46,7 @@ _QUERIES = 20
 """Asked before memory is read, so that what a query needs is loaded."""
 _DAY = "20361124"
 _PATIENCE = 30.0
+_PORTS = range(20_000, 30_000)
 _MIB = 1024
 
 _VERIFICATION = b"1.2.840.10008.1.1"
@@ -95,16 +97,12 @@ def serving(database: Path, **settings: str) -> Iterator[Started]:
         "GATEWAY_DICOM_PORT": str(port),
         "GATEWAY_OPS_PORT": str(_free_port()),
     }
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [_GATEWAY, "serve"],
-        env=_environment(database, **variables, **settings),
-        cwd=database.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    environment, log = _environment(database, **variables, **settings), database.parent / "serve.log"
+    with log.open("w") as lines:
+        began = time.perf_counter()
+        process = subprocess.Popen([_GATEWAY, "serve"], env=environment, cwd=database.parent, stderr=lines)
     try:
-        _echo_at_last(port, process)
+        assert _echo_at_last(port, process), log.read_text()
         yield Started(process.pid, port, time.perf_counter() - began)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -157,8 +155,11 @@ def _spread(seconds: list[float]) -> str:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        return int(door.getsockname()[1])
+    """One that the kernel gives to no connection going out, as it may a port of its own choice before we listen."""
+    for port in random.sample(_PORTS, 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port is free")
 
 
 def _environment(database: Path, **variables: str) -> dict[str, str]:
@@ -171,19 +172,16 @@ def _environment(database: Path, **variables: str) -> dict[str, str]:
 # --- one C-ECHO, by hand: pynetdicom's own would take longer than what is measured
 
 
-def _echo_at_last(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Knock until a C-ECHO is answered with success."""
+def _echo_at_last(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Knock until a C-ECHO is answered with success; false when the process ends before."""
     until = time.perf_counter() + _PATIENCE
-    while time.perf_counter() < until:
-        assert process.poll() is None, "the gateway ended"
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as association:
-                association.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _echo(association)
-                return
-        except ConnectionRefusedError:
-            time.sleep(0.002)
-    raise TimeoutError("no C-ECHO was answered")
+    while time.perf_counter() < until and process.poll() is None:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), _PATIENCE) as association:
+            association.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _echo(association)
+            return True
+        time.sleep(0.002)
+    return False
 
 
 def _echo(association: socket.socket) -> None:
