@@ -20,8 +20,6 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Protocol
 
-import structlog
-
 from gateway.dicom import negotiation
 from gateway.dicom.association import ACSE_SECONDS, IDLE_SECONDS, MAXIMUM_ASSOCIATIONS, STALL_SECONDS
 from gateway.dicom.caller import Caller
@@ -30,8 +28,9 @@ from gateway.dicom.deadlines import Times
 from gateway.dicom.negotiation import Refusal, Request
 from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
