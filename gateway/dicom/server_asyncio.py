@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
@@ -16,18 +15,27 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.dicom import negotiation
-from gateway.dicom.association import ACSE_SECONDS, IDLE_SECONDS, MAXIMUM_ASSOCIATIONS, STALL_SECONDS
+from gateway.dicom.association import (
+    ACSE_SECONDS,
+    IDLE_SECONDS,
+    MAXIMUM_ASSOCIATIONS,
+    MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
+    STALL_SECONDS,
+)
 from gateway.dicom.caller import Caller
 from gateway.dicom.connection import Connection
 from gateway.dicom.deadlines import Times
+from gateway.dicom.handshake import Handshake
 from gateway.dicom.negotiation import Refusal, Request
 from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
+from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 from gateway.log import get_logger
 
 _log = get_logger(__name__)
@@ -51,18 +59,6 @@ _LAST_MOMENT = 1.0
 """Seconds in which what was dropped is gone."""
 
 
-class TlsDoor(Protocol):
-    """Where associations over TLS come in."""
-
-    @property
-    def port(self) -> int:
-        """The port; 0 takes any free one."""
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        """Our certificate, and whose we trust."""
-
-
 class AsyncioServer:
     """Listens for associations and answers them by `responder`.
 
@@ -80,7 +76,7 @@ class AsyncioServer:
         port: int = 4243,
         accept_any_called_ae: bool = False,
         maximum_associations: int = MAXIMUM_ASSOCIATIONS,
-        maximum_associations_per_address: int | None = None,
+        maximum_associations_per_address: int = MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
         acse_timeout: float = ACSE_SECONDS,
         stall_timeout: float = STALL_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
@@ -95,7 +91,7 @@ class AsyncioServer:
         self._tls = tls
         self._accept_any_called_ae = accept_any_called_ae
         self._maximum = maximum_associations
-        self._maximum_per_address = maximum_associations_per_address or maximum_associations
+        self._maximum_per_address = maximum_associations_per_address
         self._doors: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._thread: threading.Thread | None = None
@@ -107,6 +103,8 @@ class AsyncioServer:
         self._shared = 0
         self._silent: dict[Connection, None] = {}
         """Those without an association, the oldest first."""
+        self._handshakes: dict[Handshake, None] = {}
+        """Those that are not yet within TLS, the oldest first."""
         self._established: set[Connection] = set()
         self._from_address: Counter[str] = Counter()
         self._is_empty = asyncio.Event()
@@ -134,14 +132,14 @@ class AsyncioServer:
         return len(self._connections)
 
     def start(self) -> None:
-        """Listen. Raises OSError when a port can't be had."""
+        """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
         doors = [self._door(self._wanted_port)]
         try:
             if self._tls:
                 doors.append(self._door(self._tls.port))
-        except OSError:
+        except OSError as error:
             doors[0].close()
-            raise
+            raise TlsPortUnusable(error.errno, error.strerror) from error
         self._pools = {
             place: ThreadPoolExecutor(_THREADS, f"dicom-{place.name.lower()}") for place in (Place.COMMIT, Place.SCAN)
         }
@@ -172,6 +170,21 @@ class AsyncioServer:
             oldest = next(iter(self._silent))
             del self._silent[oldest]
             oldest.drop()
+
+    def shaking(self, handshake: Handshake) -> None:
+        """A peer connected at the door for TLS."""
+        self._handshakes[handshake] = None
+        if len(self._handshakes) > _SILENT:
+            next(iter(self._handshakes)).drop()
+
+    def shaken(self, handshake: Handshake) -> None:
+        """Its handshake is over."""
+        self._handshakes.pop(handshake, None)
+        self._note_empty()
+
+    def handshake_failed(self, address: str, reason: str) -> None:
+        """A peer did not come within TLS."""
+        self.responder.connection_broken(address, reason=reason)
 
     def refusal(self, request: Request, caller: Caller) -> Refusal | None:
         """Why this association is to be rejected (PS3.8 9.3.4); None when it may be accepted."""
@@ -221,7 +234,10 @@ class AsyncioServer:
         """The peer is gone."""
         self.ended(connection)
         self._shared -= self._connections.pop(connection, 0)
-        if not self._connections:
+        self._note_empty()
+
+    def _note_empty(self) -> None:
+        if not (self._connections or self._handshakes):
             self._is_empty.set()
 
     # --- the loop's thread
@@ -241,22 +257,20 @@ class AsyncioServer:
         """asyncio sets TCP_NODELAY: without it every query waits 40 ms for an acknowledgement that the peer delays."""
         self._servers = [await self.loop.create_server(self._connection, sock=doors[0], backlog=_BACKLOG)]
         if self._tls:
-            server = await self.loop.create_server(
-                self._connection,
-                sock=doors[1],
-                backlog=_BACKLOG,
-                ssl=self._tls.context,
-                ssl_handshake_timeout=self.times.acse,
-                ssl_shutdown_timeout=_LAST_MOMENT,
-            )
-            self._servers.append(server)
+            shaking = partial(self._handshake, self._tls)
+            self._servers.append(await self.loop.create_server(shaking, sock=doors[1], backlog=_BACKLOG))
 
     def _connection(self) -> Connection:
         return Connection(self)
 
+    def _handshake(self, tls: TlsDoor) -> Handshake:
+        return Handshake(self, tls.context, self.times.acse, self._connection)
+
     async def _close(self, deadline: float) -> None:
         for server in self._servers:
             server.close()
+        for handshake in list(self._handshakes):
+            handshake.drop()
         for connection in list(self._connections):
             connection.stop()
         await self._wait_for_all(deadline)
@@ -270,7 +284,7 @@ class AsyncioServer:
     async def _wait_for_all(self, seconds: float) -> None:
         """Until all connections are closed, but not longer."""
         self._is_empty.clear()
-        if self._connections:
+        if self._connections or self._handshakes:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_empty.wait(), seconds)
 
