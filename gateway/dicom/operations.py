@@ -32,6 +32,10 @@ class Place(Enum):
     COMMIT = "a thread, until the store has kept or found it"
 
 
+Responses = Generator[tuple[bytes, bool], None, None]
+"""The PDUs of each response, and whether it is the final one; what comes after that one is nothing for the peer."""
+
+
 @dataclass(eq=False, slots=True)
 class Operation:
     """One request that waits or is being answered. `maximum_length` is that of the peer's PDUs in bytes."""
@@ -54,7 +58,7 @@ class Operation:
 def place(operation: Operation, responder: Responder) -> Place:
     """What it needs."""
     command, context = operation.command, operation.context
-    if operation.is_duplicate or command.is_mistyped:
+    if _is_improper(operation):
         return Place.HERE
     if _serves(operation, C_FIND, WORKLIST.uid) and command.sop_class_uid == WORKLIST.uid:
         quick = responder.is_quick(operation.caller, operation.message.data_set, context.transfer_syntax)
@@ -62,21 +66,30 @@ def place(operation: Operation, responder: Responder) -> Place:
     return Place.COMMIT if _is_of_a_step(operation) else Place.HERE
 
 
-def responses(operation: Operation, responder: Responder) -> Generator[bytes, None, None]:
-    """The PDUs of each response, the last one's last."""
+def responses(operation: Operation, responder: Responder) -> Responses:
+    """Answer it."""
+    if _serves(operation, C_FIND, WORKLIST.uid) and not _is_improper(operation):
+        yield from _find(operation, responder)
+    else:
+        yield _response(operation, responder), True
+
+
+def _is_improper(operation: Operation) -> bool:
+    return operation.is_duplicate or operation.command.is_mistyped
+
+
+def _response(operation: Operation, responder: Responder) -> bytes:
+    """The one response of what is no query."""
     command = operation.command
     if operation.is_duplicate:
-        yield _refused(operation, DUPLICATE_INVOCATION, "a request with this message ID is in progress")
-    elif command.is_mistyped:
-        yield _refused(operation, MISTYPED_ARGUMENT, "a value of the command set can't be read")
-    elif command.field == C_ECHO:
-        yield _echo(operation, responder)
-    elif _serves(operation, C_FIND, WORKLIST.uid):
-        yield from _find(operation, responder)
-    elif _is_of_a_step(operation):
-        yield _n_response(operation, _step(operation, responder))
-    else:
-        yield _n_response(operation, _unrecognised(operation, responder))
+        return _refused(operation, DUPLICATE_INVOCATION, "a request with this message ID is in progress")
+    if command.is_mistyped:
+        return _refused(operation, MISTYPED_ARGUMENT, "a value of the command set can't be read")
+    if command.field == C_ECHO:
+        return _echo(operation, responder)
+    if _is_of_a_step(operation):
+        return _n_response(operation, _step(operation, responder))
+    return _n_response(operation, _unrecognised(operation, responder))
 
 
 def _serves(operation: Operation, field: int, sop_class_uid: str) -> bool:
@@ -103,10 +116,10 @@ def _echo(operation: Operation, responder: Responder) -> bytes:
     return _pdus(operation, command_set.response(operation.command, responder.echo(operation.caller)))
 
 
-def _find(operation: Operation, responder: Responder) -> Generator[bytes, None, None]:
+def _find(operation: Operation, responder: Responder) -> Responses:
     command = operation.command
     if command.sop_class_uid != WORKLIST.uid:
-        yield _final(operation, responder.find_of_another_class(operation.caller))
+        yield _final(operation, responder.find_of_another_class(operation.caller)), True
         return
     pending = command_set.response(command, PENDING, has_data_set=True)  # the same for all of them
     answers = responder.find(
@@ -118,9 +131,9 @@ def _find(operation: Operation, responder: Responder) -> Generator[bytes, None, 
     with closing(answers):  # type: ignore[type-var]  # it is a generator, and has a log line to write
         for answer in answers:
             if answer.status == PENDING:
-                yield _pdus(operation, pending, answer.identifier)
+                yield _pdus(operation, pending, answer.identifier), False
             else:
-                yield _final(operation, answer)
+                yield _final(operation, answer), True
 
 
 def _final(operation: Operation, answer: FindResponse) -> bytes:

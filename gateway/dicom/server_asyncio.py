@@ -10,9 +10,12 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Protocol
@@ -45,8 +48,8 @@ _OWN_SHARE = 64 * 1024
 _SHARED = 32 * 1024 * 1024
 """Bytes that all of them may hold together beyond that."""
 
-_JOIN_SECONDS = 5.0
-"""How much longer than its deadline a stop may take to tidy up."""
+_LAST_MOMENT = 1.0
+"""Seconds in which what was dropped is gone."""
 
 
 class TlsDoor(Protocol):
@@ -98,6 +101,8 @@ class AsyncioServer:
         self._servers: list[asyncio.Server] = []
         self._thread: threading.Thread | None = None
         self._pools: dict[Place, ThreadPoolExecutor] = {}
+        self._lent: set[Future[None]] = set()
+        """What threads are at."""
         self._connections: dict[Connection, int] = {}
         """All that are open, with the bytes they hold beyond their own share."""
         self._shared = 0
@@ -154,7 +159,9 @@ class AsyncioServer:
             return
         thread, self._thread, self._doors = self._thread, None, []
         asyncio.run_coroutine_threadsafe(self._close(deadline), self.loop)
-        thread.join(deadline + _JOIN_SECONDS)
+        end = time.monotonic() + deadline + 2 * _LAST_MOMENT
+        thread.join(deadline + 2 * _LAST_MOMENT)
+        futures.wait(set(self._lent), max(0.0, end - time.monotonic()))
 
     # --- what the connections ask and tell, on the loop
 
@@ -163,7 +170,9 @@ class AsyncioServer:
         self._connections[connection] = 0
         self._silent[connection] = None
         if len(self._silent) > _SILENT:
-            next(iter(self._silent)).drop()
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.drop()
 
     def refusal(self, request: Request, caller: Caller) -> Refusal | None:
         """Why this association is to be rejected (PS3.8 9.3.4); None when it may be accepted."""
@@ -195,7 +204,10 @@ class AsyncioServer:
 
     def lend(self, place: Place, work: Callable[[], None]) -> Future[None]:
         """Have a thread do the work."""
-        return self._pools[place].submit(work)
+        future = self._pools[place].submit(work)
+        self._lent.add(future)
+        future.add_done_callback(self._lent.discard)
+        return future
 
     def ended(self, connection: Connection) -> None:
         """Its association is over, or will never be."""
@@ -236,6 +248,7 @@ class AsyncioServer:
                 backlog=_BACKLOG,
                 ssl=self._tls.context,
                 ssl_handshake_timeout=self.times.acse,
+                ssl_shutdown_timeout=_LAST_MOMENT,
             )
             self._servers.append(server)
 
@@ -247,17 +260,20 @@ class AsyncioServer:
             server.close()
         for connection in list(self._connections):
             connection.stop()
-        if self._connections:
-            self._is_empty.clear()
-            try:
-                await asyncio.wait_for(self._is_empty.wait(), deadline)
-            except TimeoutError:
-                for connection in list(self._connections):
-                    connection.drop()
-                await asyncio.sleep(0)
+        await self._wait_for_all(deadline)
+        for connection in list(self._connections):
+            connection.drop()
+        await self._wait_for_all(_LAST_MOMENT)
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         self.loop.call_soon(self.loop.stop)
+
+    async def _wait_for_all(self, seconds: float) -> None:
+        """Until all connections are closed, but not longer."""
+        self._is_empty.clear()
+        if self._connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_empty.wait(), seconds)
 
 
 def _failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

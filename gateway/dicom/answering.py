@@ -1,0 +1,237 @@
+"""The operations of one association: one in progress, the others in the order they came (PS3.7 D.3.3.3).
+
+All of it runs on the server's event loop except `_answer_aside`, which is a thread's while it answers one operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from gateway.dicom import operations
+from gateway.dicom.caller import failed
+from gateway.dicom.deadlines import Deadlines
+from gateway.dicom.operations import Operation, Place, Responses
+from gateway.dicom.responder import Responder
+
+_BATCH_BYTES = 64 * 1024
+"""Bytes of answers that go out in one write."""
+
+_STRETCH = 0.002
+"""Seconds that one association has the event loop for; then it is the others' turn."""
+
+_STRETCH_ASIDE = 0.02
+"""Seconds of answers that a thread gathers for one write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The connection that the answers go out on.
+
+    `write` sends bytes; `rested` is told when nothing is in progress, `broken` when an answer could not be made.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    write: Callable[[bytes], None]
+    rested: Callable[[], None]
+    broken: Callable[[], None]
+
+
+class Answering:
+    """Answers the requests of one association by `responder`; `lend` has a thread do some work."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        lend: Callable[[Place, Callable[[], None]], Future[None]],
+        line: Line,
+        deadlines: Deadlines,
+    ) -> None:
+        self._responder = responder
+        self._lend = lend
+        self._line = line
+        self._deadlines = deadlines
+        self._waiting: deque[Operation] = deque()
+        self._operation: Operation | None = None
+        """The one in progress; `_answers` are its responses if they are made here, `_future` if aside."""
+        self._answers: Responses | None = None
+        self._future: Future[None] | None = None
+        self._unwritten: list[bytes] = []
+        self._has_room = threading.Event()
+        self._is_due = self._is_stopping = False
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the one in progress."""
+        return len(self._waiting)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is in progress."""
+        return self._operation is None
+
+    @property
+    def held(self) -> int:
+        """Bytes of data sets of what is not answered."""
+        return sum(len(each.message.data_set or b"") for each in self._in_progress())
+
+    def add(self, operation: Operation) -> None:
+        """Take a request; `go_on` begins with it when its turn comes."""
+        message_id = operation.command.message_id
+        operation.is_duplicate = any(each.command.message_id == message_id for each in self._in_progress())
+        self._waiting.append(operation)
+
+    def cancel(self, message_id: int) -> None:
+        """A C-CANCEL came (PS3.7 9.3.2.3): of the query in progress, of one that waits, or of nothing."""
+        for each in self._in_progress():
+            if each.command.message_id == message_id:
+                each.is_cancelled = True
+
+    def go_on(self) -> None:
+        """Answer, as far as there is room and time for it, and write it all at once."""
+        self._is_due = False
+        until = time.monotonic() + _STRETCH
+        while self._can_go_on() and time.monotonic() < until:
+            if self._operation is None:
+                self._begin(self._waiting.popleft())
+            else:
+                self._answer_here(self._operation)
+        self._flush()
+        if self._can_go_on():
+            self._go_on_later()
+        elif self._operation is None:
+            self._line.rested()
+
+    def room(self) -> None:
+        """The peer reads again."""
+        self._has_room.set()
+        self.go_on()
+
+    def stop(self) -> None:
+        """Finish the operation in progress, if it has begun, and begin no other."""
+        self._is_stopping = True
+        if self._future and self._future.cancel():
+            self.forget()
+
+    def forget(self) -> None:
+        """Nobody waits for answers any more."""
+        if self._operation:
+            self._operation.is_cancelled = True
+        if self._future:
+            self._future.cancel()
+        if self._answers:
+            self._answers.close()
+        self._waiting.clear()
+        self._unwritten.clear()
+        self._operation = self._answers = self._future = None
+        self._has_room.set()
+
+    def _in_progress(self) -> list[Operation]:
+        return [self._operation, *self._waiting] if self._operation else [*self._waiting]
+
+    def _can_go_on(self) -> bool:
+        if self._deadlines.blocked is not None:
+            return False
+        if self._operation is not None:
+            return self._answers is not None
+        return bool(self._waiting) and not self._is_stopping
+
+    def _go_on_later(self) -> None:
+        """After two turns of the loop: sockets are read at the end of one, so what has come by now is seen first."""
+        if not self._is_due:
+            self._is_due = True
+            self._line.loop.call_soon(self._line.loop.call_soon, self.go_on)
+
+    def _begin(self, operation: Operation) -> None:
+        self._operation = operation
+        self._deadlines.operation = self._line.loop.time()
+        answers = operations.responses(operation, self._responder)
+        place = operations.place(operation, self._responder)
+        if place is Place.HERE:
+            self._answers = answers
+        else:
+            self._future = self._lend(place, partial(self._answer_aside, operation, answers))
+
+    def _answer_here(self, operation: Operation) -> None:
+        answers = cast("Responses", self._answers)
+        try:
+            batch, is_last = _gathered(answers, _STRETCH)
+            self._unwritten.append(batch)
+            if is_last:
+                self._flush()
+                _wind_up(answers)
+                self._finish()
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the others are served on
+            self._fail(operation, error)
+
+    def _answer_aside(self, operation: Operation, answers: Responses) -> None:
+        """In a thread of its own: each batch is written before the next one is made."""
+        loop = self._line.loop
+        with closing(answers), suppress(RuntimeError):  # the loop is closed
+            try:
+                is_last = False
+                while not is_last and operation is self._operation:
+                    batch, is_last = _gathered(answers, _STRETCH_ASIDE)
+                    self._has_room.clear()
+                    loop.call_soon_threadsafe(self._take_batch, operation, batch, is_last)
+                    if not is_last:
+                        self._has_room.wait()
+                if is_last:
+                    _wind_up(answers)
+            except Exception as error:  # noqa: BLE001  as above
+                loop.call_soon_threadsafe(self._fail, operation, error)
+
+    def _take_batch(self, operation: Operation, batch: bytes, is_last: bool) -> None:
+        if operation is not self._operation:
+            self._has_room.set()
+            return
+        self._unwritten.append(batch)
+        if is_last:
+            self._finish()
+            self.go_on()
+            return
+        self._flush()
+        if self._deadlines.blocked is None:
+            self._has_room.set()
+
+    def _finish(self) -> None:
+        self._operation = self._answers = self._future = None
+        self._deadlines.operation = None
+        self._deadlines.heard = self._line.loop.time()
+
+    def _fail(self, operation: Operation, error: Exception) -> None:
+        failed("operation", operation.caller, error)
+        if operation is self._operation:
+            self._line.broken()
+
+    def _flush(self) -> None:
+        if self._unwritten:
+            batch = b"".join(self._unwritten)
+            self._unwritten.clear()
+            self._line.write(batch)
+
+
+def _gathered(answers: Responses, seconds: float) -> tuple[bytes, bool]:
+    """The PDUs of one write, made in so many seconds, and whether they are the last."""
+    batch: list[bytes] = []
+    length, until = 0, time.monotonic() + seconds
+    for pdus, is_final in answers:
+        batch.append(pdus)
+        length += len(pdus)
+        if is_final or length >= _BATCH_BYTES or time.monotonic() >= until:
+            return b"".join(batch), is_final
+    return b"".join(batch), True
+
+
+def _wind_up(answers: Responses) -> None:
+    """Let the log line and the record be written, which the peer need not wait for."""
+    for _ in answers:
+        pass
