@@ -187,6 +187,41 @@ class Settings(BaseSettings):
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
     gateway_dicom_host: str = Field("0.0.0.0", description="address that modalities reach it at")  # noqa: S104  modalities are other machines
     gateway_dicom_port: int = Field(4243, ge=0, le=65535, description="port that modalities reach it at")
+    gateway_dicom_tls_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for associations within TLS (TLS 1.2 and newer, PS3.15 B.12), beside the other; `2762` is "
+        "the registered one; unset: none",
+    )
+    gateway_dicom_tls_cert: Path | None = Field(None, description="our certificate for it, its chain after it (PEM)")
+    gateway_dicom_tls_key: Path | None = Field(
+        None,
+        description="the certificate's private key (PEM, without a passphrase); unset: it stands in the certificate's "
+        "file",
+    )
+    gateway_dicom_tls_ca: Path | None = Field(
+        None,
+        description="the authority whose certificates callers have to show (PEM); unset: callers within TLS are not "
+        "authenticated",
+    )
+    gateway_dicom_engine: Literal["asyncio", "pynetdicom"] = Field(
+        "asyncio",
+        description="what takes associations: `asyncio`, or `pynetdicom`, that library's own server (slower, at most "
+        "200 associations)",
+    )
+    gateway_dicom_max_associations: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="associations open at once, silent connections included; one more is rejected for the time being",
+    )
+    gateway_dicom_max_associations_per_address: int = Field(
+        1200, ge=1, le=100_000, description="the same for those of one network address"
+    )
+    gateway_dicom_idle_seconds: Seconds = Field(
+        600.0, description="how long an association may do nothing; then it is aborted"
+    )
     gateway_ops_host: str = Field("127.0.0.1", description="address of the ops port (`GET /health`)")
     gateway_ops_port: int = Field(8080, ge=0, le=65535, description="the ops port")
     gateway_time_zone: str = Field("Europe/London", description="the site's wall clock")

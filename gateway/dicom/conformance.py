@@ -26,6 +26,14 @@ _SETTINGS = (
     "gateway_ae_title",
     "gateway_dicom_host",
     "gateway_dicom_port",
+    "gateway_dicom_tls_port",
+    "gateway_dicom_tls_cert",
+    "gateway_dicom_tls_key",
+    "gateway_dicom_tls_ca",
+    "gateway_dicom_engine",
+    "gateway_dicom_max_associations",
+    "gateway_dicom_max_associations_per_address",
+    "gateway_dicom_idle_seconds",
     "gateway_accept_any_called_ae",
     "gateway_modalities_file",
     "gateway_time_zone",
@@ -73,13 +81,18 @@ def _association() -> str:
         ("Maximum PDU size announced", f"{association.ANNOUNCED_PDU_LENGTH:,} bytes"),
         ("Largest PDU borne", f"{association.MAXIMUM_PDU_LENGTH:,} bytes; then the connection is closed"),
         ("Largest message borne", f"{association.MAXIMUM_MESSAGE_LENGTH:,} bytes; then the connection is closed"),
-        ("Associations at once", str(association.MAXIMUM_ASSOCIATIONS)),
+        ("Associations at once", f"{association.MAXIMUM_ASSOCIATIONS} (`GATEWAY_DICOM_MAX_ASSOCIATIONS`)"),
+        (
+            "Associations at once of one address",
+            f"{association.MAXIMUM_ASSOCIATIONS_PER_ADDRESS} (`GATEWAY_DICOM_MAX_ASSOCIATIONS_PER_ADDRESS`)",
+        ),
         ("Asynchronous operations", "none: one operation at a time"),
         ("Extended negotiation", "none; an item that is sent is not answered"),
         ("Roles", "SCP only"),
+        ("Time for a TLS handshake", f"{association.ACSE_SECONDS:g} s"),
         ("Time to ask for an association (ARTIM)", f"{association.ACSE_SECONDS:g} s"),
         ("Longest pause within a PDU", f"{association.STALL_SECONDS:g} s"),
-        ("Longest idle association", f"{association.IDLE_SECONDS:g} s"),
+        ("Longest idle association", f"{association.IDLE_SECONDS:g} s (`GATEWAY_DICOM_IDLE_SECONDS`)"),
     ]
     return _table(("what", "value"), facts)
 
@@ -89,7 +102,7 @@ def _rejections() -> str:
         ("the called AE title is not ours (`GATEWAY_AE_TITLE`), unless any is accepted", "1", "1", "7"),
         ("the calling AE title is not on the list of modalities, or not from this address", "1", "1", "3"),
         ("the profile of the calling AE title says that it is not admitted", "1", "1", "3"),
-        ("too many associations are open", "2", "3", "2"),
+        ("too many associations are open, in all or from this address", "2", "3", "2"),
     ]
     return _table(("rejected when", "result", "source", "reason"), rows)
 

@@ -17,9 +17,10 @@ from bench.synthetic import appointment, change, completed, examine, naming, sch
 from gateway import log
 from gateway.application import Gateway, opened
 from gateway.delivery.attempts import AttemptBook
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.settings import Settings
+from tests.serving import serving
 
 
 @pytest.fixture(autouse=True)
@@ -87,18 +88,16 @@ def story(gateway: Gateway) -> Gateway:
 
 
 @pytest.fixture
-def provider(story: Gateway) -> Iterator[PynetdicomServer]:
+def provider(story: Gateway) -> Iterator[AssociationServer]:
     """A worklist provider over the story; what it logs is not the verbs' business."""
     log.configure("json")
     logging.getLogger().handlers[0].setStream(io.StringIO())
-    server = PynetdicomServer(Responder(story), ae_title="ORTHANC_MWL", host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(2)
+    with serving(Responder(story)) as server:
+        yield server
 
 
 @pytest.fixture
-def port(provider: PynetdicomServer) -> str:
+def port(provider: AssociationServer) -> str:
     return str(provider.port)
 
 

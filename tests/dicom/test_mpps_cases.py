@@ -23,10 +23,11 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, ModalityPerform
 
 from bench.synthetic import PERSON, schedule
 from gateway.application import Gateway, opened
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.performed_procedure_step import StepRecord
 from projections.worklist import WorklistFilter
+from tests.serving import serving
 
 UID, SECOND = "1.2.3.4.5", "1.2.3.4.6"
 UNSPECIFIED, WRONG_ENTRY, OF_THE_PATIENT = "110513", "110514", "110515"
@@ -57,17 +58,13 @@ class Unit:
 
 
 @contextmanager
-def served(gateway: Gateway) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(Responder(gateway), ae_title=AE_TITLE, host="127.0.0.1", port=0)
-    server.start()
-    try:
+def served(gateway: Gateway) -> Iterator[AssociationServer]:
+    with serving(Responder(gateway)) as server:
         yield server
-    finally:
-        server.stop(deadline=5)
 
 
 @contextmanager
-def unit_of(server: PynetdicomServer) -> Iterator[Unit]:
+def unit_of(server: AssociationServer) -> Iterator[Unit]:
     commands: list[Dataset] = []
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10

@@ -16,14 +16,14 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_FIND, N_CREATE, N_GET, N_SET
 
 from gateway.dicom.association import PERFORMED_STEP, RETRIEVE, VERIFICATION, WORKLIST
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.engines import AssociationServer
 
 UID, UNKNOWN, STUDY_ROOT = "1.2.3.4.5", "1.2.3.4", "1.2.840.10008.5.1.4.1.2.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
 
 
 @contextmanager
-def association(server: PynetdicomServer, sop_class: str) -> Iterator[Any]:
+def association(server: AssociationServer, sop_class: str) -> Iterator[Any]:
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
     entity.add_requested_context(sop_class, IMPLICIT)
@@ -73,7 +73,7 @@ def n_get(sop_class: str) -> N_GET:
 
 @pytest.mark.parametrize("named", [VERIFICATION.uid, WORKLIST.uid, UNKNOWN])
 def test_an_n_create_of_another_class_is_0122_and_nothing_is_kept(
-    server: PynetdicomServer, application: InMemory, named: str
+    server: AssociationServer, application: InMemory, named: str
 ) -> None:
     with association(server, PERFORMED_STEP.uid) as peer:
         response = asked(peer, n_create(named))
@@ -86,7 +86,7 @@ def test_an_n_create_of_another_class_is_0122_and_nothing_is_kept(
 @pytest.mark.parametrize("request_of", [n_set, n_get])
 @pytest.mark.parametrize("named", [VERIFICATION.uid, UNKNOWN])
 def test_an_n_set_or_n_get_of_another_class_is_0119_when_the_instance_is_a_step_else_0122(
-    server: PynetdicomServer, request_of: Any, named: str
+    server: AssociationServer, request_of: Any, named: str
 ) -> None:
     with association(server, PERFORMED_STEP.uid) as peer:
         assert asked(peer, request_of(named)).Status == 0x0122
@@ -95,14 +95,14 @@ def test_an_n_set_or_n_get_of_another_class_is_0119_when_the_instance_is_a_step_
         assert (type(response), response.Status) == (type(request_of(named)), 0x0119)
 
 
-def test_a_retrieve_may_come_in_the_context_of_the_step_itself(server: PynetdicomServer) -> None:
+def test_a_retrieve_may_come_in_the_context_of_the_step_itself(server: AssociationServer) -> None:
     with association(server, PERFORMED_STEP.uid) as peer:
         assert asked(peer, n_create(PERFORMED_STEP.uid)).Status == 0x0000
         assert asked(peer, n_get(RETRIEVE.uid)).Status == 0x0000
 
 
 @pytest.mark.parametrize("named", [STUDY_ROOT, UNKNOWN, VERIFICATION.uid])
-def test_a_c_find_of_another_class_is_0122_and_is_told_what_to_ask(server: PynetdicomServer, named: str) -> None:
+def test_a_c_find_of_another_class_is_0122_and_is_told_what_to_ask(server: AssociationServer, named: str) -> None:
     with captured_logs() as logs, association(server, WORKLIST.uid) as peer:
         response = asked(peer, c_find(named))
         assert isinstance(response, C_FIND)
@@ -119,7 +119,7 @@ def test_a_c_find_of_another_class_is_0122_and_is_told_what_to_ask(server: Pynet
     ],
 )
 def test_an_operation_that_a_context_does_not_have_is_told_in_the_log(
-    server: PynetdicomServer, application: InMemory, context: Any, request_of: Any, named: Any, told: str
+    server: AssociationServer, application: InMemory, context: Any, request_of: Any, named: Any, told: str
 ) -> None:
     with captured_logs() as logs, association(server, context.uid) as peer:
         assert asked(peer, request_of(named.uid)) is None

@@ -102,7 +102,16 @@ def test_the_defaults_that_env_example_shows_are_the_defaults() -> None:
     assert told == Settings(_env_file=None).model_dump()
 
 
-@pytest.mark.parametrize("variable", ["GATEWAY_RELAY_CA_FILE", "GATEWAY_MODALITIES_FILE"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GATEWAY_RELAY_CA_FILE",
+        "GATEWAY_MODALITIES_FILE",
+        "GATEWAY_DICOM_TLS_CERT",
+        "GATEWAY_DICOM_TLS_KEY",
+        "GATEWAY_DICOM_TLS_CA",
+    ],
+)
 def test_a_file_of_the_host_s_can_be_read_and_not_written_in_the_container(variable: str) -> None:
     gateway = SERVICES["gateway"]
     source = "${" + variable + ":-/dev/null}"
