@@ -18,6 +18,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
+from pydicom.valuerep import VR
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
 
@@ -47,6 +48,7 @@ AE_TITLE = "ORTHANC_MWL"
 SYNTAXES = (data_set.IMPLICIT_VR_LITTLE_ENDIAN, data_set.EXPLICIT_VR_LITTLE_ENDIAN)
 ROWS = samples()
 
+_VRS = frozenset(VR)
 _UID = re.compile("[0-9.]*")
 
 _PDV_OVERHEAD = 6
@@ -238,8 +240,11 @@ def _compare_elements(elements: DataSet, body: bytes, syntax: str) -> None:
         theirs = read_dataset(BytesIO(body), syntax == SYNTAXES[0], True)
     except Exception:  # noqa: BLE001  as above
         return
-    ours = {tag: element for tag, element in elements.items() if element.vr != "SQ"}
-    for tag, element in ours.items():
+    if any(element.VR not in _VRS for element in theirs._dict.values()):
+        return  # of a VR still to be invented it takes the length for a short one (PS3.5 7.1.2)
+    for tag, element in elements.items():
+        if element.vr == "SQ":
+            continue
         raw = theirs._dict.get(BaseTag(tag))
         assert raw is not None, f"pydicom does not find {data_set.tag_name(tag)}"
         if isinstance(raw, RawDataElement) and raw.value:
