@@ -59,8 +59,9 @@ _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
 
-_OTHER_FILES = 1000
-"""Files besides the senders' and the associations': database, threads, connections to the web app."""
+_OTHER_FILES = 2000
+"""Files besides the senders' and the associations': database, threads, connections to the web app, and those at the
+modalities' door that have not asked for anything yet."""
 
 _ACTION_THREADS = 8
 _LOOK_THREADS = 2
