@@ -37,8 +37,8 @@ _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
 
 _SILENT = 1024
-"""Connections without an association, more than a backlog of those whose request is still to be read. With one more, the
-oldest is dropped of the address that has most: a flood costs its own place, not a unit's that takes a while to ask."""
+"""Connections without an association, more than a backlog of those whose request is still to be read. With one more,
+the oldest is dropped of the address that has most: a flood costs its own places, not a unit's that takes a while."""
 
 _THREADS = 16
 """Threads that wait for the store, so that what comes together shares a commit; and as many for long answers."""

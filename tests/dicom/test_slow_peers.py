@@ -1,4 +1,4 @@
-"""Peers that drip, stop halfway, or do not read: each runs into a total deadline, and nobody waits for it (PS3.8 9.1.5)."""
+"""Peers that drip, stop halfway, or do not read run into a total deadline, and nobody waits for them (PS3.8 9.1.5)."""
 
 from __future__ import annotations
 

@@ -8,10 +8,9 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,12 +22,9 @@ from tests.dicom.raw_peer import (
     RELEASE_RQ,
     RawPeer,
     associate_rq,
-    associated,
     echo,
     find,
     n_create,
-    pdu,
-    value,
 )
 from tests.end_to_end.harness import GatewayProcess, running, until
 from tests.end_to_end.unit import Unit

@@ -104,7 +104,9 @@ def _fuzz(door: str, seconds: int, seed: int, folder: Path, corpus: Path) -> Out
 
 def _lines(command: list[str], outcome: Outcome) -> Iterator[str]:
     told = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as run:
         assert run.stdout is not None
         for line in run.stdout:
             outcome.take(line)

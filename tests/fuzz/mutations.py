@@ -1,4 +1,4 @@
-"""How a session is spoilt without its frame: lengths are put right again, so that the fuzzer comes past the first one."""
+"""How a session is spoilt and its frame is not: lengths are put right again, or none would come past the first."""
 
 from __future__ import annotations
 

@@ -6,21 +6,16 @@ import random
 
 import pytest
 
+from tests.dicom import raw_peer
 from tests.fuzz.doors import DOORS
 from tests.fuzz.mutations import spoilt_session
 from tests.fuzz.seeds import SEEDS
 
 FOUND = {
-    "a VR that nobody knows yet": (
-        "data_sets",
-        "01080050005348000010001000504e0000400000015350fffa22000000feff00e01a00000008006000435302004d4740000200"
-        "44410800323012363131323334",
-    ),
-    "a UID with NULs and a tabulator": (
+    "a VR that nobody knows yet": ("data_sets", b"\1" + b"\x08\0\x50\0SH\0\0" + b"\x40\0\0\1SP\xff\xfa\2\0\0\0MG"),
+    "a UID with a tabulator": (
         "command_sets",
-        "0000000004000000600000000000030018000000312e322e3834302e31303030382e332e312e090000000000000000010200000010"
-        "010000100102000000050000000008020000000101000001100a000000312e322e332e342e3500000005100800000040005202100010"
-        "00",
+        raw_peer.command(0x0140, 1, AffectedSOPClassUID="1.2\t", AffectedSOPInstanceUID="1.2.3"),
     ),
 }
 """Door and bytes of what was a finding once: of these two, that another reader is no judge of them."""
@@ -36,7 +31,7 @@ def test_proper_bytes_cut_anywhere_raise_nothing_and_are_read_as_others_read_the
 @pytest.mark.parametrize("found", FOUND)
 def test_what_was_found_once_is_borne(found: str) -> None:
     door, data = FOUND[found]
-    DOORS[door](bytes.fromhex(data))
+    DOORS[door](data)
 
 
 def test_a_spoilt_session_keeps_to_its_bound_and_differs() -> None:
