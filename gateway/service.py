@@ -58,8 +58,9 @@ _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
 
-_OTHER_FILES = 1_000
-"""Files besides the senders' and the associations': database, threads, connections to the web app."""
+_OTHER_FILES = 2_000
+"""Files besides the senders' and the associations': database, threads, connections to the web app, and those at the
+modalities' door that have not asked for anything yet."""
 
 _ACTION_THREADS = 16
 """Actions at once. They share a commit, so more of them than processors save syncs; what they compute takes turns."""
