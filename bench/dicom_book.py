@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench.dicom_measures import Measured
 from bench.peers import Provider
 
 NOTHING = "–"
+
+
+def value_of(figure: Measured) -> float | None:
+    """The median of its rounds."""
+    return figure.value
 
 
 class Book:
@@ -37,10 +42,12 @@ class Book:
         """The commands that were timed from start to end, ours first."""
         return [figure for (kind, _, _), figure in self._figures.items() if kind == "verb"]
 
-    def best_peer(self, what: str, at: int, *, most: bool = False) -> Measured | None:
+    def best_peer(
+        self, what: str, at: int, *, most: bool = False, value: Callable[[Measured], float | None] = value_of
+    ) -> Measured | None:
         """The peer with the least value, or the most."""
-        found = [figure for name in self.peers if (figure := self.get(what, name, at)) and figure.value is not None]
-        return (max if most else min)(found, key=lambda figure: figure.value or 0.0, default=None)
+        found = [figure for name in self.peers if (figure := self.get(what, name, at)) and value(figure) is not None]
+        return (max if most else min)(found, key=lambda figure: value(figure) or 0.0, default=None)
 
 
 def times(ratio: float | None) -> str:
@@ -52,4 +59,6 @@ def short(value: float | None) -> str:
     """Three digits, or all that stand before the point."""
     if value is None:
         return NOTHING
+    if 0 < abs(value) < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

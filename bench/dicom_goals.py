@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.dicom_book import NOTHING, Book, short, times
+from bench.dicom_book import NOTHING, Book, short, times, value_of
 from bench.dicom_measures import NEW, OPEN, ORDINARY, QUICK_ACK, Measured
 from bench.figures import grid
 
@@ -22,7 +22,7 @@ class Goal:
     is_most: bool = True
     """Whether the limit is the most it may be, or the least."""
 
-    value: Callable[[Measured], float | None] = lambda figure: figure.value
+    value: Callable[[Measured], float | None] = value_of
     unit: str = ""
 
     def row(self, book: Book, ours: str) -> tuple[str, ...] | None:
@@ -44,9 +44,15 @@ class Goal:
 
     def _beside(self, book: Book, figure: Measured) -> tuple[str, str]:
         floor = book.get(figure.what, book.floor, figure.at)
-        best = book.best_peer(figure.what, figure.at, most=not self.is_most)
-        best_said = f"{short(best.value)} {best.provider}" if best and best.value is not None else NOTHING
-        return times(figure.times(floor) if floor else None), best_said
+        best = book.best_peer(figure.what, figure.at, most=not self.is_most, value=self.value)
+        said = f"{short(self.value(best))}{self.unit}, {best.provider}" if best else NOTHING
+        return times(self._times(figure, floor)), said + (f"; {best.note}" if best and best.note else "")
+
+    def _times(self, figure: Measured, floor: Measured | None) -> float | None:
+        if floor is None or self.value is value_of:
+            return figure.times(floor) if floor else None
+        ours, its = self.value(figure), self.value(floor)
+        return ours / its if ours and its else None
 
 
 def _at(what: str, at: int) -> Callable[[Book, str], Measured | None]:

@@ -214,9 +214,11 @@ def is_up(port: int) -> bool:
 
 @dataclass(slots=True)
 class Load:
-    """What many clients saw: tasks done within the time, the seconds of each visit, and what failed."""
+    """What many clients saw: tasks done, the seconds of each visit, and what failed."""
 
-    seconds: float
+    seconds: float = 0.0
+    """Until the last task was done: those under way when the time is over still end, and no new ones begin."""
+
     done: int = 0
     visits: list[float] = field(default_factory=list)
     refused: int = 0
@@ -227,7 +229,7 @@ class Load:
     @property
     def rate(self) -> float:
         """Tasks per second."""
-        return self.done / self.seconds
+        return self.done / self.seconds if self.done else 0.0
 
 
 def drive(
@@ -239,7 +241,7 @@ def drive(
     quick_ack: bool = False,
     patience: float = PATIENCE,
 ) -> Load:
-    """So many clients take task after task for so long; what is under way then may still end, and does not count.
+    """So many clients take task after task for so long; what is under way then may still end.
 
     Raises `WrongAnswer`.
     """
@@ -275,21 +277,21 @@ class _Drive:
         self._open: dict[int, _Session] = {}
         self._waiting: list[float] = []
         """When each client that was refused asks again."""
-        self._end = 0.0
+        self._began = self._end = 0.0
 
     def run(self, clients: int, seconds: float) -> Load:
-        load = Load(seconds)
-        began, computed = time.perf_counter(), time.process_time()
-        self._end = began + seconds
+        load = Load()
+        computed, self._began = time.process_time(), time.perf_counter()
+        self._end = self._began + seconds
         for _ in range(clients):
             self._next_task()
-        looked = began
+        looked = self._began
         while self._open or self._waiting:
             for key, _ in self._selector.select(_LOOK):
                 self._step(key.data, load)
             now = time.perf_counter()
             if now < self._end:
-                load.client_share = (time.process_time() - computed) / (now - began)
+                load.client_share = (time.process_time() - computed) / (now - self._began)
             if now - looked >= _LOOK:
                 self._look_at_clocks(now, load)
                 looked = now
@@ -354,7 +356,8 @@ class _Drive:
         if session.visit + 1 < len(session.task):
             self._connect(session.task, session.visit + 1)
             return
-        load.done += time.perf_counter() <= self._end
+        load.done += 1
+        load.seconds = time.perf_counter() - self._began
         self._next_task()
 
     def _look_at_clocks(self, now: float, load: Load) -> None:

@@ -32,14 +32,19 @@ def text(measured: Sequence[Measured], providers: Sequence[Provider]) -> str:
         ),
         _part(
             f"Queries per second of {_MAIN:,} items, new associations, ordinary clients (p99 in ms)",
-            _rates(book, "queries", "clients"),
+            _rates(book, "queries", "client"),
         ),
         *(
-            _part(f"Durable MPPS pairs per second, new associations, {client}", _rates(book, what, "units"))
+            _part(
+                f"Durable MPPS pairs per second, new associations, {client} (p99 of a message in ms)",
+                _rates(book, what, "unit"),
+            )
             for client in (ORDINARY, QUICK_ACK)
             if book.at(what := f"pairs, {client}")
         ),
-        _part("Syncs per MPPS message, counted by strace, which slows everybody down", _syncs(book)),
+        _part(
+            "Syncs of the write-ahead log per MPPS message, counted by strace, which slows everybody down", _syncs(book)
+        ),
         _part("Associations that do nothing", _idle(book)),
         _part(f"Memory, start, growth ({_MAIN:,} items)", _resources(book)),
     ]
@@ -94,7 +99,11 @@ def _rates(book: Book, what: str, who: str) -> str:
     for name in book.ours:
         rows.append((f"*{name}, of the floor*", *(_of(book, what, name, book.floor, number) for number in numbers)))
         rows.append((f"*{name}, of the best peer*", *(_of_most(book, what, name, number) for number in numbers)))
-    return grid(("", *(f"{number} {who}" for number in numbers)), rows) if measured else ""
+    return grid(("", *(_many(number, who) for number in numbers)), rows) if measured else ""
+
+
+def _many(number: int, who: str) -> str:
+    return f"{number} {who}{'' if number == 1 else 's'}"
 
 
 def _rate(figure: Measured | None) -> str:
@@ -116,8 +125,9 @@ def _syncs(book: Book) -> str:
     for provider in book.present:
         figures = [book.get("syncs per message", provider.name, number) for number in numbers]
         if any(figures):
-            rows.append((provider.name, *(f"{figure.value:.2f}" if figure else NOTHING for figure in figures)))
-    return grid(("", *(f"{number} units" for number in numbers)), rows) if rows else ""
+            said = (f"{short(figure.value)} ({figure.note})" if figure else NOTHING for figure in figures)
+            rows.append((provider.name, *said))
+    return grid(("", *(_many(number, "unit") for number in numbers)), rows) if rows else ""
 
 
 # --- one figure each
@@ -155,7 +165,7 @@ def _resources(book: Book) -> str:
         rows.append((provider.name, resident, started, _grown(book, provider.name, growth)))
     for figure in book.verbs():
         rows.append((f"`{figure.provider}`, start to end", NOTHING, f"{figure.value:.2f}", NOTHING))
-    return grid(("", "memory, MiB", "start to first C-ECHO, s", f"{_MAIN:,} → {growth:,} items"), rows)
+    return grid(("", "memory, MiB", "start to first C-ECHO, s", f"query, {_MAIN:,} → {growth:,} items"), rows)
 
 
 def _grown(book: Book, name: str, size: int) -> str:

@@ -70,11 +70,11 @@ def can_count_syncs() -> bool:
     return shutil.which("strace") is not None
 
 
-def syncs(process: int, work: Callable[[], object], written: Path) -> int:
-    """How often the process has asked for a sync while `work` was done; it is slowed down meanwhile."""
+def syncs(process: int, work: Callable[[], object], written: Path) -> list[str]:
+    """The path of each file that the process had synced while `work` was done; it is slowed down meanwhile."""
     what = f"trace={','.join(_SYNCS)}"
     tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-e", what, "-e", "signal=none", "-o", str(written), "-p", str(process)]
+        ["strace", "-f", "-qq", "-y", "-e", what, "-e", "signal=none", "-o", str(written), "-p", str(process)]
     )
     try:
         _until_traced(process, tracer)
@@ -82,9 +82,7 @@ def syncs(process: int, work: Callable[[], object], written: Path) -> int:
     finally:
         tracer.send_signal(signal.SIGINT)
         tracer.wait(timeout=_PATIENCE)
-    # A call that another thread interrupts has a second line, `<... fdatasync resumed>`.
-    calls = (line for line in written.read_text().splitlines() if "resumed>" not in line)
-    return sum(1 for line in calls if re.search(rf"\b({'|'.join(_SYNCS)})\(", line))
+    return re.findall(rf"\b(?:{'|'.join(_SYNCS)})\(\d+<([^>]*)>", written.read_text())
 
 
 def _until_traced(process: int, tracer: subprocess.Popen[bytes]) -> None:
