@@ -42,9 +42,7 @@ def text(measured: Sequence[Measured], providers: Sequence[Provider]) -> str:
             for client in (ORDINARY, QUICK_ACK)
             if book.at(what := f"pairs, {client}")
         ),
-        _part(
-            "Syncs of the write-ahead log per MPPS message, counted by strace, which slows everybody down", _syncs(book)
-        ),
+        _part("Syncs per MPPS message, counted by strace, which slows everybody down", _syncs(book)),
         _part("Associations that do nothing", _idle(book)),
         _part(f"Memory, start, growth ({_MAIN:,} items)", _resources(book)),
     ]
