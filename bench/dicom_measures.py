@@ -39,8 +39,8 @@ NEW, OPEN = "new association", "open association"
 
 _PATIENCE = 60.0
 """Seconds that a single client waits: the largest folders take some."""
-_SLOW_SIZE = 100_000
-"""From so many files on a query is asked once."""
+_SLOW_SIZE, _SLOWEST_SIZE = 10_000, 100_000
+"""From so many files on there is one query in a turn, and from so many one turn at all."""
 _ENOUGH_FOR_P99 = 100
 _SYNCS_OF_A_CHECKPOINT = 3
 """One of the database itself, and two of its write-ahead log: before it is read, and when it begins anew."""
@@ -152,12 +152,12 @@ def latency(providers: Sequence[Running], size: int, plan: Plan) -> list[Measure
     taken: dict[tuple[str, str], list[list[float]]] = {}
     failed: dict[tuple[str, str], str] = {}
     for number, (what, ask, quick_ack), each in itertools.product(range(plan.rounds), kinds, providers):
-        is_slow = each.provider.reads_files and size >= _SLOW_SIZE
+        files = size if each.provider.reads_files else 0
         key = (what, each.provider.name)
-        if key in failed or (is_slow and (number or quick_ack)):
+        if key in failed or (files >= _SLOWEST_SIZE and (number or quick_ack)):
             continue
         try:
-            seconds = ask(each.port, the_query(size), 0.0 if is_slow else plan.slice, quick_ack)
+            seconds = ask(each.port, the_query(size), 0.0 if files >= _SLOW_SIZE else plan.slice, quick_ack)
         except (OSError, Refused, WrongAnswer) as error:
             failed[key] = f"{error}" or type(error).__name__
             continue
