@@ -63,6 +63,7 @@ class Plan:
     reporters: tuple[int, ...] = (1, 4, 16)
     step_items: int
     traced_pairs: int
+    traced_seconds: float
     idle: int
     idle_rounds: int
     idle_seconds: float
@@ -76,7 +77,8 @@ FULL = Plan(
     load_rounds=3,
     load_seconds=1.2,
     step_items=30_000,
-    traced_pairs=150,
+    traced_pairs=200,
+    traced_seconds=4.0,
     idle=500,
     idle_rounds=2,
     idle_seconds=3.0,
@@ -91,7 +93,8 @@ QUICK = Plan(
     load_seconds=0.3,
     reporters=(1, 16),
     step_items=2_000,
-    traced_pairs=16,
+    traced_pairs=20,
+    traced_seconds=1.0,
     idle=50,
     idle_rounds=1,
     idle_seconds=0.5,
@@ -279,7 +282,8 @@ def _syncs(each: Running, tasks: Iterator[Task], clients: int, seeds: Seeds, pla
     loads: list[Load] = []
 
     def work() -> None:
-        loads.append(drive(each.port, some, clients=clients, seconds=_PATIENCE, patience=_PATIENCE))
+        seconds = plan.traced_seconds
+        loads.append(drive(each.port, some, clients=clients, seconds=seconds, quick_ack=True, patience=_PATIENCE))
 
     synced = processes.syncs(each.process, work, written)
     messages = len(loads[0].visits)
