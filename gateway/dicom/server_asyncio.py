@@ -20,8 +20,6 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
-import structlog
-
 from gateway.dicom import negotiation
 from gateway.dicom.association import (
     ACSE_SECONDS,
@@ -38,14 +36,16 @@ from gateway.dicom.negotiation import Refusal, Request
 from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, TlsPortUnusable
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
 
-_SILENT = 256
-"""Connections without an association; with one more, the one that has been silent longest is dropped."""
+_SILENT = 1024
+"""Connections without an association, more than a backlog of those whose request is still to be read. With one more,
+the oldest is dropped of the address that has most: a flood costs its own places, not a unit's that takes a while."""
 
 _THREADS = 16
 """Threads that wait for the store, so that what comes together shares a commit; and as many for long answers."""
@@ -103,7 +103,8 @@ class AsyncioServer:
         """All that are open, with the bytes they hold beyond their own share."""
         self._shared = 0
         self._silent: dict[Connection, None] = {}
-        """Those without an association, the oldest first."""
+        """Those without an association, the oldest first; and how many each address has."""
+        self._silent_from: Counter[str] = Counter()
         self._handshakes: dict[Handshake, None] = {}
         """Those that are not yet within TLS, the oldest first."""
         self._established: set[Connection] = set()
@@ -167,9 +168,11 @@ class AsyncioServer:
         """A peer connected; it says nothing yet."""
         self._connections[connection] = 0
         self._silent[connection] = None
+        self._silent_from[connection.address] += 1
         if len(self._silent) > _SILENT:
-            oldest = next(iter(self._silent))
-            del self._silent[oldest]
+            ((crowded, _),) = self._silent_from.most_common(1)
+            oldest = next(each for each in self._silent if each.address == crowded)
+            self._no_longer_silent(oldest)
             oldest.drop()
 
     def shaking(self, handshake: Handshake) -> None:
@@ -204,7 +207,7 @@ class AsyncioServer:
 
     def accepted(self, connection: Connection) -> None:
         """Its association was accepted."""
-        self._silent.pop(connection, None)
+        self._no_longer_silent(connection)
         self._established.add(connection)
         self._from_address[connection.address] += 1
 
@@ -224,12 +227,10 @@ class AsyncioServer:
 
     def ended(self, connection: Connection) -> None:
         """Its association is over, or will never be."""
-        self._silent.pop(connection, None)
+        self._no_longer_silent(connection)
         if connection in self._established:
             self._established.remove(connection)
-            self._from_address[connection.address] -= 1
-            if not self._from_address[connection.address]:
-                del self._from_address[connection.address]
+            _take_one(self._from_address, connection.address)
 
     def closed(self, connection: Connection) -> None:
         """The peer is gone."""
@@ -240,6 +241,11 @@ class AsyncioServer:
     def _note_empty(self) -> None:
         if not (self._connections or self._handshakes):
             self._is_empty.set()
+
+    def _no_longer_silent(self, connection: Connection) -> None:
+        if connection in self._silent:
+            del self._silent[connection]
+            _take_one(self._silent_from, connection.address)
 
     # --- the loop's thread
 
@@ -288,6 +294,12 @@ class AsyncioServer:
         if self._connections or self._handshakes:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_empty.wait(), seconds)
+
+
+def _take_one(count: Counter[str], address: str) -> None:
+    count[address] -= 1
+    if not count[address]:
+        del count[address]
 
 
 def _failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
