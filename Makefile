@@ -11,6 +11,8 @@ PYTHONS := python3.13 python3.12 python3.11 python3.14 python3 python
 ARGS    ?=
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+# What the second engine must do as well as the first, but for tests/known_differences.py.
+DOOR    := tests/dicom tests/interop/dcmtk tests/interop/dcmjs tests/interop/pynetdicom_client tests/properties/test_any_bytes.py tests/rehearsal
 # In CI (CI=true) a skipped test is a failure, see .ci/no_skips.py: there every outside tool is installed.
 PYTEST  := $(if $(filter true 1,$(CI)),PYTHONPATH=.ci $(PY) -m pytest -p no_skips,$(PY) -m pytest)
 
@@ -19,12 +21,12 @@ RESOLVE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 
 .DEFAULT_GOAL := help
 MAKEFLAGS     += --no-print-directory
-.PHONY: help run test quick lint format image crash soak fuzz bench lock clean tools
+.PHONY: help run test second-engine quick lint format image crash soak fuzz bench lock clean tools
 
 help: ## this list
 	@echo 'worklist gateway'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  ARGS="…" is handed on: make run ARGS=--once, make test ARGS="-k outbox"'
 
@@ -33,6 +35,9 @@ run: $(VENV)/ready-to-run ## set up once, then watch appointments travel: emulat
 
 test: $(VENV)/ready-to-develop tools ## set up once, then all tests but the long ones (crash, image, soak)
 	@$(PYTEST) $(PARALLEL) -m 'not crash' --ignore tests/container $(ARGS)
+
+second-engine: $(VENV)/ready-to-develop tools ## the tests of the DICOM door once more, answered by pynetdicom's own server
+	@$(PYTEST) $(PARALLEL) --engine=pynetdicom $(DOOR) $(ARGS)
 
 quick: $(VENV)/ready-to-develop ## the tests that take no time: under a minute
 	@$(PYTEST) $(PARALLEL) -m 'not slow and not crash' --ignore tests/container $(ARGS)

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.dicom.engines import AssociationServer, EngineName, engine
 from gateway.dicom.responder import Responder
 
-chosen: EngineName = "pynetdicom"
+chosen: EngineName = "asyncio"
 """Set by the option, before any test is collected."""
 
 

@@ -6,7 +6,6 @@ All of it runs on the server's event loop except `_answer_aside`, which is a thr
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import cast
 from gateway.dicom import operations
 from gateway.dicom.caller import failed
 from gateway.dicom.deadlines import Deadlines
+from gateway.dicom.handover import Handover
 from gateway.dicom.operations import Operation, Place, Responses
 from gateway.dicom.responder import Responder
 
@@ -27,9 +27,6 @@ _BATCH_BYTES = 64 * 1024
 
 _STRETCH = 0.002
 """Seconds that one association has the event loop for; then it is the others' turn."""
-
-_STRETCH_ASIDE = 0.02
-"""Seconds of answers that a thread gathers for one write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,11 @@ class Answering:
         self._deadlines = deadlines
         self._waiting: deque[Operation] = deque()
         self._operation: Operation | None = None
-        """The one in progress; `_answers` are its responses if they are made here, `_future` if aside."""
+        """The one in progress; `_answers` are its responses if they are made here, the other two if aside."""
         self._answers: Responses | None = None
+        self._handover: Handover | None = None
         self._future: Future[None] | None = None
         self._unwritten: list[bytes] = []
-        self._has_room = threading.Event()
         self._is_due = self._is_stopping = False
 
     @property
@@ -112,7 +109,7 @@ class Answering:
 
     def room(self) -> None:
         """The peer reads again."""
-        self._has_room.set()
+        self._take()
         self.go_on()
 
     def stop(self) -> None:
@@ -127,12 +124,13 @@ class Answering:
             self._operation.is_cancelled = True
         if self._future:
             self._future.cancel()
+        if self._handover:
+            self._handover.close()
         if self._answers:
             self._answers.close()
         self._waiting.clear()
         self._unwritten.clear()
-        self._operation = self._answers = self._future = None
-        self._has_room.set()
+        self._operation = self._answers = self._handover = self._future = None
 
     def _in_progress(self) -> list[Operation]:
         return [self._operation, *self._waiting] if self._operation else [*self._waiting]
@@ -158,7 +156,9 @@ class Answering:
         if place is Place.HERE:
             self._answers = answers
         else:
-            self._future = self._lend(place, partial(self._answer_aside, operation, answers))
+            self._handover = Handover(self._tell)
+            self._future = self._lend(place, partial(self._answer_aside, answers, self._handover))
+            self._future.add_done_callback(partial(self._done, operation))
 
     def _answer_here(self, operation: Operation) -> None:
         answers = cast("Responses", self._answers)
@@ -172,42 +172,45 @@ class Answering:
         except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the others are served on
             self._fail(operation, error)
 
-    def _answer_aside(self, operation: Operation, answers: Responses) -> None:
-        """In a thread of its own: each batch is written before the next one is made."""
-        loop = self._line.loop
-        with closing(answers), suppress(RuntimeError):  # the loop is closed
-            try:
-                is_last = False
-                while not is_last and operation is self._operation:
-                    batch, is_last = _gathered(answers, _STRETCH_ASIDE)
-                    self._has_room.clear()
-                    loop.call_soon_threadsafe(self._take_batch, operation, batch, is_last)
-                    if not is_last:
-                        self._has_room.wait()
-                if is_last:
-                    _wind_up(answers)
-            except Exception as error:  # noqa: BLE001  as above
-                loop.call_soon_threadsafe(self._fail, operation, error)
+    def _answer_aside(self, answers: Responses, handover: Handover) -> None:
+        """In a thread of its own, for as long as there are answers and somebody wants them."""
+        with closing(answers):
+            is_final = False
+            for pdus, is_final in answers:
+                if not handover.put(pdus, is_last=is_final):
+                    return
+            if not is_final:
+                handover.put(b"", is_last=True)
 
-    def _take_batch(self, operation: Operation, batch: bytes, is_last: bool) -> None:
-        if operation is not self._operation:
-            self._has_room.set()
+    def _tell(self) -> None:
+        """Also in that thread."""
+        self._line.loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        """Send what a thread has made, unless the peer does not read."""
+        if self._handover is None or self._deadlines.blocked is not None:
             return
-        self._unwritten.append(batch)
+        made, is_last = self._handover.take()
+        self._unwritten.append(made)
         if is_last:
             self._finish()
             self.go_on()
-            return
-        self._flush()
-        if self._deadlines.blocked is None:
-            self._has_room.set()
+        else:
+            self._flush()
 
     def _finish(self) -> None:
-        self._operation = self._answers = self._future = None
+        self._operation = self._answers = self._handover = self._future = None
         self._deadlines.operation = None
         self._deadlines.heard = self._line.loop.time()
 
-    def _fail(self, operation: Operation, error: Exception) -> None:
+    def _done(self, operation: Operation, future: Future[None]) -> None:
+        """The thread is through; if it failed, it is told."""
+        error = None if future.cancelled() else future.exception()
+        if error:
+            with suppress(RuntimeError):  # the loop is closed
+                self._line.loop.call_soon_threadsafe(self._fail, operation, error)
+
+    def _fail(self, operation: Operation, error: BaseException) -> None:
         failed("operation", operation.caller, error)
         if operation is self._operation:
             self._line.broken()

@@ -35,7 +35,7 @@ def comment(text: str) -> str:
     return text if len(text) <= _COMMENT_LIMIT else text[: _COMMENT_LIMIT - 3] + "..."
 
 
-def failed(phase: str, caller: Caller, error: Exception) -> None:
+def failed(phase: str, caller: Caller, error: BaseException) -> None:
     """Log our own failure. Only our errors are known to name nobody; of others, the type and the place are logged."""
     frame = extract_tb(error.__traceback__)[-1]
     what = {"code": error.code, "message": str(error)} if isinstance(error, GatewayError) else {}

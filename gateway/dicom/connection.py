@@ -126,6 +126,8 @@ class Connection(asyncio.Protocol):
 
     def _read(self) -> None:
         """Take all that has come, then answer: a C-CANCEL is seen before the next answer to what it cancels."""
+        if self._is_lost:
+            return
         while not self._is_full and (event := self._acceptor.next_event()) is not None:
             self._take(event)
             if self._answering.waiting >= _WAITING:
@@ -176,8 +178,8 @@ class Connection(asyncio.Protocol):
             self._server.accepted(self)
             self._server.responder.association_accepted(self.caller, refused_contexts=agreement.refused)
         elif refusal:
-            self._end(self._acceptor.reject(refusal.result, refusal.source, refusal.reason))
             self._server.responder.association_refused(self.caller, reason=refusal.why, remedy=refusal.remedy)
+            self._end(self._acceptor.reject(refusal.result, refusal.source, refusal.reason))
 
     def _note_time(self) -> None:
         """When the PDU and the message began that are not whole."""
@@ -205,18 +207,21 @@ class Connection(asyncio.Protocol):
 
     def _rested(self) -> None:
         """Nothing is in progress."""
+        if self._is_lost:
+            return
         if self._acceptor.state is State.RELEASING and not self._answering.waiting:
             self._end(self._acceptor.release())
         elif self._is_stopping and self._deadlines.stopping is None:
             self._deadlines.stopping = self._loop.time()
-        elif self._is_full and not self._is_lost:
+        elif self._is_full:
             self._is_full = False
             self._transport.resume_reading()
             self._loop.call_soon(self._read)
         self._watch()
 
     def _broken(self) -> None:
-        self._end(self._acceptor.abort())
+        if not self._is_lost:
+            self._end(self._acceptor.abort())
 
     # --- the end
 
@@ -227,7 +232,8 @@ class Connection(asyncio.Protocol):
         if self._answering.is_at_rest:
             if self._acceptor.state in (State.ESTABLISHED, State.RELEASING):
                 self._end(self._acceptor.abort())
-            self._transport.close()
+            else:
+                self._transport.close()
 
     def drop(self) -> None:
         """Close the connection without a word."""
@@ -242,9 +248,11 @@ class Connection(asyncio.Protocol):
         self._answering.forget()
         self._write(last_word)
         self._deadlines.over = self._loop.time()
-        if self._is_full and not self._is_lost:
+        if self._is_full:
             self._is_full = False
             self._transport.resume_reading()
+        if self._is_stopping:
+            self._transport.close()
         self._server.ended(self)
         self._account()
         self._watch()

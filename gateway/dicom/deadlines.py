@@ -12,7 +12,10 @@ MESSAGE_STALLS = 4
 """Times as long as one PDU a whole message may take."""
 
 LAST_WORDS = 0.5
-"""Seconds that a peer has to close its connection when the association is over, or to end it when the service stops."""
+"""Seconds that a peer has to close its connection when the association is over."""
+
+LAST_MOMENT = 1.0
+"""Seconds that a peer has to end its association by itself, after its last answer, when the service stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Deadlines:
             yield self.over + LAST_WORDS, ""
             return
         if self.stopping is not None:
-            yield self.stopping + LAST_WORDS, ""
+            yield self.stopping + LAST_MOMENT, ""
         if self.pdu is not None:
             yield self.pdu + times.stall, f"did not finish a PDU in {times.stall:g} s"
         if self.message is not None:

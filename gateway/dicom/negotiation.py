@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context, negotiate_as_acceptor
 
+from gateway.dicom import toolkit  # noqa: F401  it sets pynetdicom right
 from gateway.dicom.association import (
     ANNOUNCED_PDU_LENGTH,
     IMPLEMENTATION_CLASS_UID,

@@ -79,7 +79,8 @@ class Sockets(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is
             request.do_handshake()
             request.settimeout(self.stall_timeout)
         except OSError as error:
-            self.broken(address, handshake_failure(error))
+            if reason := handshake_failure(error):
+                self.broken(address, reason)
             return False
         finally:
             self._handshaking.discard(request)

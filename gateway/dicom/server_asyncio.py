@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
@@ -16,29 +15,37 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from gateway.dicom import negotiation
-from gateway.dicom.association import ACSE_SECONDS, IDLE_SECONDS, MAXIMUM_ASSOCIATIONS, STALL_SECONDS
+from gateway.dicom.association import (
+    ACSE_SECONDS,
+    IDLE_SECONDS,
+    MAXIMUM_ASSOCIATIONS,
+    MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
+    STALL_SECONDS,
+)
 from gateway.dicom.caller import Caller
 from gateway.dicom.connection import Connection
 from gateway.dicom.deadlines import Times
+from gateway.dicom.handshake import Handshake
 from gateway.dicom.negotiation import Refusal, Request
 from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
+from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 
 _log = structlog.get_logger(__name__)
 
 _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
 
-_SILENT = 1024
-"""Connections without an association, more than a backlog of those whose request is still to be read. With one more,
-the oldest is dropped of the address that has most: a flood costs its own places, not a unit's that takes a while."""
+_SILENT = 256
+"""Connections without an association; with one more, the one that has been silent longest is dropped."""
 
 _THREADS = 16
 """Threads that wait for the store, so that what comes together shares a commit; and as many for long answers."""
@@ -51,18 +58,6 @@ _SHARED = 32 * 1024 * 1024
 
 _LAST_MOMENT = 1.0
 """Seconds in which what was dropped is gone."""
-
-
-class TlsDoor(Protocol):
-    """Where associations over TLS come in."""
-
-    @property
-    def port(self) -> int:
-        """The port; 0 takes any free one."""
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        """Our certificate, and whose we trust."""
 
 
 class AsyncioServer:
@@ -82,7 +77,7 @@ class AsyncioServer:
         port: int = 4243,
         accept_any_called_ae: bool = False,
         maximum_associations: int = MAXIMUM_ASSOCIATIONS,
-        maximum_associations_per_address: int | None = None,
+        maximum_associations_per_address: int = MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
         acse_timeout: float = ACSE_SECONDS,
         stall_timeout: float = STALL_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
@@ -97,7 +92,7 @@ class AsyncioServer:
         self._tls = tls
         self._accept_any_called_ae = accept_any_called_ae
         self._maximum = maximum_associations
-        self._maximum_per_address = maximum_associations_per_address or maximum_associations
+        self._maximum_per_address = maximum_associations_per_address
         self._doors: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._thread: threading.Thread | None = None
@@ -108,8 +103,9 @@ class AsyncioServer:
         """All that are open, with the bytes they hold beyond their own share."""
         self._shared = 0
         self._silent: dict[Connection, None] = {}
-        """Those without an association, the oldest first; and how many each address has."""
-        self._silent_from: Counter[str] = Counter()
+        """Those without an association, the oldest first."""
+        self._handshakes: dict[Handshake, None] = {}
+        """Those that are not yet within TLS, the oldest first."""
         self._established: set[Connection] = set()
         self._from_address: Counter[str] = Counter()
         self._is_empty = asyncio.Event()
@@ -137,14 +133,14 @@ class AsyncioServer:
         return len(self._connections)
 
     def start(self) -> None:
-        """Listen. Raises OSError when a port can't be had."""
+        """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
         doors = [self._door(self._wanted_port)]
         try:
             if self._tls:
                 doors.append(self._door(self._tls.port))
-        except OSError:
+        except OSError as error:
             doors[0].close()
-            raise
+            raise TlsPortUnusable(error.errno, error.strerror) from error
         self._pools = {
             place: ThreadPoolExecutor(_THREADS, f"dicom-{place.name.lower()}") for place in (Place.COMMIT, Place.SCAN)
         }
@@ -171,12 +167,25 @@ class AsyncioServer:
         """A peer connected; it says nothing yet."""
         self._connections[connection] = 0
         self._silent[connection] = None
-        self._silent_from[connection.address] += 1
         if len(self._silent) > _SILENT:
-            ((crowded, _),) = self._silent_from.most_common(1)
-            oldest = next(each for each in self._silent if each.address == crowded)
-            self._no_longer_silent(oldest)
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
             oldest.drop()
+
+    def shaking(self, handshake: Handshake) -> None:
+        """A peer connected at the door for TLS."""
+        self._handshakes[handshake] = None
+        if len(self._handshakes) > _SILENT:
+            next(iter(self._handshakes)).drop()
+
+    def shaken(self, handshake: Handshake) -> None:
+        """Its handshake is over."""
+        self._handshakes.pop(handshake, None)
+        self._note_empty()
+
+    def handshake_failed(self, address: str, reason: str) -> None:
+        """A peer did not come within TLS."""
+        self.responder.connection_broken(address, reason=reason)
 
     def refusal(self, request: Request, caller: Caller) -> Refusal | None:
         """Why this association is to be rejected (PS3.8 9.3.4); None when it may be accepted."""
@@ -195,7 +204,7 @@ class AsyncioServer:
 
     def accepted(self, connection: Connection) -> None:
         """Its association was accepted."""
-        self._no_longer_silent(connection)
+        self._silent.pop(connection, None)
         self._established.add(connection)
         self._from_address[connection.address] += 1
 
@@ -215,22 +224,22 @@ class AsyncioServer:
 
     def ended(self, connection: Connection) -> None:
         """Its association is over, or will never be."""
-        self._no_longer_silent(connection)
+        self._silent.pop(connection, None)
         if connection in self._established:
             self._established.remove(connection)
-            _take_one(self._from_address, connection.address)
+            self._from_address[connection.address] -= 1
+            if not self._from_address[connection.address]:
+                del self._from_address[connection.address]
 
     def closed(self, connection: Connection) -> None:
         """The peer is gone."""
         self.ended(connection)
         self._shared -= self._connections.pop(connection, 0)
-        if not self._connections:
-            self._is_empty.set()
+        self._note_empty()
 
-    def _no_longer_silent(self, connection: Connection) -> None:
-        if connection in self._silent:
-            del self._silent[connection]
-            _take_one(self._silent_from, connection.address)
+    def _note_empty(self) -> None:
+        if not (self._connections or self._handshakes):
+            self._is_empty.set()
 
     # --- the loop's thread
 
@@ -249,22 +258,20 @@ class AsyncioServer:
         """asyncio sets TCP_NODELAY: without it every query waits 40 ms for an acknowledgement that the peer delays."""
         self._servers = [await self.loop.create_server(self._connection, sock=doors[0], backlog=_BACKLOG)]
         if self._tls:
-            server = await self.loop.create_server(
-                self._connection,
-                sock=doors[1],
-                backlog=_BACKLOG,
-                ssl=self._tls.context,
-                ssl_handshake_timeout=self.times.acse,
-                ssl_shutdown_timeout=_LAST_MOMENT,
-            )
-            self._servers.append(server)
+            shaking = partial(self._handshake, self._tls)
+            self._servers.append(await self.loop.create_server(shaking, sock=doors[1], backlog=_BACKLOG))
 
     def _connection(self) -> Connection:
         return Connection(self)
 
+    def _handshake(self, tls: TlsDoor) -> Handshake:
+        return Handshake(self, tls.context, self.times.acse, self._connection)
+
     async def _close(self, deadline: float) -> None:
         for server in self._servers:
             server.close()
+        for handshake in list(self._handshakes):
+            handshake.drop()
         for connection in list(self._connections):
             connection.stop()
         await self._wait_for_all(deadline)
@@ -278,15 +285,9 @@ class AsyncioServer:
     async def _wait_for_all(self, seconds: float) -> None:
         """Until all connections are closed, but not longer."""
         self._is_empty.clear()
-        if self._connections:
+        if self._connections or self._handshakes:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_empty.wait(), seconds)
-
-
-def _take_one(count: Counter[str], address: str) -> None:
-    count[address] -= 1
-    if not count[address]:
-        del count[address]
 
 
 def _failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

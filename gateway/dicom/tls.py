@@ -27,7 +27,10 @@ _FAILURES = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the caller shows no certificate",
     "WRONG_VERSION_NUMBER": "the caller does not speak TLS: it may have the port of plain associations in mind",
     "HTTP_REQUEST": "the caller speaks HTTP",
-    "UNEXPECTED_EOF_WHILE_READING": "the caller left",
+    "TLSV1_ALERT_UNKNOWN_CA": "the caller does not know the authority of our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the caller does not accept our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the caller does not accept our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the caller does not accept our certificate: it has ended",
 }
 """OpenSSL's reasons, as a person says them."""
 
@@ -69,15 +72,15 @@ def tls_door(port: int, certificate: Path, key: Path | None = None, authority: P
 
 
 def handshake_failure(error: OSError) -> str:
-    """Why a caller's handshake failed, in the words of the record and the log."""
+    """Why a caller's handshake failed, in the words of the record and the log; "" when it just left, as probes do."""
     if isinstance(error, TimeoutError):
         why = "the caller did not finish it in time"
     elif isinstance(error, ssl.SSLCertVerificationError):
         why = f"the caller's certificate is not accepted: {error.verify_message}"
-    elif isinstance(error, ssl.SSLError):
+    elif isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         why = _FAILURES.get(error.reason or "", _reason(error))
     else:
-        why = "the caller left"
+        return ""
     return f"TLS handshake failed: {why}"
 
 

@@ -179,6 +179,22 @@ def connected(port: int) -> Iterator[RawPeer]:
         peer.close()
 
 
+def rejection(port: int, **request: Any) -> tuple[int, int, int] | None:
+    """Result, source and reason of the A-ASSOCIATE-RJ; None when the association is accepted, and can be used.
+
+    Not by pynetdicom: when its rejection comes at once, its two threads may disagree on whether there was any answer.
+    """
+    with connected(port) as peer:
+        peer.send(associate_rq(**request))
+        answer = peer.read()
+        if answer[:1] == b"\x03":
+            return answer[7], answer[8], answer[9]
+        peer.send(echo(), RELEASE_RQ)
+        assert peer.response().Status == 0x0000
+        assert peer.read() == RELEASE_RP
+        return None
+
+
 @contextmanager
 def associated(port: int, **request: Any) -> Iterator[RawPeer]:
     with connected(port) as peer:

@@ -9,7 +9,8 @@ from ipaddress import ip_network
 import pytest
 from dicom_samples import AE_TITLE, InMemory, captured_logs, query, row
 from pynetdicom import AE
-from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
+from pynetdicom.sop_class import ModalityWorklistInformationFind
+from raw_peer import rejection
 
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.profiles import Profile, Profiles
@@ -37,17 +38,7 @@ def admitting(profiles: Profiles = PROFILES, **settings: bool) -> Iterator[Assoc
 
 def outcome(server: AssociationServer, calling: str, *, called: str = AE_TITLE) -> tuple[int, int, int] | str:
     """`established`, or result, source and reason of the rejection."""
-    entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.connection_timeout = 10
-    entity.add_requested_context(Verification)
-    peer = entity.associate("127.0.0.1", server.port, ae_title=called)
-    if peer.is_established:
-        assert peer.send_c_echo().Status == 0x0000
-        peer.release()
-        return "established"
-    assert peer.is_rejected
-    answer = peer.acceptor.primitive
-    return answer.result, answer.result_source, answer.diagnostic
+    return rejection(server.port, calling=calling.encode(), called=called.encode()) or "established"
 
 
 @pytest.mark.parametrize(

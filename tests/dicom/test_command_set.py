@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,13 +11,24 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom import dimse_messages
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_CREATE, N_DELETE, N_EVENT_REPORT
-from pynetdicom.dimse_primitives import N_GET, N_SET
+from pynetdicom.dimse_primitives import (
+    C_ECHO,
+    C_FIND,
+    C_GET,
+    C_MOVE,
+    C_STORE,
+    N_ACTION,
+    N_CREATE,
+    N_DELETE,
+    N_EVENT_REPORT,
+    N_GET,
+    N_SET,
+)
 from pynetdicom.dsutils import encode
 from raw_peer import encoded
 
 from gateway.dicom import command_set
-from gateway.dicom.command_set import NAMES, Command, Unreadable
+from gateway.dicom.command_set import C_CANCEL, NAMES, Command, Unreadable
 
 UIDS = st.lists(st.integers(0, 10**9), min_size=1, max_size=6).map(lambda parts: ".".join(map(str, parts)))
 NUMBERS = st.integers(0, 0xFFFF)
@@ -105,10 +117,8 @@ def test_the_least_response_is_what_pynetdicom_sends(field: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_command_or_unreadable(data: bytes) -> None:
-    try:
-        command_set.read(data)
-    except Unreadable as error:
-        assert len(str(error)) < 100
+    with suppress(Unreadable):
+        assert command_set.read(data).field in (*NAMES, C_CANCEL)
 
 
 PROPER = encoded(Dataset.from_json({"00000100": {"vr": "US", "Value": [0x20]}, "00000110": {"vr": "US", "Value": [9]},

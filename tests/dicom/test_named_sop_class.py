@@ -122,7 +122,18 @@ def test_an_operation_that_a_context_does_not_have_is_told_in_the_log(
     server: AssociationServer, application: InMemory, context: Any, request_of: Any, named: Any, told: str
 ) -> None:
     with captured_logs() as logs, association(server, context.uid) as peer:
-        assert asked(peer, request_of(named.uid)) is None
-    (line,) = [line for line in logs if line["event"] == "association_aborted"]
+        asked(peer, request_of(named.uid))
+    (line,) = [line for line in logs if line["event"] in ("operation_out_of_place", "association_aborted")]
     assert line["reason"].startswith(told)
     assert not application.reports
+
+
+@pytest.mark.parametrize(
+    ("context", "request_of", "named"), [(PERFORMED_STEP, c_find, WORKLIST), (WORKLIST, n_create, PERFORMED_STEP)]
+)
+def test_it_is_0211_and_the_association_goes_on_c_5_23(
+    server: AssociationServer, context: Any, request_of: Any, named: Any
+) -> None:
+    with association(server, context.uid) as peer:
+        assert asked(peer, request_of(named.uid)).Status == 0x0211
+        assert asked(peer, request_of(named.uid)).Status == 0x0211

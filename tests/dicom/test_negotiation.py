@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -117,7 +118,9 @@ def test_titles_are_judged_1_1_7_and_1_1_3() -> None:
     assert refused(associate_rq(calling=b"")) == (1, 1, 3)
 
 
-@pytest.mark.parametrize(("told", "agreed_on"), [(0, 0), (8, 8), (16384, 16384), (0xFFFFFFFF, 0xFFFFFFFF), (None, 16384)])
+@pytest.mark.parametrize(
+    ("told", "agreed_on"), [(0, 0), (8, 8), (16384, 16384), (0xFFFFFFFF, 0xFFFFFFFF), (None, 16384)]
+)
 def test_the_maximum_length_of_the_peer_is_taken_as_it_says_ps3_8_d_1(told: int | None, agreed_on: int) -> None:
     assert agreed(associate_rq(maximum_length=told))[0].maximum_length == agreed_on
 
@@ -150,10 +153,5 @@ RQ = associate_rq(user=ASYNCHRONOUS + IDENTITY)
 @given(at=st.integers(6, len(RQ) - 1), piece=st.binary(min_size=1, max_size=6))
 def test_a_spoilt_request_is_agreed_on_or_malformed(at: int, piece: bytes) -> None:
     spoilt = (RQ[:at] + piece + RQ[at + len(piece) :])[: len(RQ)]
-    try:
-        request = negotiation.read(spoilt)
-        agreement = negotiation.agree(request)
-    except Malformed as error:
-        assert len(str(error)) < 100
-    else:
-        A_ASSOCIATE_AC().decode(negotiation.acceptance(request, agreement))
+    with suppress(Malformed):
+        agreed(spoilt)

@@ -168,6 +168,20 @@ def test_a_certificate_of_another_authority_is_refused_and_logged(
     assert told.reason().startswith("TLS handshake failed: the caller's certificate is not accepted: unable to get")
 
 
+def test_a_caller_that_does_not_know_our_authority_is_logged(
+    server: AssociationServer, told: Told, hospital: Hospital, another: Hospital
+) -> None:
+    assert refused(server, another.trusting(hospital.modality))
+    assert told.reason() == "TLS handshake failed: the caller does not know the authority of our certificate"
+
+
+def test_who_connects_and_leaves_is_not_told_of(server: AssociationServer, told: Told, hospital: Hospital) -> None:
+    with connected(server):
+        pass
+    assert answers(server.tls_port, hospital.trusting(hospital.modality))
+    assert told.reasons == []
+
+
 def test_plain_dicom_at_the_tls_port_is_told_apart(server: AssociationServer, told: Told) -> None:
     with connected(server) as connection:
         connection.sendall(bytes.fromhex("010000000100") + bytes(256))

@@ -21,7 +21,6 @@ from raw_peer import (
     cancel,
     command,
     echo,
-    find,
     message,
     n_create,
     pdu,
@@ -111,7 +110,11 @@ def test_a_session_that_ends_anywhere_gave_the_events_before_and_nothing_is_inve
         assert acceptor.is_within_pdu == (end not in ends)
 
 
-SPOILT = st.tuples(st.integers(0, len(WHOLE) - 1), st.sampled_from(["flip", "cut", "twice", "insert"]), st.binary(min_size=1, max_size=8))
+SPOILT = st.tuples(
+    st.integers(0, len(WHOLE) - 1),
+    st.sampled_from(["flip", "cut", "twice", "insert"]),
+    st.binary(min_size=1, max_size=8),
+)
 
 
 @settings(max_examples=500)
