@@ -38,14 +38,15 @@ from gateway.dicom.negotiation import Refusal, Request
 from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, TlsPortUnusable
+from gateway.dicom.waiting_room import WaitingRoom
 
 _log = structlog.get_logger(__name__)
 
 _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
 
-_SILENT = 256
-"""Connections without an association; with one more, the one that has been silent longest is dropped."""
+_SILENT = 1024
+"""Connections without an association: more than a backlog of those whose request has come and is still to be read."""
 
 _THREADS = 16
 """Threads that wait for the store, so that what comes together shares a commit; and as many for long answers."""
@@ -102,10 +103,9 @@ class AsyncioServer:
         self._connections: dict[Connection, int] = {}
         """All that are open, with the bytes they hold beyond their own share."""
         self._shared = 0
-        self._silent: dict[Connection, None] = {}
-        """Those without an association, the oldest first."""
-        self._handshakes: dict[Handshake, None] = {}
-        """Those that are not yet within TLS, the oldest first."""
+        self._silent: WaitingRoom[Connection | Handshake] = WaitingRoom(_SILENT)
+        self._handshakes: set[Handshake] = set()
+        """Those that are not yet within TLS."""
         self._established: set[Connection] = set()
         self._from_address: Counter[str] = Counter()
         self._is_empty = asyncio.Event()
@@ -166,21 +166,17 @@ class AsyncioServer:
     def opened(self, connection: Connection) -> None:
         """A peer connected; it says nothing yet."""
         self._connections[connection] = 0
-        self._silent[connection] = None
-        if len(self._silent) > _SILENT:
-            oldest = next(iter(self._silent))
-            del self._silent[oldest]
-            oldest.drop()
+        self._wait(connection)
 
     def shaking(self, handshake: Handshake) -> None:
         """A peer connected at the door for TLS."""
-        self._handshakes[handshake] = None
-        if len(self._handshakes) > _SILENT:
-            next(iter(self._handshakes)).drop()
+        self._handshakes.add(handshake)
+        self._wait(handshake)
 
     def shaken(self, handshake: Handshake) -> None:
         """Its handshake is over."""
-        self._handshakes.pop(handshake, None)
+        self._handshakes.discard(handshake)
+        self._silent.leave(handshake)
         self._note_empty()
 
     def handshake_failed(self, address: str, reason: str) -> None:
@@ -204,7 +200,7 @@ class AsyncioServer:
 
     def accepted(self, connection: Connection) -> None:
         """Its association was accepted."""
-        self._silent.pop(connection, None)
+        self._silent.leave(connection)
         self._established.add(connection)
         self._from_address[connection.address] += 1
 
@@ -224,7 +220,7 @@ class AsyncioServer:
 
     def ended(self, connection: Connection) -> None:
         """Its association is over, or will never be."""
-        self._silent.pop(connection, None)
+        self._silent.leave(connection)
         if connection in self._established:
             self._established.remove(connection)
             self._from_address[connection.address] -= 1
@@ -240,6 +236,10 @@ class AsyncioServer:
     def _note_empty(self) -> None:
         if not (self._connections or self._handshakes):
             self._is_empty.set()
+
+    def _wait(self, peer: Connection | Handshake) -> None:
+        if another := self._silent.enter(peer, peer.address):
+            another.drop()
 
     # --- the loop's thread
 
