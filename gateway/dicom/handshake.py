@@ -29,6 +29,7 @@ class Handshake(asyncio.Protocol):
     def __init__(
         self, server: Handshakes, context: ssl.SSLContext, seconds: float, inside: Callable[[], asyncio.Protocol]
     ) -> None:
+        self.address = ""
         self._server = server
         self._context = context
         self._seconds = seconds
@@ -42,6 +43,7 @@ class Handshake(asyncio.Protocol):
         """The peer connected; what it says from now on is TLS."""
         if self._task is None:
             self._transport = cast("asyncio.Transport", transport)
+            self.address = str((transport.get_extra_info("peername") or ("",))[0])
             self._transport.pause_reading()  # until somebody listens who knows TLS
             self._server.shaking(self)
             self._task = asyncio.get_running_loop().create_task(self._shake())
@@ -59,7 +61,6 @@ class Handshake(asyncio.Protocol):
         self._transport.abort()
 
     async def _shake(self) -> None:
-        address = str((self._transport.get_extra_info("peername") or ("",))[0])
         try:
             async with asyncio.timeout(self._seconds):
                 secured = await asyncio.get_running_loop().start_tls(
@@ -67,7 +68,7 @@ class Handshake(asyncio.Protocol):
                 )
         except OSError as error:
             if reason := handshake_failure(error):
-                self._server.handshake_failed(address, reason)
+                self._server.handshake_failed(self.address, reason)
         else:
             self._hand_over(secured)
         finally:

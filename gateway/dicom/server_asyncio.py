@@ -36,6 +36,7 @@ from gateway.dicom.negotiation import Refusal, Request
 from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, TlsPortUnusable
+from gateway.dicom.waiting_room import WaitingRoom
 from gateway.log import get_logger
 
 _log = get_logger(__name__)
@@ -44,8 +45,7 @@ _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
 
 _SILENT = 1024
-"""Connections without an association, more than a backlog of those whose request is still to be read. With one more,
-the oldest is dropped of the address that has most: a flood costs its own places, not a unit's that takes a while."""
+"""Connections without an association: more than a backlog of those whose request has come and is still to be read."""
 
 _THREADS = 16
 """Threads that wait for the store, so that what comes together shares a commit; and as many for long answers."""
@@ -102,11 +102,9 @@ class AsyncioServer:
         self._connections: dict[Connection, int] = {}
         """All that are open, with the bytes they hold beyond their own share."""
         self._shared = 0
-        self._silent: dict[Connection, None] = {}
-        """Those without an association, the oldest first; and how many each address has."""
-        self._silent_from: Counter[str] = Counter()
-        self._handshakes: dict[Handshake, None] = {}
-        """Those that are not yet within TLS, the oldest first."""
+        self._silent: WaitingRoom[Connection | Handshake] = WaitingRoom(_SILENT)
+        self._handshakes: set[Handshake] = set()
+        """Those that are not yet within TLS."""
         self._established: set[Connection] = set()
         self._from_address: Counter[str] = Counter()
         self._is_empty = asyncio.Event()
@@ -167,23 +165,17 @@ class AsyncioServer:
     def opened(self, connection: Connection) -> None:
         """A peer connected; it says nothing yet."""
         self._connections[connection] = 0
-        self._silent[connection] = None
-        self._silent_from[connection.address] += 1
-        if len(self._silent) > _SILENT:
-            ((crowded, _),) = self._silent_from.most_common(1)
-            oldest = next(each for each in self._silent if each.address == crowded)
-            self._no_longer_silent(oldest)
-            oldest.drop()
+        self._wait(connection)
 
     def shaking(self, handshake: Handshake) -> None:
         """A peer connected at the door for TLS."""
-        self._handshakes[handshake] = None
-        if len(self._handshakes) > _SILENT:
-            next(iter(self._handshakes)).drop()
+        self._handshakes.add(handshake)
+        self._wait(handshake)
 
     def shaken(self, handshake: Handshake) -> None:
         """Its handshake is over."""
-        self._handshakes.pop(handshake, None)
+        self._handshakes.discard(handshake)
+        self._silent.leave(handshake)
         self._note_empty()
 
     def handshake_failed(self, address: str, reason: str) -> None:
@@ -207,7 +199,7 @@ class AsyncioServer:
 
     def accepted(self, connection: Connection) -> None:
         """Its association was accepted."""
-        self._no_longer_silent(connection)
+        self._silent.leave(connection)
         self._established.add(connection)
         self._from_address[connection.address] += 1
 
@@ -227,10 +219,12 @@ class AsyncioServer:
 
     def ended(self, connection: Connection) -> None:
         """Its association is over, or will never be."""
-        self._no_longer_silent(connection)
+        self._silent.leave(connection)
         if connection in self._established:
             self._established.remove(connection)
-            _take_one(self._from_address, connection.address)
+            self._from_address[connection.address] -= 1
+            if not self._from_address[connection.address]:
+                del self._from_address[connection.address]
 
     def closed(self, connection: Connection) -> None:
         """The peer is gone."""
@@ -242,10 +236,9 @@ class AsyncioServer:
         if not (self._connections or self._handshakes):
             self._is_empty.set()
 
-    def _no_longer_silent(self, connection: Connection) -> None:
-        if connection in self._silent:
-            del self._silent[connection]
-            _take_one(self._silent_from, connection.address)
+    def _wait(self, peer: Connection | Handshake) -> None:
+        if another := self._silent.enter(peer, peer.address):
+            another.drop()
 
     # --- the loop's thread
 
@@ -294,12 +287,6 @@ class AsyncioServer:
         if self._connections or self._handshakes:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_empty.wait(), seconds)
-
-
-def _take_one(count: Counter[str], address: str) -> None:
-    count[address] -= 1
-    if not count[address]:
-        del count[address]
 
 
 def _failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,11 @@ OPTIONAL = (
 )
 STEP = to_bytes(created(PatientID="9990000018", **dict.fromkeys(OPTIONAL)))
 """For ACC001, and short."""
+
+SESSION = [associate_rq(), find(ONE), n_create(STEP, "1.2.3.0000", 2), RELEASE_RQ]
+"""An association with a query and a performed step."""
+
+ECHO_SESSION = b"".join((associate_rq(), echo(), RELEASE_RQ))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +101,7 @@ def raw_peer(port: int, source: str = HERE) -> Iterator[RawPeer]:
 def echoes(port: int, source: str = HERE) -> bool:
     """Whether an association is accepted there, a C-ECHO answered, and its release."""
     with raw_peer(port, source) as peer:
-        peer.send(associate_rq(), echo(), RELEASE_RQ)
+        peer.send(ECHO_SESSION)
         answers = [peer.read()[:1], peer.response().Status, peer.read()]
     return answers == [b"\x02", 0x0000, RELEASE_RP]
 
@@ -194,11 +200,10 @@ def test_a_reset_at_every_byte_of_a_session_harms_nobody_and_a_step_is_kept_whol
     service: GatewayProcess,
 ) -> None:
     """After each of them an echo is answered (PS3.8 9.2.3: AA-4, transport connection closed)."""
-    parts = session("1.2.3.0000")
-    asked, queried, told = (len(b"".join(parts[: number + 1])) for number in range(3))
-    whole = len(b"".join(parts))
+    asked, queried, told, whole = accumulate(map(len, SESSION))
     for end in range(whole + 1):
-        leave_after(service.dicom_port, b"".join(session(f"1.2.3.{end:04d}"))[:end], asked, queried, told)
+        session = b"".join(SESSION).replace(b"1.2.3.0000", f"1.2.3.{end:04d}".encode())
+        leave_after(service.dicom_port, session[:end], asked, queried, told)
         assert echoes(service.dicom_port), f"no answer after a reset at byte {end}"
     until(lambda: open_associations(service) == 0, "all of them are gone")
     with service.store() as store:
@@ -209,11 +214,6 @@ def test_a_reset_at_every_byte_of_a_session_harms_nobody_and_a_step_is_kept_whol
     assert not [end for end in range(told + 1, whole + 1) if end not in kept], "answered and not kept"
     assert all(any(f"1.2.3.{end:04d}" in details for details in listed) for end in kept), "kept and not listed"
     service.assert_sound()
-
-
-def session(uid: str) -> list[bytes]:
-    """An association with a query and a performed step, in its parts."""
-    return [associate_rq(), find(ONE), n_create(STEP, uid, 2), RELEASE_RQ]
 
 
 def leave_after(port: int, sent: bytes, *stations: int) -> None:
