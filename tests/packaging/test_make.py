@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = (
-    "run", "test", "second-engine", "quick", "lint", "format", "image", "crash", "soak", "fuzz", "bench", "lock", "clean",
-    "help",
-)  # fmt: skip
+TARGETS = tuple("run test second-engine quick lint format image crash soak fuzz bench lock clean help".split())
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 
