@@ -40,6 +40,12 @@ _FIXED = struct.Struct(">BxIHxx16s16s32s")
 _ITEM = struct.Struct(">BxH")
 _APPLICATION, _PRESENTATION_CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
 _MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS_UID, _IMPLEMENTATION_VERSION_NAME = 0x51, 0x52, 0x55
+_TRANSFER_SYNTAX = b"\x40\0"
+"""How a transfer syntax begins; such bytes occur in nothing else of a context."""
+
+_MOST_SYNTAXES = 100
+"""Transfer syntaxes in one presentation context; there are some 60. pynetdicom's time grows with their square."""
+
 _SUB_ITEMS = (_MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS_UID, _IMPLEMENTATION_VERSION_NAME)
 """User information that is looked at."""
 
@@ -126,6 +132,8 @@ def read(pdu: bytes) -> Request:
             application_context = item[_ITEM.size :]
             kept.append(item)
         elif kind == _PRESENTATION_CONTEXT:
+            if item.count(_TRANSFER_SYNTAX) > _MOST_SYNTAXES:
+                raise Malformed("a presentation context with more transfer syntaxes than there are")
             kept.append(item)
         elif kind == _USER_INFORMATION:
             subs = b"".join(sub for kind, sub in _items(item[_ITEM.size :]) if kind in _SUB_ITEMS)
