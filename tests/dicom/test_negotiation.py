@@ -145,7 +145,8 @@ def test_the_maximum_length_of_the_peer_is_taken_as_it_says_ps3_8_d_1(told: int 
         associate_rq(more=b"\x20"),
         associate_rq(user=b"\x51\0\0\x04"),
     ],
-    ids=["none", "even ID", "one ID twice", "no transfer syntax", "no abstract syntax", "cut", "thousands of transfer syntaxes", "no room for a fragment",
+    ids=["none", "even ID", "one ID twice", "no transfer syntax", "no abstract syntax", "cut",
+         "thousands of transfer syntaxes", "no room for a fragment",
          "item too long", "item cut", "sub-item too long"],
 )  # fmt: skip
 def test_what_is_no_proper_request_is_malformed(pdu: bytes) -> None:
