@@ -254,7 +254,7 @@ class AsyncioServer:
             self.loop.close()
 
     async def _open(self, doors: list[socket.socket]) -> None:
-        """asyncio sets TCP_NODELAY: without it every query waits 40 ms for an acknowledgement that the peer delays."""
+        """Listen at all doors."""
         self._servers = [await self.loop.create_server(self._connection, sock=doors[0], backlog=_BACKLOG)]
         if self._tls:
             shaking = partial(self._handshake, self._tls)
