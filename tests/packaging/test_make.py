@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TARGETS = (
-    "run", "test", "second-engine", "quick", "lint", "format", "image", "crash", "soak", "fuzz", "bench", "lock", "clean",
-    "help",
+    "run", "test", "second-engine", "quick", "lint", "format", "image", "crash", "soak", "fuzz", "bench", "lock",
+    "clean", "help",
 )  # fmt: skip
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
