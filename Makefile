@@ -118,8 +118,10 @@ if ! $(PY) -m pip --version >/dev/null 2>&1; then \
 fi
 endef
 
+# Compiled here, because where PYTHONDONTWRITEBYTECODE is set each start would compile our modules anew: 0.05 to 0.15 s.
 define gateway
-$(PIP) --no-deps --no-build-isolation --editable . && touch $@ && echo '· ready'
+$(PIP) --no-deps --no-build-isolation --editable . && \
+    $(PY) -m compileall -q gateway projections relay && touch $@ && echo '· ready'
 endef
 
 # Tests that need a tool from outside are skipped without it; this says so first. Names behind the colon: where Debian keeps it.

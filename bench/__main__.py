@@ -1,6 +1,6 @@
-"""Run every bench: `python -m bench [--quick] [--write]`.
+"""Run every bench, or those that are named: `python -m bench [dicom …] [--quick] [--json] [--write]`.
 
-A bench is a module of this package with `run(*, quick) -> list[Figure]`; `--write` puts the results into
+A bench is a module of this package with `run(*, quick) -> list[Figure] | Report`; `--write` puts the results into
 `bench/README.md`, between its markers.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
+import json
 import os
 import platform
 import sqlite3
@@ -16,7 +16,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.figures import table
+from bench.figures import Report
 
 BENCHES = {
     "bench.store": "Event store",
@@ -25,6 +25,8 @@ BENCHES = {
     "bench.as_of": "The worklist as it stood",
     "bench.relay": "Actions through the relay",
     "bench.worklist": "Worklist queries over DICOM",
+    "bench.start": "Start and memory",
+    "bench.dicom": "Beside other worklist providers",
 }
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -32,21 +34,35 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 def main() -> None:
     """Run them one after the other and print what they say."""
+    known = [name.removeprefix("bench.") for name in BENCHES]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all if none is given")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and events: does it still run?")
-    parser.add_argument("--write", action="store_true", help=f"put the results into {README.name}")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument("--write", action="store_true", help=f"put the results into {README.name}; only all of them")
     options = parser.parse_args()
-    parts = [_machine()]
-    for name, title in BENCHES.items():
-        if importlib.util.find_spec(name) is None:
-            continue
-        print(f"{title} …", file=sys.stderr)
-        figures = importlib.import_module(name).run(quick=options.quick)
-        parts.append(f"### {title}\n\n{table(figures)}")
-    results = "\n\n".join(parts)
-    print(results)
+    if unknown := set(options.names) - set(known):
+        parser.error(f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if options.write and options.names:
+        parser.error("--write replaces all results, so all benches have to run")
+    machine = _machine()
+    reports = {name: _run(name, quick=options.quick) for name in options.names or known}
+    results = "\n\n".join(
+        [machine, *(f"### {BENCHES[f'bench.{name}']}\n\n{report.text}" for name, report in reports.items())]
+    )
+    if options.json:
+        data = {"machine": machine, **{name: report.data for name, report in reports.items()}}
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        print(results)
     if options.write:
         _write(results)
+
+
+def _run(name: str, *, quick: bool) -> Report:
+    print(f"{BENCHES[f'bench.{name}']} …", file=sys.stderr)
+    said = importlib.import_module(f"bench.{name}").run(quick=quick)
+    return said if isinstance(said, Report) else Report.of(said)
 
 
 def _machine() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,19 @@ class Figure:
     what: str
     value: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a bench has to say: Markdown for people, and plain data for programs."""
+
+    text: str
+    data: Any
+
+    @classmethod
+    def of(cls, figures: Sequence[Figure]) -> Report:
+        """One table of figures."""
+        return cls(table(figures), [asdict(figure) for figure in figures])
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -34,6 +48,11 @@ def p50_p99(rounds: Sequence[Sequence[float]]) -> str:
 
 
 def table(figures: Sequence[Figure]) -> str:
+    """A Markdown table of figures."""
+    return grid(("what", "measured", "note"), [(figure.what, figure.value, figure.note) for figure in figures])
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    rows = [f"| {figure.what} | {figure.value} | {figure.note} |" for figure in figures]
-    return "\n".join(["| what | measured | note |", "|---|---|---|", *rows])
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])

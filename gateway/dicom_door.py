@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from gateway.dicom.engines import AssociationServer, engine
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, tls_door
 from gateway.errors import SettingsInvalid
+from gateway.log import get_logger
 from gateway.ops.health import Check
 from gateway.settings import Settings
 
@@ -19,7 +18,7 @@ _RENEWAL = timedelta(days=30)
 
 _REGISTERED_TLS_PORT = 2762
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

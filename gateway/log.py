@@ -10,38 +10,46 @@ import logging
 import sys
 import threading
 from collections.abc import MutableMapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-import structlog
-
 _LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing")
+
+
+def get_logger(name: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
+    """A module's logger: `log.info("action_answered", accession_number=…)`.
+
+    structlog, which makes the lines, takes as long to import as a short verb may take: it comes with the first line.
+    """
+    return _Logger(name)
+
+
+class _Logger:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
+        return getattr(self._of_structlog, method)
+
+    @cached_property
+    def _of_structlog(self) -> Any:  # noqa: ANN401  the same
+        import structlog
+
+        structlog.configure(
+            processors=[*_common(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+        return structlog.get_logger(self._name)
 
 
 def configure(log_format: str) -> None:
     """Send log lines to stderr: `json`, `console`, or `auto` (console when a terminal is watching)."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_exception_text, renderer],
-        )
-    )
+    handler.setFormatter(_Lines(console=console))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -49,9 +57,45 @@ def configure(log_format: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class _Lines(logging.Formatter):
+    """Our form of a line, whoever logs it."""
+
+    def __init__(self, *, console: bool) -> None:
+        super().__init__()
+        self._console = console
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._form.format(record)
+
+    @cached_property
+    def _form(self) -> logging.Formatter:
+        import structlog
+
+        renderer = (
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            if self._console
+            else structlog.processors.JSONRenderer()
+        )
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_common(), structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_exception_text, renderer],
+        )
+
+
+def _common() -> list[Any]:
+    """What our lines and those of libraries go through alike."""
+    import structlog
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
 def tell_what_nobody_catches() -> None:
     """Let exceptions that end a thread or the process be log lines too; the interpreter would print their text."""
-    log = structlog.get_logger(__name__)
+    log = get_logger(__name__)
 
     def in_thread(ended: threading.ExceptHookArgs) -> None:
         name = ended.thread.name if ended.thread else None

@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
@@ -35,6 +33,7 @@ from gateway.dicom.tls import TlsPortUnusable
 from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
+from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
@@ -59,11 +58,12 @@ _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
 
-_OTHER_FILES = 2000
+_OTHER_FILES = 2_000
 """Files besides the senders' and the associations': database, threads, connections to the web app, and those at the
 modalities' door that have not asked for anything yet."""
 
-_ACTION_THREADS = 8
+_ACTION_THREADS = 16
+"""Actions at once. They share a commit, so more of them than processors save syncs; what they compute takes turns."""
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 _STEP_WATCH_SECONDS = 60.0
@@ -78,7 +78,7 @@ _DEAFNESS_UNNOTICED = (
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Service:
@@ -510,7 +510,7 @@ def _port_unusable(door: str, port: int | None, error: OSError) -> PortUnusable:
 
 
 def _make_room_for_files(wanted: int) -> None:
-    """Let this process open so many files, as far as the system lets it: each sender that is met takes one."""
+    """Let this process open so many files, as far as the system lets it: each sender and each association takes one."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed >= wanted or allowed == resource.RLIM_INFINITY:
         return
@@ -526,8 +526,8 @@ def _make_room_for_files(wanted: int) -> None:
         )
 
 
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; a second one ends at once."""
+async def serve(settings: Settings, started: Callable[[], None] = lambda: None) -> None:
+    """Run until SIGTERM or SIGINT; a second one ends at once. `started` is called when all doors are open."""
     _make_room_for_files(settings.gateway_relay_max_open + settings.gateway_dicom_max_associations + _OTHER_FILES)
     service = Service(settings)
     loop = asyncio.get_running_loop()
@@ -539,4 +539,4 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await service.run()
+    await service.run(started)

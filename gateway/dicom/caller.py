@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
 
-import structlog
-
 from gateway.errors import GatewayError
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _COMMENT_LIMIT = 64
 """Error Comment is LO (PS3.7 E.1)."""

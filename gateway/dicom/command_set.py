@@ -44,6 +44,8 @@ _ATTRIBUTE_IDENTIFIER_LIST = 0x1005
 
 _HEADER = struct.Struct("<HHI")
 _US = struct.Struct("<H")
+_HEADED_LENGTH = struct.Struct("<HHII")
+_FOUR_NUMBERS = struct.Struct("<" + "HHIH" * 4)
 
 
 class Unreadable(Exception):
@@ -151,28 +153,28 @@ def response(
     attribute_identifiers: Sequence[int] = (),
 ) -> bytes:
     """The command set of a response to `request` (PS3.7 9.3 and 10.3): what is empty is left out."""
-    elements = [
-        _text(_AFFECTED_SOP_CLASS_UID, request.sop_class_uid, b"\0"),
-        _us(_COMMAND_FIELD, request.field | _RESPONSE),
-        _us(_MESSAGE_ID_RESPONDED_TO, request.message_id),
-        _us(_DATA_SET_TYPE, _SOME_DATA_SET if has_data_set else _NO_DATA_SET),
-        _us(_STATUS, status),
-        _at(_OFFENDING_ELEMENT, offending_elements),
-        _text(_ERROR_COMMENT, error_comment, b" "),
-        b"" if error_id is None else _us(_ERROR_ID, error_id),
-        _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
-        _at(_ATTRIBUTE_IDENTIFIER_LIST, attribute_identifiers),
-    ]
-    command = b"".join(elements)
-    return _element(_GROUP_LENGTH, struct.pack("<I", len(command))) + command
+    told = _FOUR_NUMBERS.pack(
+        *(0, _COMMAND_FIELD, 2, request.field | _RESPONSE),
+        *(0, _MESSAGE_ID_RESPONDED_TO, 2, request.message_id),
+        *(0, _DATA_SET_TYPE, 2, _SOME_DATA_SET if has_data_set else _NO_DATA_SET),
+        *(0, _STATUS, 2, status),
+    )
+    command = b"".join(
+        (
+            _text(_AFFECTED_SOP_CLASS_UID, request.sop_class_uid, b"\0"),
+            told,
+            _at(_OFFENDING_ELEMENT, offending_elements),
+            _text(_ERROR_COMMENT, error_comment, b" "),
+            b"" if error_id is None else _element(_ERROR_ID, _US.pack(error_id)),
+            _text(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid, b"\0"),
+            _at(_ATTRIBUTE_IDENTIFIER_LIST, attribute_identifiers),
+        )
+    )
+    return _HEADED_LENGTH.pack(0, _GROUP_LENGTH, 4, len(command)) + command
 
 
 def _element(element: int, value: bytes) -> bytes:
     return _HEADER.pack(0, element, len(value)) + value
-
-
-def _us(element: int, number: int) -> bytes:
-    return _element(element, _US.pack(number))
 
 
 def _text(element: int, text: str, padding: bytes) -> bytes:

@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.dicom import association, character_sets, keys, status, step_attributes
 from gateway.dicom.association import SOP_CLASSES
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, tag_name
+from gateway.dicom.deadlines import MESSAGE_STALLS
 from gateway.dicom.keys import Matching
 from gateway.domain.performed_procedure_step import WRONG_WORKLIST_ENTRY
 from gateway.settings import Settings
@@ -88,10 +89,13 @@ def _association() -> str:
         ),
         ("Asynchronous operations", "none: one operation at a time"),
         ("Extended negotiation", "none; an item that is sent is not answered"),
-        ("Roles", "SCP only"),
+        ("Roles", "SCP only; a role selection is not answered"),
+        ("User identity", "not looked at, nor answered"),
         ("Time for a TLS handshake", f"{association.ACSE_SECONDS:g} s"),
         ("Time to ask for an association (ARTIM)", f"{association.ACSE_SECONDS:g} s"),
-        ("Longest pause within a PDU", f"{association.STALL_SECONDS:g} s"),
+        ("Longest time for one PDU", f"{association.STALL_SECONDS:g} s"),
+        ("Longest time for one message", f"{MESSAGE_STALLS * association.STALL_SECONDS:g} s"),
+        ("Longest time that answers wait to be read", f"{association.STALL_SECONDS:g} s"),
         ("Longest idle association", f"{association.IDLE_SECONDS:g} s (`GATEWAY_DICOM_IDLE_SECONDS`)"),
     ]
     return _table(("what", "value"), facts)
@@ -99,6 +103,8 @@ def _association() -> str:
 
 def _rejections() -> str:
     rows = [
+        ("the protocol version lacks bit 0", "1", "2", "2"),
+        ("the application context name is not that of DICOM", "1", "1", "2"),
         ("the called AE title is not ours (`GATEWAY_AE_TITLE`), unless any is accepted", "1", "1", "7"),
         ("the calling AE title is not on the list of modalities, or not from this address", "1", "1", "3"),
         ("the profile of the calling AE title says that it is not admitted", "1", "1", "3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from math import inf
@@ -91,6 +92,8 @@ class Connection(asyncio.Protocol):
         """A peer connected."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_UNSENT_BYTES)
+        # Or answers wait 40 ms for an acknowledgement that the peer delays; asyncio does it for its own sockets only.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername") or ("", 0)
         self.address, self._port = str(peer[0]), int(peer[1])
         self._server.opened(self)
@@ -267,6 +270,8 @@ class Connection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """See to it that somebody looks at the next deadline; at one that has moved away it is looked in vain."""
+        if self._timer is not None and self._deadlines.are_far:
+            return
         due, _ = self._deadlines.next(self._acceptor.state)
         if due == inf or self._is_lost:
             return

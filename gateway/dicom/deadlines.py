@@ -44,6 +44,11 @@ class Deadlines:
     over: float | None = None
     """Since when the association is over."""
 
+    @property
+    def are_far(self) -> bool:
+        """Whether nothing has begun that may not last: what is left can only have moved away since it was looked at."""
+        return self.pdu is self.message is self.blocked is self.stopping is self.over is None
+
     def next(self, state: State) -> tuple[float, str]:
         """When it will have taken too long, and what; infinity when nothing is waited for."""
         return min(self._all(state), default=(inf, ""))

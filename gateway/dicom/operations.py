@@ -68,14 +68,16 @@ def place(operation: Operation, responder: Responder) -> Place:
 
 def responses(operation: Operation, responder: Responder) -> Responses:
     """Answer it."""
-    if _serves(operation, C_FIND, WORKLIST.uid) and not _is_improper(operation):
-        yield from _find(operation, responder)
-    else:
-        yield _response(operation, responder), True
+    is_query = _serves(operation, C_FIND, WORKLIST.uid) and not _is_improper(operation)
+    return _find(operation, responder) if is_query else _answer(operation, responder)
 
 
 def _is_improper(operation: Operation) -> bool:
     return operation.is_duplicate or operation.command.is_mistyped
+
+
+def _answer(operation: Operation, responder: Responder) -> Responses:
+    yield _response(operation, responder), True
 
 
 def _response(operation: Operation, responder: Responder) -> bytes:

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import structlog
 from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.dicom.association import MAXIMUM_MESSAGE_LENGTH, MAXIMUM_PDU_LENGTH
 from gateway.dicom.tls import handshake_failure
+from gateway.log import get_logger
 
 Broken = Callable[[str, str], None]
 """Told the address of a connection that broke, and why."""
@@ -33,7 +33,7 @@ _PIECE = 65_536
 _SOON = 0.001
 """Seconds that a read may take whose time is over: none at all would mean not to wait, which raises another error."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Sockets(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is untyped to us

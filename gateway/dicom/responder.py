@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import Protocol
 
-import structlog
-
 from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
+from gateway.dicom.prepared import PreparedItems
 from gateway.dicom.profiles import EVERYBODY, Profiles, Rejection
 from gateway.dicom.record import QueryRecord, RefusedAssociation, Retrieval, now
 from gateway.dicom.status import (
@@ -25,8 +24,9 @@ from gateway.dicom.status import (
 )
 from gateway.dicom.step_scp import NResponse, PerformedSteps, StepScp
 from gateway.dicom.worklist_scp import Worklist, WorklistScp
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
 
@@ -60,8 +60,8 @@ class Responder:
             listed_statuses=tuple(listed_statuses),
             test_ae_titles=frozenset(test_ae_titles),
             profiles=profiles,
-            zone=zone,
             record=record,
+            items=PreparedItems(zone),
         )
         self._steps = StepScp(application)
 
@@ -126,10 +126,11 @@ class Responder:
     def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
         """Whether `find` with the same arguments may run where nothing must wait, such as on an event loop.
 
-        True: an index serves it and each step of the generator takes about a millisecond at most, whatever the size
-        of the worklist; it never waits its turn and never rests. False: it may scan, wait and rest, up to many seconds;
-        give it a thread. Asking costs microseconds for a query that was asked before. A query that turns out to be
-        longer than it looked is not quick the next time.
+        True: an index serves it, it looks at few items, and each step of the generator computes about a millisecond at
+        most, whatever the size of the worklist; it waits for no turn and does not rest. False: it may scan, wait and
+        rest, up to many seconds; give it a thread. A query for one item, study or patient is quick, another one once an
+        answer to it was; that a list has grown long since is found out by answering it, once. Asking costs microseconds
+        for a query that was asked before, and what reading the identifier costs for another.
         """
         return self._worklist.is_quick(caller, data, transfer_syntax)
 

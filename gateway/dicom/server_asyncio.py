@@ -20,8 +20,6 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
-import structlog
-
 from gateway.dicom import negotiation
 from gateway.dicom.association import (
     ACSE_SECONDS,
@@ -39,8 +37,9 @@ from gateway.dicom.operations import Place
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 from gateway.dicom.waiting_room import WaitingRoom
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _BACKLOG = 512
 """Connections that wait to be accepted: what 64 units open at once, and more."""
@@ -255,7 +254,7 @@ class AsyncioServer:
             self.loop.close()
 
     async def _open(self, doors: list[socket.socket]) -> None:
-        """asyncio sets TCP_NODELAY: without it every query waits 40 ms for an acknowledgement that the peer delays."""
+        """Listen at all doors."""
         self._servers = [await self.loop.create_server(self._connection, sock=doors[0], backlog=_BACKLOG)]
         if self._tls:
             shaking = partial(self._handshake, self._tls)

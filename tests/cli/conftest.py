@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from cli_support import Command
 
 from bench.synthetic import appointment, change, completed, examine, naming, schedule, start, step_uid
@@ -36,15 +35,11 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def log_as_it_was() -> Iterator[None]:
     """Verbs configure the log of the process; here it is put back."""
     root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
-    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
+    handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
     sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-    structlog.configure(**before)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("gateway.") and hasattr(module, "log") and not isinstance(module.log, type(sys)):
-            vars(module.log).pop("bind", None)  # a logger keeps the configuration of its first use
 
 
 @pytest.fixture

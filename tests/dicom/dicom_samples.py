@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,7 +26,7 @@ from gateway.domain.performed_procedure_step import (
     StepReport,
     StepUnknown,
 )
-from projections.worklist import WorklistFilter, WorklistRow
+from projections.worklist import Version, WorklistFilter, WorklistRow
 
 config.settings.writing_validation_mode = config.IGNORE  # what units send is not always valid
 
@@ -85,11 +85,12 @@ class InMemory:
         self.asked.append(wanted)
         return [row for row in self.rows if _passes(row, wanted)]
 
-    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+    def worklist(self, wanted: WorklistFilter, known: Callable[[Version], Any]) -> Iterator[Any]:
         in_order = sorted(
             self.find_items(wanted), key=lambda r: (r.scheduled_date, r.scheduled_time, r.accession_number)
         )
-        yield from in_order
+        for row in in_order:
+            yield known((row.accession_number, row.row_version)) or row
 
     def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> Outcome:
         if report.sop_instance_uid in self.reports:

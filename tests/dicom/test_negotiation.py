@@ -74,6 +74,11 @@ def test_each_context_gets_its_own_result_and_none_accepted_is_an_association_to
     assert agreement.contexts == {}
 
 
+def test_of_several_transfer_syntaxes_ours_decides_the_order() -> None:
+    _, answer = agreed(associate_rq(contexts=[proposed(1, WORKLIST.uid, BIG_ENDIAN, EXPLICIT, IMPLICIT)]))
+    assert results(answer) == [(1, 0, IMPLICIT)]
+
+
 def test_titles_and_reserved_bytes_come_back_as_they_were_table_9_17() -> None:
     pdu = bytearray(associate_rq(called=b"  ORTHANC_MWL", calling=b"MAMMO1\0\0"))
     pdu[42:74] = bytes(range(32))

@@ -142,6 +142,14 @@ def test_a_cancel_of_a_query_that_waits_is_its_only_answer_and_one_of_nothing_ha
 # --- several operations
 
 
+def test_no_answer_waits_for_an_acknowledgement_that_the_peer_delays(serve: Serve) -> None:
+    server = serve()
+    with associated(server.port):
+        (connection,) = server._connections
+        wire = connection._transport.get_extra_info("socket")
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_what_is_asked_ahead_is_answered_in_its_order_one_at_a_time(serve: Serve) -> None:
     with associated(serve().port) as peer:
         peer.send(*(echo(number) for number in range(100)), find(ALL, 200), RELEASE_RQ)

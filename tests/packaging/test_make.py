@@ -11,9 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TARGETS = (
-    "run", "test", "second-engine", "quick", "lint", "format", "image", "crash", "soak", "fuzz", "bench", "lock",
-    "clean", "help",
-)  # fmt: skip
+    "run",
+    "test",
+    "second-engine",
+    "quick",
+    "lint",
+    "format",
+    "image",
+    "crash",
+    "soak",
+    "fuzz",
+    "bench",
+    "lock",
+    "clean",
+    "help",
+)
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 

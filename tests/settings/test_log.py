@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from gateway import log
 
@@ -23,11 +22,10 @@ Lines = Callable[[], list[dict[str, Any]]]
 def stream() -> Iterator[io.StringIO]:
     """What is written; the process's log is put back after that."""
     root, written = logging.getLogger(), io.StringIO()
-    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
+    handlers, level = root.handlers[:], root.level
     yield written
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.configure(**before)
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def lines(stream: io.StringIO) -> Lines:
 
 
 def test_an_event_is_one_line_of_json_with_its_keys_its_level_and_utc(lines: Lines) -> None:
-    structlog.get_logger("a").info("action_answered", accession_number="ACC001", note="two\nlines é")
+    log.get_logger("a").info("action_answered", accession_number="ACC001", note="two\nlines é")
     [line] = lines()
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "action_answered", "level": "info", "accession_number": "ACC001", "note": "two\nlines é"}
@@ -60,7 +58,7 @@ def failing() -> None:
 
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "a library's"])
 def test_an_exception_is_told_by_its_type_and_its_places_and_never_by_its_text(lines: Lines, ours: bool) -> None:
-    logger: Any = structlog.get_logger("a") if ours else logging.getLogger("websockets.server")
+    logger: Any = log.get_logger("a") if ours else logging.getLogger("websockets.server")
     try:
         failing()
     except ValueError:
@@ -90,7 +88,7 @@ def test_so_is_one_that_nobody_waited_for(lines: Lines) -> None:
 def test_for_people_it_is_text(stream: io.StringIO) -> None:
     log.configure("console")
     logging.getLogger().handlers[0].setStream(stream)  # type: ignore[attr-defined]
-    structlog.get_logger("b").warning("relay_state", state="backing off")
+    log.get_logger("b").warning("relay_state", state="backing off")
     assert "relay_state" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(stream.getvalue())
@@ -99,5 +97,5 @@ def test_for_people_it_is_text(stream: io.StringIO) -> None:
 def test_auto_is_json_where_no_terminal_is_watching(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     log.configure("auto")
-    structlog.get_logger("c").info("x")
+    log.get_logger("c").info("x")
     assert json.loads(stream.getvalue())["event"] == "x"
