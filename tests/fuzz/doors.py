@@ -27,8 +27,7 @@ from gateway.dicom.command_set import C_CANCEL, NAMES, Command, Unreadable
 from gateway.dicom.data_set import DataSet, Undecodable
 from gateway.dicom.message import BadFragment
 from gateway.dicom.negotiation import Malformed
-from gateway.dicom.profiles import DEFAULT
-from gateway.dicom.status import PENDING, SUCCESS, RequestRefused
+from gateway.dicom.status import RequestRefused
 from gateway.dicom.upper_layer import (
     Aborted,
     AbortReason,
@@ -266,12 +265,8 @@ def _query(body: bytes, syntax: str) -> None:
     except RequestRefused as refused:
         _must_be_short(refused.comment)
         return
-    rows = filter(plan.matches, ROWS)
-    *pending, last = find.responses(rows, asked, syntax, profile=DEFAULT, is_cancelled=lambda: False)
-    assert last.status == SUCCESS
-    for response in pending:
-        assert response.status == PENDING
-        answer = response.identifier or b""
+    for row in filter(plan.matches, ROWS):
+        answer = find.answer(row, asked, syntax).identifier
         assert len(answer) <= 4 * len(body) + _LONGEST_ANSWER
         data_set.decode(answer, syntax)
 

@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = tuple("run test second-engine quick lint format image crash soak fuzz bench lock clean help".split())
+TARGETS = (
+    "run",
+    "test",
+    "second-engine",
+    "quick",
+    "lint",
+    "format",
+    "image",
+    "crash",
+    "soak",
+    "fuzz",
+    "bench",
+    "lock",
+    "clean",
+    "help",
+)
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 
