@@ -10,7 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("run", "test", "second-engine", "quick", "lint", "format", "image", "crash", "soak", "bench", "lock", "clean", "help")
+TARGETS = (
+    "run",
+    "test",
+    "second-engine",
+    "quick",
+    "lint",
+    "format",
+    "image",
+    "crash",
+    "soak",
+    "bench",
+    "lock",
+    "clean",
+    "help",
+)
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 
