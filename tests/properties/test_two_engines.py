@@ -208,6 +208,7 @@ HAND_WRITTEN: dict[str, list[Step]] = {
     "no maximum length": [associating(maximum_length=None), FIND, RELEASE],
     "an unlimited maximum length": [associating(maximum_length=0), FIND, RELEASE],
     "another called AE title": [associating(called=b"NOBODY")],
+    "an empty calling AE title": [associating(calling=b"")],
     "a context of unknown syntax only": [
         associating(contexts=[raw_peer.proposed(1, VERIFICATION.uid, "1.2.840.10008.1.2.2")]),
         RELEASE,
