@@ -345,4 +345,4 @@ def test_any_session_in_any_pieces_is_answered_alike(ports: dict[EngineName, int
 
     seen: set[int] = set()
     check()
-    assert {0x0000, 0x0111, 0x0112, 0x0120, PENDING, 0xA900} <= seen, "the sessions tell nothing"
+    assert {0x0000, 0x0112, PENDING, 0xA900} <= seen, "the sessions tell nothing"
