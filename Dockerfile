@@ -45,8 +45,8 @@ ENV PATH=/opt/gateway/bin:$PATH \
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-# 4243: worklist and MPPS (DICOM). 8080: GET /health.
-EXPOSE 4243 8080
+# 4243: worklist and MPPS (DICOM). 2762: the same within TLS, when it is set. 8080: GET /health.
+EXPOSE 4243 2762 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ.get('GATEWAY_OPS_PORT', '8080') + '/health', timeout=4)"]

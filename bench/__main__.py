@@ -25,6 +25,7 @@ BENCHES = {
     "bench.as_of": "The worklist as it stood",
     "bench.relay": "Actions through the relay",
     "bench.worklist": "Worklist queries over DICOM",
+    "bench.start": "Start and memory",
     "bench.dicom": "Beside other worklist providers",
 }
 README = Path(__file__).with_name("README.md")

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from bench.figures import Figure, micro, p50_p99, table
+from bench.many_callers import many_callers
 from bench.synthetic import appointment, create_request, examination, participant
 from gateway.application import Gateway, opened
 from gateway.domain.relay_action import ActionRequest
@@ -37,7 +38,8 @@ def run(*, quick: bool = False) -> list[Figure]:
         saves = append(Path(folder), rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
         history = Path(folder) / "history.db"
         again = replay(history, events=10_000 if quick else EVENTS)
-        return saves + again + beside(history, rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
+        shared = many_callers(Path(folder), **({"rounds": 1, "saves": 16} if quick else {}))
+        return saves + shared + again + beside(history, rounds=3 if quick else ROUNDS, per_round=PER_ROUND)
 
 
 # --- appending

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
+import logging
 import multiprocessing
 import os
 import statistics
@@ -31,6 +33,9 @@ from bench.figures import Figure, table
 from bench.synthetic import RECEIVED, appointment, participant, schedule, step_uid
 from gateway import log
 from gateway.application import opened
+from gateway.dicom.caller import Caller
+from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.events import circumstances
@@ -41,6 +46,8 @@ SIZES = (10, 1_000, 100_000)
 ROUNDS = 15
 PER_ROUND = 40
 MATCHES = 8
+_ANSWERS = 40
+"""Matches of the queries that are asked without a network."""
 _PER_DAY = 100
 _DAY = "20361124"
 _PATIENT = "9998000018"
@@ -61,7 +68,8 @@ def run(*, quick: bool = False) -> list[Figure]:
             size: stack.enter_context(_server(Path(folder) / f"{size}.db", size, _STARTED if size == sizes[-1] else 0))
             for size in sizes
         }
-        return _by_size(ports, rounds, per_round) + _beside(ports[sizes[-1]], sizes[-1], rounds, per_round)
+        figures = _by_size(ports, rounds, per_round) + _beside(ports[sizes[-1]], sizes[-1], rounds, per_round)
+    return figures + _in_process(sizes[1:], rounds, per_round)
 
 
 # --- by the number of items
@@ -107,6 +115,64 @@ def _figure(what: str, size: int, taken: dict[tuple[str, int], list[float]]) -> 
     ratio = statistics.median(ours / floor for ours, floor in zip(medians, smallest, strict=True))
     note = f"×{ratio:.2f} of {SIZES[0]} items" if size != SIZES[0] else "the floor"
     return Figure(f"C-FIND by {what}, {size:,} items", f"p50 {statistics.median(medians) * 1e3:.2f} ms", note)
+
+
+# --- without a network
+
+
+def _in_process(sizes: tuple[int, ...], rounds: int, per_round: int) -> list[Figure]:
+    """What an answer of 40 costs the responder, log line and query record included; nothing is sent."""
+    with _SPAWN.Pool(1) as pool:
+        taken = pool.apply(_answer, (sizes, rounds, per_round))
+    figures = []
+    for what in _WAYS:
+        for size in sizes:
+            ratio = statistics.median(x / y for x, y in zip(taken[what, size], taken[what, sizes[0]], strict=True))
+            note = f"×{ratio:.2f} of {sizes[0]:,} items" if size != sizes[0] else "40 responses, log line and record"
+            value = f"p50 {statistics.median(taken[what, size]) * 1e6:,.0f} µs"
+            figures.append(Figure(f"{what}, {size:,} items, no network", value, note))
+    return figures
+
+
+_WAYS = ("the query asked before", "a query never asked, items prepared", "nothing prepared")
+_CALLER = Caller("MAMMO1", "ORTHANC_MWL", "192.0.2.7", 50000)
+
+
+def _answer(sizes: tuple[int, ...], rounds: int, per_round: int) -> dict[tuple[str, int], list[float]]:
+    """The medians of each round, in seconds; sizes and ways take turns query by query."""
+    taken: dict[tuple[str, int], list[float]] = {(what, size): [] for what in _WAYS for size in sizes}
+    news = (_identifier(ScheduledProcedureStepStartDate=_DAY, Modality=f"MG\\NEW{n}") for n in itertools.count())
+    asked_before = queries()["date and modality"]
+    log.configure("json")
+    with tempfile.TemporaryDirectory(prefix="bench-worklist-") as folder, ExitStack() as stack:
+        stream = stack.enter_context(Path(os.devnull).open("w"))
+        logging.getLogger().handlers[0].setStream(stream)  # type: ignore[attr-defined]  it is a StreamHandler
+        gateways = {}
+        for size in sizes:
+            seed(Path(folder) / f"{size}.db", size, 0, matches=_ANSWERS)
+            gateways[size] = stack.enter_context(opened(Path(folder) / f"{size}.db"))
+        warm = {size: Responder(gateway, record=QueryRecord(gateway)) for size, gateway in gateways.items()}
+        gc.freeze()
+        for number in range(rounds + 1):
+            seconds: dict[tuple[str, int], list[float]] = {key: [] for key in taken}
+            for _ in range(per_round):
+                for size, gateway in gateways.items():
+                    cold = Responder(gateway, record=QueryRecord(gateway))
+                    ways = ((warm[size], asked_before), (warm[size], next(news)), (cold, asked_before))
+                    for what, (responder, identifier) in zip(_WAYS, ways, strict=True):
+                        seconds[what, size].append(_seconds(responder, identifier))
+            if number:  # the first is a warm-up
+                for key, values in seconds.items():
+                    taken[key].append(statistics.median(values))
+    return taken
+
+
+def _seconds(responder: Responder, identifier: bytes) -> float:
+    began = time.perf_counter()
+    responses = list(responder.find(_CALLER, identifier, IMPLICIT_VR_LITTLE_ENDIAN, lambda: False))
+    elapsed = time.perf_counter() - began
+    assert len(responses) == _ANSWERS + 1, len(responses)
+    return elapsed
 
 
 # --- beside a query that no index serves
@@ -209,6 +275,7 @@ def _identifier(**keys: str) -> bytes:
     asked = Dataset()
     for keyword in ("AccessionNumber", "PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
         setattr(asked, keyword, keys.get(keyword, ""))
+    asked.SpecificCharacterSet = "ISO_IR 100"
     asked.StudyInstanceUID = asked.RequestedProcedureID = asked.RequestedProcedureDescription = ""
     asked.ScheduledProcedureStepSequence = [step]
     return _encoded(asked)
@@ -241,7 +308,7 @@ def _number_of(started: int) -> str:
     return f"STARTED{started:06d}"
 
 
-def seed(path: Path, size: int, started: int) -> None:
+def seed(path: Path, size: int, started: int, *, matches: int = MATCHES) -> None:
     """The matches, other items of other days and people, and the items that steps are performed for.
 
     The first two are written by the projection's own `apply`, without their events, which no query reads.
@@ -250,20 +317,20 @@ def seed(path: Path, size: int, started: int) -> None:
     with opened(path) as gateway:
         with circumstances(source="relay"), gateway.datastore.writer.transaction() as cursor:
             for number in range(size):
-                for event in _scheduled(number, now).collect_events():
+                for event in _scheduled(number, now, matches).collect_events():
                     projections.worklist.apply(cursor, RecordedEvent(number + 1, now, event))
         for number in range(started):
             schedule(gateway, _number_of(number), **participant(number), scheduled_date="20361225")
 
 
-def _scheduled(number: int, now: str) -> WorklistItem:
-    if number < MATCHES:
+def _scheduled(number: int, now: str, matches: int) -> WorklistItem:
+    if number < matches:
         wanted = appointment(
             f"TARGET{number}",
             patient_id=_PATIENT,
             patient_name="SMYTHE^ZOË",
             scheduled_date=_DAY,
-            scheduled_time=f"{9 + number:02}0000",
+            scheduled_time=f"{9 + number % 8:02}{number // 8:02}00",
         )
     else:
         day = (_FIRST_DAY + timedelta(days=number // _PER_DAY)).strftime("%Y%m%d")

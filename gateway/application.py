@@ -7,9 +7,9 @@ same request is answered from the receipt ever after. What an operator or a moda
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -69,7 +69,7 @@ from projections.epochs import EpochRow
 from projections.outbox import OutboxCounts, OutboxRow
 from projections.performed_steps import PerformedStepRow
 from projections.timeline import TimelineRow
-from projections.worklist import WorklistFilter, WorklistRow
+from projections.worklist import Version, WorklistFilter, WorklistRow
 
 PROJECTIONS = tuple(
     as_projection(module)
@@ -533,21 +533,27 @@ class Gateway(Application[UUID]):
         with self.reading() as connection:
             return list(projections.worklist.find(connection, wanted))
 
-    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+    def worklist(
+        self, wanted: WorklistFilter, known: Callable[[Version], T | None] = lambda _: None
+    ) -> Iterator[WorklistRow | T]:
         """Worklist items by date and time, for whoever may take long over many of them (a modality, a network).
 
         What is found is what was there at the first one. Each item is as it is when it is reached: one that was changed
         meanwhile comes changed, and whoever asks looks at it again. No transaction stays open between two of them, only
         accession numbers are kept in memory, and long answers leave the processor to others most of the time.
 
+        `known` is asked for what is held already of an item at its present version: that comes instead of its row,
+        which is not read. Only the first hundred are asked for.
+
         Raises `TooMuchAsked` when too many ask what no index serves.
         """
         turn = nullcontext() if projections.worklist.is_indexed(wanted) else self._turns.scan()
         with turn, self.reading() as connection:
-            first = list(projections.worklist.find(connection, replace(wanted, limit=_PORTION)))
+            versions = projections.worklist.find_versions(connection, wanted, limit=_PORTION)
+            first = _read(connection, versions, known)
         yield from first
-        if len(first) == _PORTION:
-            yield from self._turns.slowly(self._rest(wanted, {row.accession_number for row in first}))
+        if len(versions) == _PORTION:
+            yield from self._turns.slowly(self._rest(wanted, {number for number, _ in versions}))
 
     def _rest(self, wanted: WorklistFilter, seen: set[str]) -> Iterator[WorklistRow]:
         with self._turns.scan(), self.reading() as connection:
@@ -772,10 +778,14 @@ class Gateway(Application[UUID]):
                 with attempt:
                     answer, streams = decide()
                     self._cover_sequences(streams)
-                    self.save(*streams)
+                    self._save(streams)
         except RetryError as error:
             raise Contention("the item was changed by others on every try", remedy="ask again") from error
         return answer
+
+    def _save(self, streams: Sequence[Stream]) -> None:
+        """As the library's `save`, without looking each stream and event through for its protocols' methods."""
+        self._notify(self.events.put([event for stream in streams for event in stream.collect_events()]))
 
     def _item(self, accession_number: str) -> WorklistItem:
         item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
@@ -789,7 +799,7 @@ class Gateway(Application[UUID]):
 
     def _load(self, _stream: type[S], stream_id: UUID) -> S | None:
         try:
-            found = cast("S", self.repository.get(stream_id))
+            found = cast("S", self.repository.get(stream_id, projector_func=_replayed))
         except AggregateNotFoundError:
             return None
         if isinstance(found, WorklistItem):
@@ -801,6 +811,25 @@ class Gateway(Application[UUID]):
         highest = max((item.update_sequence for item in streams if isinstance(item, WorklistItem)), default=0)
         if highest > self._sequence_mark.kept:
             self.keep_sequence_mark(highest)
+
+
+def _replayed(stream: Any, events: Iterable[Any]) -> Any:  # noqa: ANN401  the library's own signature
+    for event in events:
+        stream = event.mutate(stream)
+    return stream
+
+
+def _read(
+    connection: sqlite3.Connection, versions: Sequence[Version], known: Callable[[Version], T | None]
+) -> list[WorklistRow | T]:
+    """What is known of these items, and the rows of the others, as far as they are still there."""
+    held = [known(version) for version in versions]
+    numbers = [number for (number, _), thing in zip(versions, held, strict=True) if thing is None]
+    if not numbers:
+        return cast("list[WorklistRow | T]", held)
+    rows = {row.accession_number: row for row in projections.worklist.get(connection, numbers)}
+    either = (rows.get(number) if thing is None else thing for (number, _), thing in zip(versions, held, strict=True))
+    return [thing for thing in either if thing is not None]
 
 
 def _owed(

@@ -18,6 +18,7 @@
     ├── Contention               too many writers on one item at once; ask again
     ├── AnchorsUnusable          the operator's or the host's: the anchors file can't be read or written
     ├── PortUnusable             the operator's: another program holds the port
+    ├── CertificateUnusable      the operator's: a file for TLS is missing, broken, or does not fit the others
     └── SettingsInvalid          the operator's: a setting can't be used
 
 No message carries a name, an NHS number, a birth date, a token or a key.
@@ -159,6 +160,12 @@ class PortUnusable(GatewayError):
     """A port can't be listened at."""
 
     code = "port_unusable"
+
+
+class CertificateUnusable(GatewayError):
+    """A file with a certificate, a key or an authority for TLS can't be used."""
+
+    code = "certificate_unusable"
 
 
 class SettingsInvalid(GatewayError):

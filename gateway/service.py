@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from gateway import __version__
 from gateway.actions.door import ActionDoor
 from gateway.actions.times import SiteClock
@@ -31,9 +29,11 @@ from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom import profiles
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.tls import TlsPortUnusable
+from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
+from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
@@ -58,10 +58,12 @@ _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
 
-_OTHER_FILES = 1000
-"""Files besides the senders': database, associations, threads, connections to the web app."""
+_OTHER_FILES = 2_000
+"""Files besides the senders' and the associations': database, threads, connections to the web app, and those at the
+modalities' door that have not asked for anything yet."""
 
-_ACTION_THREADS = 8
+_ACTION_THREADS = 16
+"""Actions at once. They share a commit, so more of them than processors save syncs; what they compute takes turns."""
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 _STEP_WATCH_SECONDS = 60.0
@@ -76,17 +78,18 @@ _DEAFNESS_UNNOTICED = (
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Service:
     """A gateway that runs. `run()` returns when it was asked to stop; it raises when a part of it dies."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the database and take the ports. Raises `StoreUnusable`, `SettingsInvalid`, `PortUnusable`."""
+        """Open the database and take the ports. Raises `StoreUnusable`, `SettingsInvalid`, `CertificateUnusable`."""
         self.settings = settings
         self.relay = relay_connections(settings)
         self.profiles = profiles.load(settings.gateway_modalities_file)
+        tls = within_tls(settings)
         is_new = is_missing(settings.worklist_db_path)
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(
@@ -112,13 +115,8 @@ class Service:
             profiles=self.profiles,
             zone=settings.zone,
         )
-        self.dicom = PynetdicomServer(
-            self.responder,
-            host=settings.gateway_dicom_host,
-            port=settings.gateway_dicom_port,
-            ae_title=settings.gateway_ae_title,
-            accept_any_called_ae=settings.gateway_accept_any_called_ae,
-        )
+        self.dicom_door = dicom_door(settings, self.responder, tls)
+        self.dicom = self.dicom_door.server
         self.anchoring = Anchoring(self.gateway, settings.anchors_path)
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
@@ -165,6 +163,8 @@ class Service:
             "gateway_started",
             version=__version__,
             dicom=f"{self.settings.gateway_dicom_host}:{self.dicom.port}",
+            dicom_tls=self.dicom.tls_port or "not configured",
+            engine=self.settings.gateway_dicom_engine,
             ae_title=self.settings.gateway_ae_title,
             ops=f"{self.settings.gateway_ops_host}:{ops.port}",
             relay=str(self.relay.actions.namespace.authority) if self.relay else "not configured: DICOM only",
@@ -183,6 +183,9 @@ class Service:
             raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
         try:
             self.dicom.start()
+        except TlsPortUnusable as error:
+            ops.close()
+            raise _port_unusable("DICOM_TLS", self.settings.gateway_dicom_tls_port, error) from error
         except OSError as error:
             ops.close()
             raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
@@ -416,18 +419,13 @@ class Service:
         backups = {"backup": self.backups.check} if self.backups else {}
         return {
             "store": lambda: store_check(self.gateway),
-            "dicom": self._dicom_check,
+            "dicom": self.dicom_door.check,
             "relay": self._relay_check,
             "outbox": self._outbox_check,
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
             **backups,
         }
-
-    def _dicom_check(self) -> Check:
-        if self.dicom.listening:
-            return {"ok": True, "ae_title": self.settings.gateway_ae_title, "port": self.dicom.port}
-        return {"ok": False, "error": "the DICOM server does not listen: restart the service"}
 
     def _relay_check(self) -> Check:
         if self.listener is None:
@@ -498,19 +496,21 @@ def _safely(loop: asyncio.AbstractEventLoop, courier: Courier | None) -> None:
             loop.call_soon_threadsafe(courier.wake)
 
 
-def _port_unusable(door: str, port: int, error: OSError) -> PortUnusable:
+def _port_unusable(door: str, port: int | None, error: OSError) -> PortUnusable:
     """A port that somebody holds, one we may not take, or an address that is not this machine's."""
     held = error.errno == errno.EADDRINUSE
-    ours = held or isinstance(error, PermissionError)
+    ours = held or error.errno in (errno.EACCES, errno.EPERM)
     remedy = "stop the program that holds it, or " if held else ""
     return PortUnusable(
         f"port {port} can't be listened at: {error.strerror or error}",
-        remedy=f"{remedy}set GATEWAY_{door}_PORT" if ours else f"set GATEWAY_{door}_HOST to an address of this machine",
+        remedy=f"{remedy}set GATEWAY_{door}_PORT"
+        if ours
+        else f"set GATEWAY_{door.removesuffix('_TLS')}_HOST to an address of this machine",
     )
 
 
 def _make_room_for_files(wanted: int) -> None:
-    """Let this process open so many files, as far as the system lets it: each sender that is met takes one."""
+    """Let this process open so many files, as far as the system lets it: each sender and each association takes one."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed >= wanted or allowed == resource.RLIM_INFINITY:
         return
@@ -521,13 +521,14 @@ def _make_room_for_files(wanted: int) -> None:
             "few_files_allowed",
             allowed=granted,
             wanted=wanted,
-            remedy="raise the limit of open files (LimitNOFILE, ulimits), or lower GATEWAY_RELAY_MAX_OPEN",
+            remedy="raise the limit of open files (LimitNOFILE, ulimits), or lower GATEWAY_RELAY_MAX_OPEN and "
+            "GATEWAY_DICOM_MAX_ASSOCIATIONS",
         )
 
 
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; a second one ends at once."""
-    _make_room_for_files(settings.gateway_relay_max_open + _OTHER_FILES)
+async def serve(settings: Settings, started: Callable[[], None] = lambda: None) -> None:
+    """Run until SIGTERM or SIGINT; a second one ends at once. `started` is called when all doors are open."""
+    _make_room_for_files(settings.gateway_relay_max_open + settings.gateway_dicom_max_associations + _OTHER_FILES)
     service = Service(settings)
     loop = asyncio.get_running_loop()
 
@@ -538,4 +539,4 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await service.run()
+    await service.run(started)

@@ -15,19 +15,18 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from gateway.errors import SettingsInvalid
 
-Words = Annotated[tuple[str, ...], NoDecode]
+Words = tuple[str, ...]
 """A list, written with commas."""
 
 _DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=_DAY)]
 MaybeSeconds = Annotated[float, Field(ge=0, le=_DAY)]
 
-_DOT_ENV = ".env"
+_DOT_ENV = Path(".env")
 _PREFIXES = ("GATEWAY_", "AZURE_RELAY_", "WORKLIST_")
 _OPEN_PARTS = frozenset(
     {"endpoint", "sharedaccesskeyname", "entitypath", "usedevelopmentemulator", "authentication", "operationtimeout"}
@@ -41,10 +40,10 @@ PROXY_WORDS = ("environment", "none")
 _STATUSES = ("SCHEDULED", "IN PROGRESS", "COMPLETED", "DISCONTINUED", "CANCELLED", "EXPIRED")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What the operator decides. Field names are the environment variables in lower case."""
 
-    model_config = SettingsConfigDict(env_file=_DOT_ENV, env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_default=True)
 
     azure_relay_connection_string: SecretStr | None = Field(
         None,
@@ -187,6 +186,41 @@ class Settings(BaseSettings):
     gateway_ae_title: str = Field("ORTHANC_MWL", description="AE title of the worklist and MPPS service")
     gateway_dicom_host: str = Field("0.0.0.0", description="address that modalities reach it at")  # noqa: S104  modalities are other machines
     gateway_dicom_port: int = Field(4243, ge=0, le=65535, description="port that modalities reach it at")
+    gateway_dicom_tls_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for associations within TLS (TLS 1.2 and newer, PS3.15 B.12), beside the other; `2762` is "
+        "the registered one; unset: none",
+    )
+    gateway_dicom_tls_cert: Path | None = Field(None, description="our certificate for it, its chain after it (PEM)")
+    gateway_dicom_tls_key: Path | None = Field(
+        None,
+        description="the certificate's private key (PEM, without a passphrase); unset: it stands in the certificate's "
+        "file",
+    )
+    gateway_dicom_tls_ca: Path | None = Field(
+        None,
+        description="the authority whose certificates callers have to show (PEM); unset: callers within TLS are not "
+        "authenticated",
+    )
+    gateway_dicom_engine: Literal["asyncio", "pynetdicom"] = Field(
+        "asyncio",
+        description="what takes associations: `asyncio`, or `pynetdicom`, that library's own server (slower, at most "
+        "200 associations)",
+    )
+    gateway_dicom_max_associations: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="associations open at once; one more is rejected for the time being",
+    )
+    gateway_dicom_max_associations_per_address: int = Field(
+        1200, ge=1, le=100_000, description="the same for those of one network address"
+    )
+    gateway_dicom_idle_seconds: Seconds = Field(
+        600.0, description="how long an association may do nothing; then it is aborted"
+    )
     gateway_ops_host: str = Field("127.0.0.1", description="address of the ops port (`GET /health`)")
     gateway_ops_port: int = Field(8080, ge=0, le=65535, description="the ops port")
     gateway_time_zone: str = Field("Europe/London", description="the site's wall clock")
@@ -320,13 +354,14 @@ class Settings(BaseSettings):
         return any(getattr(self, name) for name in type(self).model_fields if name.startswith("azure_relay_"))
 
 
-def load(**overrides: Any) -> Settings:  # noqa: ANN401  any setting
-    """The settings in force; `overrides` win over the environment, which wins over `.env`.
+def load(env_file: Path | None = _DOT_ENV, **overrides: Any) -> Settings:  # noqa: ANN401  any setting
+    """The settings in force; `overrides` win over the environment, which wins over the file.
 
     Raises `SettingsInvalid`, naming the variables and never their values.
     """
+    written = {name.lower(): value for name, value in _written(env_file).items()}
     try:
-        return Settings(**overrides)
+        return Settings(**(written | overrides))
     except ValidationError as error:
         lines = [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsInvalid("; ".join(lines), remedy="correct the environment or .env") from None
@@ -335,8 +370,14 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401  any setting
 def unknown_variables() -> list[str]:
     """Variables of the environment and `.env` that look like ours and are not: most often a misspelling."""
     known = {name.upper() for name in Settings.model_fields}
-    written = {*os.environ, *dotenv_values(_DOT_ENV)}
+    written = _written(_DOT_ENV)
     return sorted(name for name in written if name.upper().startswith(_PREFIXES) and name.upper() not in known)
+
+
+def _written(env_file: Path | None) -> dict[str, str]:
+    """All variables of the file and of the environment, which wins."""
+    in_file = dotenv_values(env_file, encoding="utf-8") if env_file and env_file.is_file() else {}
+    return {name: value for name, value in in_file.items() if value is not None} | dict(os.environ)
 
 
 def listed(settings: Settings) -> list[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from gateway.domain.lifecycle import Status
@@ -22,7 +22,7 @@ from gateway.domain.worklist_item import ERASED_PERSON, WorklistItem
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "worklist"
-VERSION = 3
+VERSION = 4
 TABLES = ("worklist_items",)
 
 SCHEMA = (
@@ -55,8 +55,9 @@ SCHEMA = (
         folded_ideographic TEXT,
         folded_phonetic TEXT
     )
-    """,  # station_ae_titles: joined with the backslash, as DICOM joins values; row_version: the stream's version;
-    # folded_*: the groups of the name as they are compared; no alphabetic one: somebody wrote the row by hand
+    """,  # station_ae_titles: joined with the backslash, as DICOM joins values; row_version: the stream's version,
+    # 0 when somebody has written the row by hand; folded_*: the groups of the name as they are compared,
+    # no alphabetic one when somebody has written the row by hand
     "CREATE INDEX IF NOT EXISTS idx_worklist_date_modality ON worklist_items (scheduled_date, modality)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_status ON worklist_items (status)",
     "CREATE INDEX IF NOT EXISTS idx_worklist_study_uid ON worklist_items (study_instance_uid)",
@@ -70,6 +71,13 @@ SCHEMA = (
     CREATE INDEX IF NOT EXISTS idx_worklist_phonetic ON worklist_items (folded_phonetic)
         WHERE folded_phonetic IS NOT NULL
     """,
+    """
+    CREATE TRIGGER IF NOT EXISTS worklist_items_by_hand AFTER UPDATE ON worklist_items
+        WHEN new.row_version = old.row_version OR old.row_version = 0
+    BEGIN
+        UPDATE worklist_items SET row_version = 0 WHERE rowid = new.rowid;
+    END
+    """,  # whoever keeps something by row version keeps nothing of such a row; a rebuild puts it right
 )
 _LAST_RESORT = "status"
 _FOLDED = ("folded_alphabetic", "folded_ideographic", "folded_phonetic")
@@ -109,6 +117,14 @@ class WorklistRow:
         return not (self.patient_id or self.patient_name or self.patient_birth_date)
 
 
+Version = tuple[str, int]
+"""An accession number and the version of its row.
+
+Two rows of the same version are the same row: whatever changes one, in whichever process, changes its version too. 0 is
+no version: such a row is to be read each time (somebody has written it by hand, or its person was erased).
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class TextFilter:
     """A column that is like any of the patterns: `*` is any run of characters, `?` one character, all else itself."""
@@ -143,6 +159,7 @@ class WorklistFilter:
 _ORDER = "ORDER BY scheduled_date, scheduled_time, accession_number"
 _NAMES = tuple(field.name for field in fields(WorklistRow))
 _COLUMNS = ", ".join(_NAMES)
+_VERSION = "accession_number, CASE patient_id WHEN '' THEN 0 ELSE row_version END"
 
 
 def find(connection: sqlite3.Connection, wanted: WorklistFilter) -> Iterator[WorklistRow]:
@@ -155,27 +172,37 @@ def find_numbers(connection: sqlite3.Connection, wanted: WorklistFilter) -> list
     return [number for (number,) in _select(connection, "accession_number", wanted)]
 
 
+def find_versions(connection: sqlite3.Connection, wanted: WorklistFilter, *, limit: int) -> list[Version]:
+    """The versions of what `find` finds, in its order: the first ones, at most so many."""
+    statement, parameters = _selection(_VERSION, wanted)
+    return _execute(connection, statement, (*parameters, limit)).fetchall()
+
+
 def get(connection: sqlite3.Connection, accession_numbers: Sequence[str]) -> Iterator[WorklistRow]:
     """These items, as far as there are such, in the order of `find`."""
     marks = _marks(accession_numbers)
-    return map(
-        _row,
-        connection.execute(
-            f"SELECT {_COLUMNS} FROM worklist_items WHERE accession_number IN ({marks}) {_ORDER}",  # noqa: S608  our own words
-            accession_numbers,
-        ),
-    )
+    statement = f"SELECT {_COLUMNS} FROM worklist_items WHERE accession_number IN ({marks}) {_ORDER}"  # noqa: S608  our own words
+    return map(_row, _execute(connection, statement, accession_numbers))
 
 
 def _select(connection: sqlite3.Connection, columns: str, wanted: WorklistFilter) -> sqlite3.Cursor:
+    statement, parameters = _selection(columns, wanted)
+    return _execute(connection, statement, (*parameters, -1 if wanted.limit is None else wanted.limit))
+
+
+def _execute(connection: sqlite3.Connection, statement: str, parameters: Sequence[object]) -> sqlite3.Cursor:
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(statement, parameters)
+
+
+@lru_cache(maxsize=64)
+def _selection(columns: str, wanted: WorklistFilter) -> tuple[str, tuple[object, ...]]:
+    """The statement and its parameters but for the last, the limit (-1: none); units ask the same all day."""
     conditions = list(_conditions(wanted))
     where = f"WHERE {' AND '.join(condition.clause for condition in conditions)}" if conditions else ""
-    parameters = [value for condition in conditions for value in condition.values]
-    statement = f"SELECT {columns} FROM worklist_items {where} {_ORDER}"  # noqa: S608  our own words
-    if wanted.limit is not None:
-        statement += " LIMIT ?"
-        parameters.append(wanted.limit)
-    return connection.execute(statement, parameters)
+    parameters = tuple(value for condition in conditions for value in condition.values)
+    return f"SELECT {columns} FROM worklist_items {where} {_ORDER} LIMIT ?", parameters  # noqa: S608  our own words
 
 
 def erased_numbers(connection: sqlite3.Connection) -> set[str]:
@@ -230,6 +257,12 @@ def is_indexed(wanted: WorklistFilter) -> bool:
     return _index(wanted) != _LAST_RESORT
 
 
+def is_of_few(wanted: WorklistFilter) -> bool:
+    """Whether it names an item, a study or a patient: few rows, however many there are."""
+    return bool(wanted.accession_number or wanted.study_instance_uids or wanted.patient_id)
+
+
+@lru_cache(maxsize=64)
 def _index(wanted: WorklistFilter) -> str:
     """The column whose index leaves the fewest rows to look at; a status is the last resort."""
     texts = {text.column for text in wanted.texts if all(map(_prefix, text.patterns))}

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from pydantic import ValidationError
 
 from gateway import __version__
@@ -27,6 +26,7 @@ from gateway.application import Gateway
 from gateway.domain import values
 from gateway.domain.relay_action import ActionReply, ActionRequest
 from gateway.errors import GatewayError, InvalidValue, Refusal
+from gateway.log import get_logger
 
 MAXIMUM_SIZE = 64 * 1024
 """Bytes of a message; larger ones are answered `malformed`."""
@@ -43,7 +43,7 @@ _KEPT = 16 * 1024
 _ACTION_ID_LIMIT = 128
 _ACTION_TYPE = re.compile(r"[a-z_-]+(\.[a-z_-]+)*")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Malformed(Refusal):

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import structlog
-
 from gateway.errors import GatewayError, StoreUnusable
 from gateway.eventstore.backup import Checked, Listed, Pace, listed, newest_sound, origin, prune, take, taken_until
+from gateway.log import get_logger
 
 _RETRY_SECONDS = 600.0
 _TOO_OLD = timedelta(hours=26)
 _REST = 0.02
 """Seconds of rest after each MB copied: saves and queries go before."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 import typer
+
+_USUAL = (700, 10, 10)
+"""Python's own thresholds: a service lives long."""
 
 
 def register(app: typer.Typer) -> None:
@@ -16,15 +21,17 @@ def serve() -> None:
     Without relay settings it says so and serves DICOM only.
     """
     import asyncio
-    import gc
 
-    gc.disable()  # imports leave no garbage, and looking for it among them costs a fifth of the start
     from gateway.cli.output import settings
 
     loaded = settings()
     from gateway import log, service
 
-    gc.freeze()
-    gc.enable()
     log.tell_what_nobody_catches()
-    asyncio.run(service.serve(loaded))
+    asyncio.run(service.serve(loaded, started=_settle))
+
+
+def _settle() -> None:
+    """What the start has made stays, and is never again looked through for garbage; from now on as usual."""
+    gc.freeze()
+    gc.set_threshold(*_USUAL)

@@ -55,7 +55,8 @@ class AttemptBook:
     def begin(self, event_id: str) -> Attempt:
         """Count one more attempt."""
         now = datetime.now(UTC).isoformat()
-        with self._store.writer.transaction() as cursor:
+
+        def count(cursor: sqlite3.Cursor) -> Attempt:
             cursor.execute(
                 "INSERT INTO delivery_attempts (event_id, attempts, first_sent_at, last_sent_at) VALUES (?, 1, ?, ?)"
                 " ON CONFLICT (event_id) DO UPDATE"
@@ -66,21 +67,27 @@ class AttemptBook:
             number, first = cursor.execute(
                 "SELECT attempts, first_sent_at FROM delivery_attempts WHERE event_id = ?", (event_id,)
             ).fetchone()
-        return Attempt(number, first)
+            return Attempt(number, first)
+
+        return self._store.shared_commit.save(count)
 
     def take_back(self, event_id: str) -> None:
         """The last attempt was none: no connection came about, so the web app can't have seen it."""
-        with self._store.writer.transaction() as cursor:
-            cursor.execute(
-                "UPDATE delivery_attempts SET first_sent_at = CASE attempts WHEN 1 THEN NULL ELSE first_sent_at END,"
-                " last_sent_at = COALESCE(sent_before_at, last_sent_at), attempts = attempts - 1 WHERE event_id = ?",
-                (event_id,),
-            )
+        self._write(
+            "UPDATE delivery_attempts SET first_sent_at = CASE attempts WHEN 1 THEN NULL ELSE first_sent_at END,"
+            " last_sent_at = COALESCE(sent_before_at, last_sent_at), attempts = attempts - 1 WHERE event_id = ?",
+            (event_id,),
+        )
 
     def note_failure(self, event_id: str, error: str) -> None:
         """Keep why the last attempt failed, for people."""
-        with self._store.writer.transaction() as cursor:
-            cursor.execute("UPDATE delivery_attempts SET last_error = ? WHERE event_id = ?", (error, event_id))
+        self._write("UPDATE delivery_attempts SET last_error = ? WHERE event_id = ?", (error, event_id))
+
+    def _write(self, statement: str, parameters: tuple[str, ...]) -> None:
+        def write(cursor: sqlite3.Cursor) -> None:
+            cursor.execute(statement, parameters)
+
+        self._store.shared_commit.save(write)
 
 
 def attempts_of(connection: sqlite3.Connection) -> dict[str, Attempts]:

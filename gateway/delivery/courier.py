@@ -12,17 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
-
 from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
 from gateway.delivery.messages import Acknowledgement, Meaning, event_text, read_acknowledgement
 from gateway.errors import GatewayError
+from gateway.log import get_logger
 from projections.outbox import OutboxRow
 from relay import RelayError
 from relay.pace import Backoff
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class EventSender(Protocol):

@@ -21,14 +21,17 @@ MAXIMUM_PDU_LENGTH = 1024 * 1024
 MAXIMUM_MESSAGE_LENGTH = 4 * 1024 * 1024
 """Bytes of one DIMSE message with its data set; the largest MPPS is a hundredth of it."""
 
-MAXIMUM_ASSOCIATIONS = 200
+MAXIMUM_ASSOCIATIONS = 2000
 """Associations open at once; one more is rejected for the time being."""
+
+MAXIMUM_ASSOCIATIONS_PER_ADDRESS = 1200
+"""The same for those of one network address."""
 
 ACSE_SECONDS = 10.0
 """How long a peer may take to ask for an association (ARTIM, PS3.8 9.1.5)."""
 
 STALL_SECONDS = 30.0
-"""How long a peer may pause within a PDU."""
+"""How long a peer may take for a PDU that it has begun."""
 
 IDLE_SECONDS = 600.0
 """How long an association may do nothing."""

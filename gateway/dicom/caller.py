@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
 
-import structlog
-
 from gateway.errors import GatewayError
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _COMMENT_LIMIT = 64
 """Error Comment is LO (PS3.7 E.1)."""
@@ -35,7 +34,7 @@ def comment(text: str) -> str:
     return text if len(text) <= _COMMENT_LIMIT else text[: _COMMENT_LIMIT - 3] + "..."
 
 
-def failed(phase: str, caller: Caller, error: Exception) -> None:
+def failed(phase: str, caller: Caller, error: BaseException) -> None:
     """Log our own failure. Only our errors are known to name nobody; of others, the type and the place are logged."""
     frame = extract_tb(error.__traceback__)[-1]
     what = {"code": error.code, "message": str(error)} if isinstance(error, GatewayError) else {}

@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.dicom import association, character_sets, keys, status, step_attributes
 from gateway.dicom.association import SOP_CLASSES
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, tag_name
+from gateway.dicom.deadlines import MESSAGE_STALLS
 from gateway.dicom.keys import Matching
 from gateway.domain.performed_procedure_step import WRONG_WORKLIST_ENTRY
 from gateway.settings import Settings
@@ -26,6 +27,14 @@ _SETTINGS = (
     "gateway_ae_title",
     "gateway_dicom_host",
     "gateway_dicom_port",
+    "gateway_dicom_tls_port",
+    "gateway_dicom_tls_cert",
+    "gateway_dicom_tls_key",
+    "gateway_dicom_tls_ca",
+    "gateway_dicom_engine",
+    "gateway_dicom_max_associations",
+    "gateway_dicom_max_associations_per_address",
+    "gateway_dicom_idle_seconds",
     "gateway_accept_any_called_ae",
     "gateway_modalities_file",
     "gateway_time_zone",
@@ -73,23 +82,36 @@ def _association() -> str:
         ("Maximum PDU size announced", f"{association.ANNOUNCED_PDU_LENGTH:,} bytes"),
         ("Largest PDU borne", f"{association.MAXIMUM_PDU_LENGTH:,} bytes; then the connection is closed"),
         ("Largest message borne", f"{association.MAXIMUM_MESSAGE_LENGTH:,} bytes; then the connection is closed"),
-        ("Associations at once", str(association.MAXIMUM_ASSOCIATIONS)),
+        ("Associations at once", f"{association.MAXIMUM_ASSOCIATIONS} (`GATEWAY_DICOM_MAX_ASSOCIATIONS`)"),
+        (
+            "Associations at once of one address",
+            f"{association.MAXIMUM_ASSOCIATIONS_PER_ADDRESS} (`GATEWAY_DICOM_MAX_ASSOCIATIONS_PER_ADDRESS`)",
+        ),
         ("Asynchronous operations", "none: one operation at a time"),
         ("Extended negotiation", "none; an item that is sent is not answered"),
-        ("Roles", "SCP only"),
+        ("Roles", "SCP only; a role selection is not answered"),
+        ("User identity", "not looked at, nor answered"),
+        ("Time for a TLS handshake", f"{association.ACSE_SECONDS:g} s"),
         ("Time to ask for an association (ARTIM)", f"{association.ACSE_SECONDS:g} s"),
-        ("Longest pause within a PDU", f"{association.STALL_SECONDS:g} s"),
-        ("Longest idle association", f"{association.IDLE_SECONDS:g} s"),
+        ("Longest time for one PDU", f"{association.STALL_SECONDS:g} s"),
+        ("Longest time for one message", f"{MESSAGE_STALLS * association.STALL_SECONDS:g} s"),
+        ("Longest time that answers wait to be read", f"{association.STALL_SECONDS:g} s"),
+        ("Longest idle association", f"{association.IDLE_SECONDS:g} s (`GATEWAY_DICOM_IDLE_SECONDS`)"),
     ]
     return _table(("what", "value"), facts)
 
 
 def _rejections() -> str:
     rows = [
+        ("the protocol version lacks bit 0", "1", "2", "2"),
+        ("the application context name is not that of DICOM", "1", "1", "2"),
         ("the called AE title is not ours (`GATEWAY_AE_TITLE`), unless any is accepted", "1", "1", "7"),
         ("the calling AE title is not on the list of modalities, or not from this address", "1", "1", "3"),
         ("the profile of the calling AE title says that it is not admitted", "1", "1", "3"),
-        ("too many associations are open", "2", "3", "2"),
+        ("the application context is not DICOM's", "1", "1", "2"),
+        ("the calling AE title is empty", "1", "1", "3"),
+        ("bit 0 of the protocol version is not set", "1", "2", "2"),
+        ("too many associations are open, in all or from this address", "2", "3", "2"),
     ]
     return _table(("rejected when", "result", "source", "reason"), rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import VR
@@ -26,6 +27,8 @@ _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN
 _SHORT_VRS = frozenset(vr.value for vr in VR if len(vr.value) == len("AE")) - _LONG_VRS
 _LONGEST_SHORT = 0xFFFF
 """Bytes that a 16 bit length can announce."""
+_IMPLICIT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HH2sH"), struct.Struct("<HH2sHI")
+"""What stands before a value: in implicit VR, and in explicit VR with a length of 16 or 32 bit (PS3.5 7.1.2, 7.1.3)."""
 _NUL_PADDED = frozenset({"UI", "OB", "UN"})
 _DEEPEST = 16
 """More nesting than any object has; a limit against data made to exhaust the stack."""
@@ -58,6 +61,7 @@ def tag_name(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
+@lru_cache(maxsize=1024)
 def vr_of(tag: int) -> str:
     """The dictionary's VR (the first, where it names two); UN for what it does not know (PS3.6)."""
     try:
@@ -170,23 +174,26 @@ def encode(elements: Iterable[Element], transfer_syntax: str) -> bytes:
 
 
 def _encoded(element: Element, *, explicit: bool) -> bytes:
-    value = _value(element, explicit=explicit)
-    tag = struct.pack("<HH", element.tag >> 16, element.tag & 0xFFFF)
+    if element.vr != "SQ":
+        return encode_value(element.tag, element.vr, element.value, explicit=explicit)
+    syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
+    return encode_items(element.tag, [encode(item.values(), syntax) for item in element.items], explicit=explicit)
+
+
+def encode_value(tag: int, vr: str, value: bytes, *, explicit: bool) -> bytes:
+    """One element that is no sequence; the value is padded to an even length (PS3.5 7.1)."""
+    if len(value) % 2:
+        value += b"\0" if vr in _NUL_PADDED else b" "
     if not explicit:
-        return tag + struct.pack("<I", len(value)) + value
-    if element.vr in _SHORT_VRS and len(value) > _LONGEST_SHORT:
-        return tag + b"UN" + struct.pack("<HI", 0, len(value)) + value  # PS3.5 6.2.2, note on UN
-    vr = element.vr.encode("ascii")
-    if element.vr in _SHORT_VRS:
-        return tag + vr + struct.pack("<H", len(value)) + value
-    return tag + vr + struct.pack("<HI", 0, len(value)) + value
+        return _IMPLICIT.pack(tag >> 16, tag & 0xFFFF, len(value)) + value
+    if vr not in _SHORT_VRS:
+        return _LONG.pack(tag >> 16, tag & 0xFFFF, vr.encode("ascii"), 0, len(value)) + value
+    if len(value) > _LONGEST_SHORT:
+        return _LONG.pack(tag >> 16, tag & 0xFFFF, b"UN", 0, len(value)) + value  # PS3.5 6.2.2, note on UN
+    return _SHORT.pack(tag >> 16, tag & 0xFFFF, vr.encode("ascii"), len(value)) + value
 
 
-def _value(element: Element, *, explicit: bool) -> bytes:
-    if element.vr == "SQ":
-        syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
-        encoded = (encode(item.values(), syntax) for item in element.items)
-        return b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in encoded)
-    if len(element.value) % 2:
-        return element.value + (b"\0" if element.vr in _NUL_PADDED else b" ")
-    return element.value
+def encode_items(tag: int, items: Iterable[bytes], *, explicit: bool) -> bytes:
+    """A sequence of these items, each the encoding of its elements."""
+    value = b"".join(_IMPLICIT.pack(0xFFFE, 0xE000, len(item)) + item for item in items)
+    return encode_value(tag, "SQ", value, explicit=explicit)

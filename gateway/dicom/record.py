@@ -30,14 +30,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-import structlog
-
 from gateway.application import Gateway
 from gateway.errors import GatewayError, NotFound
 from gateway.eventstore.connections import connect
 from gateway.eventstore.sealing import Sealing
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _SCHEMA = (
     """

@@ -11,17 +11,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import Protocol
 
-import structlog
-
 from gateway.dicom.caller import Caller
 from gateway.dicom.find import FindResponse
+from gateway.dicom.prepared import PreparedItems
 from gateway.dicom.profiles import EVERYBODY, Profiles, Rejection
 from gateway.dicom.record import QueryRecord, RefusedAssociation, Retrieval, now
-from gateway.dicom.status import OPTIONAL_ATTRIBUTES_NOT_SUPPORTED, SOP_CLASS_NOT_SUPPORTED, SUCCESS
+from gateway.dicom.status import (
+    OPTIONAL_ATTRIBUTES_NOT_SUPPORTED,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    UNRECOGNISED_OPERATION,
+)
 from gateway.dicom.step_scp import NResponse, PerformedSteps, StepScp
 from gateway.dicom.worklist_scp import Worklist, WorklistScp
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _ASK_THE_WORKLIST = "ask by the Modality Worklist information model (findscu -W), not by Query/Retrieve"
 
@@ -55,8 +60,8 @@ class Responder:
             listed_statuses=tuple(listed_statuses),
             test_ae_titles=frozenset(test_ae_titles),
             profiles=profiles,
-            zone=zone,
             record=record,
+            items=PreparedItems(zone),
         )
         self._steps = StepScp(application)
 
@@ -118,6 +123,17 @@ class Responder:
         """The responses to a C-FIND, the last one final. `data` is the identifier as received."""
         return self._worklist.find(caller, data, transfer_syntax, is_cancelled)
 
+    def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
+        """Whether `find` with the same arguments may run where nothing must wait, such as on an event loop.
+
+        True: an index serves it, it looks at few items, and each step of the generator computes about a millisecond at
+        most, whatever the size of the worklist; it waits for no turn and does not rest. False: it may scan, wait and
+        rest, up to many seconds; give it a thread. A query for one item, study or patient is quick, another one once an
+        answer to it was; that a list has grown long since is found out by answering it, once. Asking costs microseconds
+        for a query that was asked before, and what reading the identifier costs for another.
+        """
+        return self._worklist.is_quick(caller, data, transfer_syntax)
+
     def find_of_another_class(self, caller: Caller) -> FindResponse:
         """The response to a C-FIND that names another SOP class than its context has (PS3.7 9.1.2.1.5)."""
         _log.warning("query_refused", **caller.logged(), reason=_ASK_THE_WORKLIST)
@@ -161,3 +177,10 @@ class Responder:
     def unrecognised(self, caller: Caller, operation: str, sop_instance_uid: str) -> NResponse:
         """The response to an operation that this SOP class does not have (PS3.7 C.5.23)."""
         return self._steps.unrecognised(caller, operation, sop_instance_uid)
+
+    def out_of_place(self, caller: Caller, operation: str, sop_class_name: str, sop_instance_uid: str) -> NResponse:
+        """The response to an operation that the SOP class of its presentation context does not have (PS3.7 C.5.23)."""
+        reason = f"sent {operation} in a presentation context of {sop_class_name}"
+        _log.warning("operation_out_of_place", **caller.logged(), reason=reason)
+        self._record_refusal(caller, reason)
+        return NResponse(UNRECOGNISED_OPERATION, sop_instance_uid, f"{operation} is not of this presentation context")

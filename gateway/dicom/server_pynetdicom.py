@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,6 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
-from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.dicom.association import (
     ACSE_SECONDS,
@@ -30,8 +29,7 @@ from gateway.dicom.association import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     MAXIMUM_ASSOCIATIONS,
-    MAXIMUM_MESSAGE_LENGTH,
-    MAXIMUM_PDU_LENGTH,
+    MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
     PERFORMED_STEP,
     RETRIEVE,
     SOP_CLASSES,
@@ -41,9 +39,11 @@ from gateway.dicom.association import (
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import TRANSFER_SYNTAXES
 from gateway.dicom.find import FindResponse
+from gateway.dicom.pynetdicom_sockets import Intake, Sockets
 from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING, SUCCESS
 from gateway.dicom.step_scp import NResponse
+from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 
 # pynetdicom logs whole identifiers, and handler errors with their text: patients. What matters we log ourselves.
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -55,6 +55,9 @@ config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings qu
 config.settings.writing_validation_mode = config.IGNORE
 
 _Answer = TypeVar("_Answer")
+
+MOST_ASSOCIATIONS = 200
+"""Associations that this engine has threads for, whatever it is allowed: idle ones, too, keep a core busy."""
 
 _MOMENT = 1.0
 """Seconds an idle association is given to end by itself when the service stops."""
@@ -73,6 +76,9 @@ _LAST_WORDS = 0.5
 
 _PERMANENT = 1
 """Result of an A-ASSOCIATE-RJ: asking again is no use (PS3.8 9.3.4)."""
+
+_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+"""Result, source and reason of the rejection of one association too many: for the time being (PS3.8 9.3.4)."""
 
 _OPERATIONS = {
     0x0001: "C-STORE",
@@ -101,8 +107,9 @@ class PynetdicomServer:
     """Listens for associations and answers them by `responder`.
 
     `ae_title` is ours; an association that calls another is rejected unless `accept_any_called_ae`. Port 0 takes any
-    free one. `acse_timeout` is how long a peer may take to ask for an association, `stall_timeout` how long it may
-    pause within a PDU, `idle_timeout` how long an association may do nothing; all in seconds.
+    free one; `tls` is a second door. `acse_timeout` is how long a peer may take for the TLS handshake, and then to ask
+    for an association, `stall_timeout` how long for a PDU, `idle_timeout` how long an association may do nothing; all
+    in seconds.
     """
 
     def __init__(
@@ -114,23 +121,28 @@ class PynetdicomServer:
         port: int = 4243,
         accept_any_called_ae: bool = False,
         maximum_associations: int = MAXIMUM_ASSOCIATIONS,
+        maximum_associations_per_address: int = MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
         acse_timeout: float = ACSE_SECONDS,
         stall_timeout: float = STALL_SECONDS,
         idle_timeout: float = IDLE_SECONDS,
+        tls: TlsDoor | None = None,
     ) -> None:
         self.responder = responder
         self.ae_title = ae_title
         self.host = host
         self.stall_timeout = stall_timeout
         self._wanted_port = port
-        self._server: _Server | None = None
+        self._tls = tls
+        self._maximum_per_address = maximum_associations_per_address
+        self._servers: list[Sockets] = []
+        """One for each door, the one for TLS last."""
         self._details: dict[tuple[Any, int], NResponse] = {}
         """What `_complete` adds to a response, by association and the message responded to."""
         self._serving: set[Any] = set()
         """The associations in the middle of an operation."""
         self._ae = AE(ae_title=ae_title)
         self._ae.require_called_aet = not accept_any_called_ae
-        self._ae.maximum_associations = maximum_associations
+        self._ae.maximum_associations = min(maximum_associations, MOST_ASSOCIATIONS)
         self._ae.acse_timeout = acse_timeout
         self._ae.network_timeout = idle_timeout
         self._ae.maximum_pdu_size = ANNOUNCED_PDU_LENGTH
@@ -142,41 +154,60 @@ class PynetdicomServer:
     @property
     def port(self) -> int:
         """The port it listens on; before `start` the one asked for."""
-        return int(self._server.server_address[1]) if self._server else self._wanted_port
+        return int(self._servers[0].server_address[1]) if self._servers else self._wanted_port
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port for associations within TLS; None when there is none."""
+        if self._tls is None:
+            return None
+        return int(self._servers[-1].server_address[1]) if self._servers else self._tls.port
 
     @property
     def listening(self) -> bool:
         """Whether associations are accepted."""
-        return self._server is not None
+        return bool(self._servers)
 
     @property
     def open_associations(self) -> int:
         """How many connections there are, silent ones included."""
-        return len(self._server.active_associations) if self._server else 0
+        return sum(_is_open(association) for association in self._ae.active_associations)
 
     def start(self) -> None:
-        """Listen. Raises OSError when the port can't be had."""
-        self._server = self._ae.make_server(
-            (self.host, self._wanted_port), evt_handlers=self._handlers(), server_class=_Server
-        )
-        self._server.stall_timeout = self.stall_timeout
-        threading.Thread(
-            target=self._server.serve_forever, args=(_ACCEPT_POLL,), name="dicom-acceptor", daemon=True
-        ).start()
+        """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
+        servers = [self._listening(self._wanted_port)]
+        if self._tls:
+            try:
+                servers.append(self._listening(self._tls.port, self._tls.context))
+            except OSError as error:
+                servers[0].server_close()
+                raise TlsPortUnusable(error.errno, error.strerror) from error
+        self._servers = servers
+        for server in servers:
+            threading.Thread(
+                target=server.serve_forever, args=(_ACCEPT_POLL,), name="dicom-acceptor", daemon=True
+            ).start()
+
+    def _listening(self, port: int, tls: ssl.SSLContext | None = None) -> Sockets:
+        server: Sockets = self._ae.make_server((self.host, port), evt_handlers=self._handlers(), server_class=Sockets)
+        server.tls = tls
+        server.handshake_timeout = self._ae.acse_timeout
+        server.stall_timeout = self.stall_timeout
+        server.broken = lambda address, reason: self.responder.connection_broken(address, reason=reason)
+        return server
 
     def stop(self, deadline: float = 5.0) -> None:
         """Accept no more, let every association finish its present operation, close them; in `deadline` seconds."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
+        servers, self._servers = self._servers, []
         end = time.monotonic() + deadline
-        server.shutdown()
-        busy = [association for association in server.active_associations if association.is_established]
+        for server in servers:
+            server.shutdown()
+        busy = [association for association in self._ae.active_associations if association.is_established]
         for association in busy:
             association.network_timeout = 0  # looked at between operations only: it aborts when the present one is over
         for association in busy:
             self._wait_for(association, end)
-        for association in server.active_associations:
+        for association in self._ae.active_associations:
             association.dul.socket.close()
 
     def _wait_for(self, association: Any, end: float) -> None:  # noqa: ANN401  pynetdicom is untyped to us
@@ -209,23 +240,33 @@ class PynetdicomServer:
     def _opened(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
         address = _address(event)
         event.assoc.named_sop_classes = {}  # by message, where it is not that of the presentation context
-        event.assoc.intake = _Intake(
-            event.assoc.dul.socket, lambda reason: self.responder.connection_broken(address, reason=reason)
+        event.assoc.intake = Intake(
+            event.assoc.dul.socket,
+            lambda reason: self.responder.connection_broken(address, reason=reason),
+            first_within=self._ae.acse_timeout,
+            patience=self.stall_timeout,
         )
 
     def _requested(self, event: Any) -> None:  # noqa: ANN401
-        """Reject whom the responder does not admit; a wrong called AE title comes first, and is pynetdicom's to reject.
+        """Reject whom the responder does not admit, and too many of one address.
 
-        As pynetdicom rejects by itself: `kill` waits until the rejection has gone out.
+        A wrong called AE title comes first, and is pynetdicom's to reject.
         """
+        event.assoc.intake.requested()
         caller = _caller(event)
         if self._ae.require_called_aet and caller.called_ae_title != self.ae_title.strip():
             return
         rejection = self.responder.rejection(caller)
         if rejection:
             self.responder.association_refused(caller, reason=rejection.why, remedy=rejection.remedy)
-            event.assoc.acse.send_reject(_PERMANENT, rejection.source, rejection.reason)
-            event.assoc.kill()
+            _reject(event, _PERMANENT, rejection.source, rejection.reason)
+        elif self._from(caller.address) > self._maximum_per_address:
+            self.responder.association_refused(caller, reason="too many associations from this address")
+            _reject(event, *_LOCAL_LIMIT_EXCEEDED)
+
+    def _from(self, address: str) -> int:
+        """How many connections there are from this address."""
+        return sum(a.requestor.address == address and _is_open(a) for a in self._ae.active_associations)
 
     def _accepted(self, event: Any) -> None:  # noqa: ANN401  pynetdicom is untyped to us
         refused = [context.abstract_syntax.name for context in event.assoc.rejected_contexts]
@@ -238,9 +279,7 @@ class PynetdicomServer:
     def _transition(self, event: Any) -> None:  # noqa: ANN401
         if event.fsm_event == _INVALID_PDU:
             self.responder.connection_broken(_address(event), reason="sent what is no DICOM PDU")
-            connection = event.assoc.dul.socket.socket
-            if connection:
-                connection.settimeout(_LAST_WORDS)
+            event.assoc.intake.give_up(_LAST_WORDS)
 
     # --- operations
 
@@ -382,53 +421,6 @@ class PynetdicomServer:
         command.CommandGroupLength = len(encode(command, is_implicit_vr=True, is_little_endian=True))
 
 
-class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is untyped to us
-    """pynetdicom's threaded server with the sockets set right."""
-
-    request_queue_size = 128
-    stall_timeout: float
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Without TCP_NODELAY every query waits 40 ms for an acknowledgement that the peer delays."""
-        connection, address = super().get_request()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(self.stall_timeout)
-        return connection, address
-
-    def shutdown(self) -> None:
-        """Stop accepting and close the listening socket."""
-        socketserver.BaseServer.shutdown(self)
-        self.server_close()
-
-
-class _Intake:
-    """A bound on what a peer makes us hold: pynetdicom believes a PDU's announced length and keeps all fragments."""
-
-    def __init__(self, association_socket: Any, refused: Callable[[str], None]) -> None:  # noqa: ANN401
-        self._read = association_socket.recv
-        self._refused = refused
-        self._held = 0
-        association_socket.recv = self.recv
-
-    def recv(self, length: int) -> bytes | bytearray:
-        """Read so many bytes. Raises OSError, which closes the connection, when they would be too many."""
-        self._held += length
-        if length > MAXIMUM_PDU_LENGTH:
-            self._refuse(f"announced a PDU of {length} bytes")
-        if self._held > MAXIMUM_MESSAGE_LENGTH:
-            self._refuse(f"sent a message of more than {MAXIMUM_MESSAGE_LENGTH} bytes")
-        received: bytes | bytearray = self._read(length)
-        return received
-
-    def message_received(self) -> None:
-        """A whole message has been taken: begin to count anew."""
-        self._held = 0
-
-    def _refuse(self, reason: str) -> None:
-        self._refused(reason)
-        raise OSError(reason)
-
-
 def _caller(event: Any) -> Caller:  # noqa: ANN401
     requestor = event.assoc.requestor
     return Caller(
@@ -437,6 +429,17 @@ def _caller(event: Any) -> Caller:  # noqa: ANN401
         str(requestor.address),
         int(requestor.port),
     )
+
+
+def _reject(event: Any, result: int, source: int, reason: int) -> None:  # noqa: ANN401
+    """As pynetdicom rejects by itself: `kill` waits until the rejection has gone out."""
+    event.assoc.acse.send_reject(result, source, reason)
+    event.assoc.kill()
+
+
+def _is_open(association: Any) -> bool:  # noqa: ANN401
+    """Whether its connection is: its threads end a little later."""
+    return association.dul.socket is not None and association.dul.socket.socket is not None
 
 
 def _address(event: Any) -> str:  # noqa: ANN401

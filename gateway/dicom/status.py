@@ -24,7 +24,9 @@ CLASS_INSTANCE_CONFLICT = 0x0119
 MISSING_ATTRIBUTE = 0x0120
 MISSING_ATTRIBUTE_VALUE = 0x0121
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+DUPLICATE_INVOCATION = 0x0210
 UNRECOGNISED_OPERATION = 0x0211
+MISTYPED_ARGUMENT = 0x0212
 RESOURCE_LIMITATION = 0x0213
 
 # Error ID, PS3.4 Table F.7.2-2
@@ -44,6 +46,23 @@ class Meaning:
 _COMMENT_AND_ELEMENT = "Error Comment, Offending Element"
 _COMMENT_AND_LIST = "Error Comment, Attribute Identifier List"
 
+_OF_ANY_REQUEST = (
+    Meaning(
+        DUPLICATE_INVOCATION,
+        "duplicate invocation",
+        "a request with this message ID is in progress on the association",
+        "Error Comment",
+    ),
+    Meaning(MISTYPED_ARGUMENT, "mistyped argument", "a value of the command set can't be read", "Error Comment"),
+    Meaning(
+        UNRECOGNISED_OPERATION,
+        "unrecognized operation",
+        "the SOP class of the presentation context has no such operation",
+        "Error Comment",
+    ),
+)
+"""Whatever is asked; an association server on pynetdicom's threads aborts instead (PS3.7 C.5.9, C.5.15, C.5.23)."""
+
 C_FIND = (
     Meaning(PENDING, "pending", "an item matches; also when optional keys are returned empty", "identifier"),
     Meaning(SUCCESS, "success", "all matches were sent, none included"),
@@ -59,6 +78,7 @@ C_FIND = (
     ),
     Meaning(SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", "another SOP class is named", "Error Comment"),
     Meaning(UNABLE_TO_PROCESS, "unable to process", "our own failure; ask again", "Error Comment"),
+    *_OF_ANY_REQUEST,
 )
 """Statuses of a C-FIND response (PS3.4 K.4.1.1.4)."""
 
@@ -71,9 +91,7 @@ _OF_ANY_N_REQUEST = (
         "Error Comment",
     ),
     Meaning(SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", "another SOP class is named", "Error Comment"),
-    Meaning(
-        UNRECOGNISED_OPERATION, "unrecognized operation", "an operation that the SOP class has not", "Error Comment"
-    ),
+    *_OF_ANY_REQUEST,
     Meaning(
         RESOURCE_LIMITATION,
         "resource limitation",

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
-import structlog
-
 from gateway.dicom import mpps, performed
 from gateway.dicom.caller import Caller, comment, failed
 from gateway.dicom.data_set import DataSet, Undecodable
@@ -41,8 +39,9 @@ from gateway.domain.performed_procedure_step import (
     StepUnknown,
 )
 from gateway.errors import Contention, DiskFull, GatewayError
+from gateway.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _CHANGED: dict[StepStatus | None, str] = {
     StepStatus.COMPLETED: "step_completed",

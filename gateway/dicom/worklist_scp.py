@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import tzinfo
-from itertools import takewhile
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
 
-import structlog
 from pydicom.datadict import keyword_for_tag
 
-from gateway.dicom import character_sets, find, identifier, matching
+from gateway.dicom import find, identifier, matching
 from gateway.dicom.caller import Caller, comment, failed
 from gateway.dicom.character_sets import CharacterSet
 from gateway.dicom.find import FindResponse, Writing
-from gateway.dicom.identifier import Identifier
-from gateway.dicom.profiles import Profile, Profiles
+from gateway.dicom.known_queries import LONGEST, MOST_FOUND, Found, KnownQueries, KnownQuery, Question
+from gateway.dicom.prepared import Form, PreparedItem, PreparedItems
+from gateway.dicom.profiles import Profiles
 from gateway.dicom.record import LONGEST_IDENTIFIER, MOST_NUMBERS, Query, QueryRecord, now
 from gateway.dicom.status import OUT_OF_RESOURCES, PENDING, SUCCESS, UNABLE_TO_PROCESS, RequestRefused
 from gateway.errors import TooMuchAsked
-from projections.worklist import WorklistFilter, WorklistRow
+from gateway.log import get_logger
+from projections.worklist import Version, WorklistFilter, WorklistRow, is_indexed, is_of_few
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _NAMED = 20
 """At most so many items are named in one line of the log."""
 
+_FEW = 75
+"""Items looked at for a short answer: at a hundred, long answers begin to rest (`Gateway.worklist`)."""
+
+_NO_TIME = 0.001
+"""Seconds of computing before the first item of a quick query."""
+
 _WRITING_EVENTS = {Writing.TRANSLITERATED: "answer_transliterated", Writing.BEYOND: "answer_beyond_character_set"}
+
+
+Thing = TypeVar("Thing")
 
 
 class Worklist(Protocol):
     """What is needed of `gateway.application.Gateway` to answer queries."""
 
-    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
-        """Worklist items by date, time and accession number, read while they are taken. Raises `TooMuchAsked`."""
+    def worklist(
+        self, wanted: WorklistFilter, known: Callable[[Version], Thing | None]
+    ) -> Iterator[WorklistRow | Thing]:
+        """Worklist items by date, time and accession number, read while they are taken. Raises `TooMuchAsked`.
+
+        What `known` has for one at its present version comes in its place.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +60,28 @@ class WorklistScp:
     listed_statuses: tuple[str, ...]
     test_ae_titles: frozenset[str]
     profiles: Profiles
-    zone: tzinfo | None
     record: QueryRecord | None
+    items: PreparedItems
+    queries: KnownQueries = field(default_factory=KnownQueries)
 
     def find(
         self, caller: Caller, data: bytes | None, transfer_syntax: str, is_cancelled: Callable[[], bool]
     ) -> Iterator[FindResponse]:
         """The responses to a C-FIND, the last one final. `data` is the identifier as received."""
         began = time.perf_counter()
-        asked: Identifier | None = None
+        question = (data or b"", transfer_syntax, caller.ae_title)
+        query: KnownQuery | None = None
         answered: list[str] = []
+        unlike: dict[Writing, list[str]] = {}
         last = FindResponse(SUCCESS)
         try:
-            profile = self.profiles.of(caller.ae_title)
-            asked = identifier.read(data, transfer_syntax, CharacterSet.of(profile.character_set))
-            for response in self._find(caller, profile, asked, transfer_syntax, is_cancelled):
+            query = self._query(question)
+            found = self._found(question, query, is_cancelled)
+            for response in find.responses(found, profile=query.profile, is_cancelled=is_cancelled):
                 if response.status == PENDING:
                     answered.append(response.accession_number)
+                    if response.writing is not Writing.WHOLE:
+                        unlike.setdefault(response.writing, []).append(response.accession_number)
                 last = response
                 yield response
         except RequestRefused as refused:
@@ -76,27 +95,97 @@ class WorklistScp:
             last = FindResponse(UNABLE_TO_PROCESS, None, "the worklist can't be read now")
             yield last
         finally:
-            self._answered(caller, data, transfer_syntax, asked, answered, last, began)
+            if query:
+                _tell(caller, query, last, unlike)
+            self._answered(caller, question, query.keywords if query else (), answered, last, began)
+
+    def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
+        """As of `Responder`."""
+        if len(data or b"") > LONGEST:
+            return False
+        try:
+            query = self._query((data or b"", transfer_syntax, caller.ae_title))
+        except RequestRefused:
+            return True
+        wanted = query.plan.wanted
+        return is_indexed(wanted) and (is_of_few(wanted) if query.is_quick is None else query.is_quick)
+
+    def _query(self, question: Question) -> KnownQuery:
+        return self.queries.of(question, lambda: self._read(*question))
+
+    def _read(self, data: bytes, transfer_syntax: str, ae_title: str) -> KnownQuery:
+        """The query that these bytes are. Raises `RequestRefused`."""
+        profile = self.profiles.of(ae_title)
+        asked = identifier.read(data, transfer_syntax, CharacterSet.of(profile.character_set))
+        plan = matching.plan(
+            asked, listed_statuses=self.listed_statuses, test_items=ae_title in self.test_ae_titles, profile=profile
+        )
+        form = Form.of(asked, transfer_syntax, profile)
+        return KnownQuery(asked, profile, plan, form, tuple(keyword_for_tag(key.tag) for key in asked.matched()))
+
+    def _found(self, question: Question, query: KnownQuery, is_cancelled: Callable[[], bool]) -> Iterator[FindResponse]:
+        """The responses about the items that match, those that were found before as they were then."""
+        found: dict[Version, Found] = {}
+        lost: list[str] = []
+        number, computed, began = 0, 0.0, time.thread_time()
+        things: Iterator[WorklistRow | PreparedItem | Found] = self.application.worklist(
+            query.plan.wanted, partial(self._known, query)
+        )
+        try:
+            for number, thing in enumerate(things, 1):
+                computed = computed or time.thread_time() - began
+                if is_cancelled():
+                    return
+                met = thing if isinstance(thing, tuple) else self._look(query, thing, lost, kept=number <= MOST_FOUND)
+                if met is None:
+                    continue
+                version, response = met
+                if version[1] and number <= MOST_FOUND:
+                    found[version] = met
+                if response:
+                    yield response
+            query.is_quick = number < _FEW and computed < _NO_TIME
+        finally:
+            self.queries.remember(question, query, found)
+        if lost:
+            _log.warning("items_incomplete", accession_numbers=lost)
+
+    def _known(self, query: KnownQuery, version: Version) -> Found | PreparedItem | None:
+        return query.found.get(version) or self.items.get(version)
+
+    def _look(
+        self, query: KnownQuery, thing: WorklistRow | PreparedItem, lost: list[str], *, kept: bool
+    ) -> Found | None:
+        """What an item is to a query; None when it can't be answered, which is `lost`."""
+        row = thing if isinstance(thing, WorklistRow) else thing.row
+        version = row.accession_number, row.row_version
+        if not query.plan.matches(row):
+            return version, None
+        if not find.answerable(row):
+            if len(lost) < _NAMED and not row.is_erased:
+                lost.append(row.accession_number)
+            return None
+        item = self.items.of(row, kept=kept) if isinstance(thing, WorklistRow) else thing
+        return version, find.pending(item, query.form)
 
     def _answered(
         self,
         caller: Caller,
-        data: bytes | None,
-        transfer_syntax: str,
-        asked: Identifier | None,
+        question: Question,
+        keywords: tuple[str, ...],
         accession_numbers: Sequence[str],
         last: FindResponse,
         began: float,
     ) -> None:
         """Log and record a query that is over."""
-        keys = tuple(keyword_for_tag(key.tag) for key in asked.matched()) if asked else ()
+        data, transfer_syntax, _ = question
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
         _log.info(
             "query_answered",
             **caller.logged(),
             status=f"0x{last.status:04X}",
             answers=len(accession_numbers),
-            keys=list(keys),
+            keys=list(keywords),
             **_reason(last.error_comment),
             milliseconds=milliseconds,
         )
@@ -107,8 +196,8 @@ class WorklistScp:
                     calling_ae_title=caller.ae_title,
                     called_ae_title=caller.called_ae_title,
                     address=caller.address,
-                    keys=keys,
-                    identifier=data or b"" if len(data or b"") <= LONGEST_IDENTIFIER else None,
+                    keys=keywords,
+                    identifier=data if len(data) <= LONGEST_IDENTIFIER else None,
                     transfer_syntax=transfer_syntax,
                     status=last.status,
                     error_comment=last.error_comment,
@@ -118,65 +207,19 @@ class WorklistScp:
                 )
             )
 
-    def _find(
-        self,
-        caller: Caller,
-        profile: Profile,
-        asked: Identifier,
-        transfer_syntax: str,
-        is_cancelled: Callable[[], bool],
-    ) -> Iterator[FindResponse]:
-        plan = matching.plan(
-            asked,
-            listed_statuses=self.listed_statuses,
-            test_items=caller.ae_title in self.test_ae_titles,
-            profile=profile,
+
+def _tell(caller: Caller, query: KnownQuery, last: FindResponse, unlike: dict[Writing, list[str]]) -> None:
+    """Log that a list was cut, and whose text is not as it is stored or may not be readable."""
+    if last.is_cut:
+        _log.warning("answers_cut", **caller.logged(), reason="answer_limit of its profile")
+    for writing, numbers in unlike.items():
+        _log.warning(
+            _WRITING_EVENTS[writing],
+            **caller.logged(),
+            items=len(numbers),
+            accession_numbers=numbers[:_NAMED],
+            character_set=str(query.form.character_sets[-1]) or "ISO_IR 6",
         )
-        rows = self.application.worklist(plan.wanted)
-        lost: list[str] = []
-        responses = find.responses(
-            _answerable(filter(plan.matches, takewhile(lambda _: not is_cancelled(), rows)), lost),
-            asked,
-            transfer_syntax,
-            profile=profile,
-            is_cancelled=is_cancelled,
-            zone=self.zone,
-        )
-        yield from _noting(responses, caller, asked)
-        if lost:
-            _log.warning("items_incomplete", accession_numbers=lost)
-
-
-def _answerable(rows: Iterable[WorklistRow], lost: list[str]) -> Iterator[WorklistRow]:
-    for row in rows:
-        if find.answerable(row):
-            yield row
-        elif len(lost) < _NAMED and not row.is_erased:
-            lost.append(row.accession_number)
-
-
-def _noting(responses: Iterable[FindResponse], caller: Caller, asked: Identifier) -> Iterator[FindResponse]:
-    """The responses; it is logged whose text is not as it is stored or may not be readable, and that a list was cut."""
-    unlike: dict[Writing, list[str]] = {Writing.TRANSLITERATED: [], Writing.BEYOND: []}
-    try:
-        for response in responses:
-            if response.writing in unlike:
-                unlike[response.writing].append(response.accession_number)
-            if response.is_cut:
-                _log.warning("answers_cut", **caller.logged(), reason="answer_limit of its profile")
-            yield response
-    finally:
-        character_set = str(character_sets.sets_of(asked.character_set)[-1]) or "ISO_IR 6"
-        for writing, numbers in unlike.items():
-            if numbers:
-                event = _WRITING_EVENTS[writing]
-                _log.warning(
-                    event,
-                    **caller.logged(),
-                    items=len(numbers),
-                    accession_numbers=numbers[:_NAMED],
-                    character_set=character_set,
-                )
 
 
 def _reason(comment: str) -> dict[str, str]:

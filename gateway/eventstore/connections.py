@@ -23,7 +23,7 @@ from gateway.errors import Contention, DiskFull, OutcomeUnknown, StoreUnusable
 APPLICATION_ID = 0x574C4757  # "WLGW", in the file's header: whose database this is
 _FULL = 2
 _PRIMARY = 0xFF  # the part of an extended error code that says what it is
-_PATIENCE = 20.0
+PATIENCE = 20.0
 """Seconds a save waits its turn: less than whoever asked waits for an answer (the web app 30 s, the handler 25 s)."""
 
 _NAP_MILLISECONDS = 250
@@ -38,7 +38,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     try:
         if not read_only:
             _create_for_us_alone(path)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
         _recognise(connection, path)
         connection.execute(f"PRAGMA synchronous={_FULL}")
         connection.execute(f"PRAGMA query_only={int(read_only)}")
@@ -105,6 +105,7 @@ class Writer:
         self._owner: int | None = None
         self._secure_delete = False
         self._connection: sqlite3.Connection | None = self._open()
+        self._is_doubtful = False
         self._given_up = False
         self._waiting_since: float | None = None
         self.failure: str | None = None
@@ -117,30 +118,34 @@ class Writer:
         return time.monotonic() - since if since is not None else 0.0
 
     @contextmanager
-    def transaction(self, patience: float = _PATIENCE) -> Iterator[sqlite3.Cursor]:
+    def transaction(self, patience: float = PATIENCE) -> Iterator[sqlite3.Cursor]:
         """BEGIN IMMEDIATE … COMMIT.
 
         Raises the library's `IntegrityError`; `Contention` when its turn does not come within `patience` seconds, most
         often because another process holds the file; `DiskFull`; `OutcomeUnknown` after an input/output error, which
         leaves open whether the commit happened: the connection is then replaced.
         """
-        if self._owner == threading.get_ident():
-            raise RuntimeError("a save inside a save: a projection must not write through the application")
+        self.refuse_inside()
         deadline = time.monotonic() + patience
         if not self._lock.acquire(timeout=patience):
-            raise self._held()
+            raise self.held()
         try:
             self._owner = threading.get_ident()
             yield from self._attempt(deadline)
-        except sqlite3.IntegrityError as error:
-            raise IntegrityError(error) from error
-        except sqlite3.OperationalError as error:
-            raise self._translated(error) from error
         except sqlite3.DatabaseError as error:
-            raise self._lost(error) from error
+            raise self.translated(error) from error
         finally:
             self._owner = None
-            self._lock.release()
+            try:
+                if self._is_doubtful:
+                    self._drop()
+            finally:
+                self._lock.release()
+
+    def refuse_inside(self) -> None:
+        """Raise RuntimeError in the thread whose transaction is under way: it would wait for itself."""
+        if self._owner == threading.get_ident():
+            raise RuntimeError("a save inside a save: a projection must not write through the application")
 
     def _open(self) -> sqlite3.Connection:
         connection = connect(self._path)
@@ -177,6 +182,8 @@ class Writer:
                 try:
                     cursor.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:
+                    if is_busy(error) and self._given_up:
+                        cursor.execute("PRAGMA busy_timeout=0")  # who waits behind this one does not nap as well
                     if not is_busy(error) or self._given_up or time.monotonic() >= deadline:
                         raise
                 else:
@@ -188,20 +195,30 @@ class Writer:
         """We stop: whoever waits for another process to let go of the file waits no longer."""
         self._given_up = True
 
-    def _held(self) -> Contention:
+    def held(self) -> Contention:
+        """What to raise when its turn did not come in time."""
         self.failure = "the database was held by another process"
         return Contention(self.failure, remedy="ask again; look for a long-running sqlite3 prompt or backup")
 
-    def _translated(self, error: sqlite3.OperationalError) -> Contention | OutcomeUnknown:
-        return self._held() if is_busy(error) else self._lost(error)
+    def translated(self, error: Exception) -> Exception:
+        """What to raise for an error inside a transaction: SQLite's in the library's words or ours, others as they are.
+
+        After what leaves open what the connection is worth, another one takes its place when the transaction is over.
+        """
+        if not isinstance(error, sqlite3.DatabaseError):
+            return error
+        if isinstance(error, sqlite3.IntegrityError):
+            return IntegrityError(error)
+        return self.held() if is_busy(error) else self._lost(error)
 
     def _lost(self, error: sqlite3.DatabaseError) -> OutcomeUnknown:
-        self._drop()
+        self._is_doubtful = True
         self.failure = str(error)
         failed = DiskFull if _code(error) == sqlite3.SQLITE_FULL else OutcomeUnknown
         return failed(f"the store failed: {error}", remedy=_remedy(self._path))
 
     def _drop(self) -> None:
+        self._is_doubtful = False
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -19,11 +19,14 @@ SCHEMA = (
 
 
 def advance(cursor: sqlite3.Cursor, projections: Sequence[Projection], position: int) -> None:
-    """Note that these projections have taken everything up to `position`."""
-    cursor.executemany(
-        "INSERT INTO projection_positions VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
+    """Note that these projections have taken everything up to `position`: one statement, as every save does it."""
+    if not projections:
+        return
+    rows = ", ".join(["(?, ?, ?)"] * len(projections))
+    cursor.execute(
+        f"INSERT INTO projection_positions VALUES {rows} ON CONFLICT (name) DO UPDATE"  # noqa: S608  marks alone
         " SET version = excluded.version, position = excluded.position",
-        [(projection.NAME, projection.VERSION, position) for projection in projections],
+        [value for projection in projections for value in (projection.NAME, projection.VERSION, position)],
     )
 
 

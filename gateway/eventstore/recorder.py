@@ -21,6 +21,7 @@ from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import Use
 from gateway.eventstore.projection import Projection, RecordedEvent
 from gateway.eventstore.sealing import KeyErasedMeanwhile
+from gateway.eventstore.shared_commit import SharedCommit
 
 EVENTS_SCHEMA = """
     CREATE TABLE IF NOT EXISTS stored_events (
@@ -47,6 +48,7 @@ class Datastore(SQLiteDatastore):
             self._use.give_up()
             raise
         self.readers = Readers(path)
+        self.shared_commit = SharedCommit(self.writer)
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
@@ -102,8 +104,10 @@ class Recorder(SQLiteApplicationRecorder):
         stored_events: Sequence[StoredEvent],
         **kwargs: Any,  # noqa: ANN401  the library's own signature
     ) -> Sequence[int] | None:
-        """Append in one transaction."""
-        ids = super().insert_events(stored_events, **kwargs)
+        """Append in one transaction, which others that arrive meanwhile may share."""
+        ids = self.datastore.shared_commit.save(
+            lambda cursor: self._insert_events(SQLiteCursor(cursor), stored_events, **kwargs)
+        )
         self.datastore.writer.recovered()
         return ids
 
@@ -138,7 +142,7 @@ class Recorder(SQLiteApplicationRecorder):
 
     @staticmethod
     def _link(cursor: sqlite3.Cursor, ids: Sequence[int], stored_events: Sequence[StoredEvent]) -> str:
-        """Write the links; all events of one commit carry one time that never decreases."""
+        """Write the links; all events of one save carry one time that never decreases."""
         _, previous_time, previous = chain.head(cursor)
         committed_at = max(previous_time, datetime.now(UTC).isoformat(timespec="microseconds"))
         for position, stored in zip(ids, stored_events, strict=True):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from gateway.application import Gateway
 from gateway.errors import GatewayError
 from gateway.eventstore import anchors, chain
 from gateway.eventstore.chain import Anchor
+from gateway.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Anchoring:

@@ -15,16 +15,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from gateway import __version__
 from gateway.application import Gateway
 from gateway.errors import GatewayError
+from gateway.log import get_logger
 
 _BACKLOG_SECONDS = 120
 _DISK_PERCENT = 5.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Check = dict[str, Any]
 """At least `ok`; `error` says what is wrong, `warning` what is doubtful; the rest is detail."""

@@ -39,7 +39,8 @@ class Door(ServerConnection):
         self._patience: asyncio.TimerHandle | None = None
         self.silent = False
         self.serve: Callable[[], Awaitable[None]] | None = None
-        self.when_lost: Callable[[], None] = lambda: None
+        self._lost = False
+        self._when_lost: Callable[[], None] = lambda: None
         self.subprotocol_offered: Callable[[list[str]], str | None] = lambda _offered: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,7 +71,14 @@ class Door(ServerConnection):
         self._stop_waiting()
         if self._head is None:
             super().connection_lost(exc)
-            self.when_lost()
+            self._lost = True
+            self._when_lost()
+
+    def when_lost(self, act: Callable[[], None]) -> None:
+        """Do this once the connection is lost; at once if it was before anybody could ask."""
+        self._when_lost = act
+        if self._lost:
+            act()
 
     def eof_received(self) -> None:
         """Half a head is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosed
@@ -57,8 +57,11 @@ class Meeting:
         if self.listener.done():
             return  # the sender left meanwhile
         self.listener.set_result(door)
-        await asyncio.wait({self._sender})
-        if not self._sender.cancelled():
+        gone = asyncio.ensure_future(door.wait_closed())
+        either: set[asyncio.Future[Any]] = {self._sender, gone}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if self._sender.done() and not self._sender.cancelled():
             await carry(door, self._sender.result(), self._handling.answer)
 
     async def converse(self, sender: Door) -> None:

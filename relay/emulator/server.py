@@ -349,7 +349,7 @@ class Emulator:
         place = self._place_for_sender(call)
         meeting = Meeting(self._tampering.with_frames_of(call))
         door.subprotocol_offered = lambda offered: _same(offered, meeting.listener.result().subprotocol)
-        door.when_lost = meeting.end
+        door.when_lost(meeting.end)
         self._meetings[meeting.id] = meeting
         try:
             await self._announce(place, meeting, call)

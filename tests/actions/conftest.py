@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from zoneinfo import ZoneInfo
 
 import pytest
-import structlog
 
 from gateway import log
 from gateway.actions.door import ActionDoor
@@ -25,16 +23,12 @@ HEALTH = {"healthy": True, "version": "0", "listener_uptime_seconds": 0, "checks
 def written_log() -> Iterator[io.StringIO]:
     """What the service would write to stderr; the loggers are put back as they were."""
     root, stream = logging.getLogger(), io.StringIO()
-    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
+    handlers, level = root.handlers[:], root.level
     log.configure("json")
     root.handlers[0].setStream(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.configure(**before)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("gateway.") and hasattr(module, "log"):
-            vars(module.log).pop("bind", None)  # a logger keeps the configuration of its first use
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from cli_support import Command
 
 from bench.synthetic import appointment, change, completed, examine, naming, schedule, start, step_uid
 from gateway import log
 from gateway.application import Gateway, opened
 from gateway.delivery.attempts import AttemptBook
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.settings import Settings
+from tests.serving import serving
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +35,11 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def log_as_it_was() -> Iterator[None]:
     """Verbs configure the log of the process; here it is put back."""
     root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
-    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
+    handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
     sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
-    structlog.configure(**before)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("gateway.") and hasattr(module, "log") and not isinstance(module.log, type(sys)):
-            vars(module.log).pop("bind", None)  # a logger keeps the configuration of its first use
 
 
 @pytest.fixture
@@ -87,18 +83,16 @@ def story(gateway: Gateway) -> Gateway:
 
 
 @pytest.fixture
-def provider(story: Gateway) -> Iterator[PynetdicomServer]:
+def provider(story: Gateway) -> Iterator[AssociationServer]:
     """A worklist provider over the story; what it logs is not the verbs' business."""
     log.configure("json")
     logging.getLogger().handlers[0].setStream(io.StringIO())
-    server = PynetdicomServer(Responder(story), ae_title="ORTHANC_MWL", host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(2)
+    with serving(Responder(story)) as server:
+        yield server
 
 
 @pytest.fixture
-def port(provider: PynetdicomServer) -> str:
+def port(provider: AssociationServer) -> str:
     return str(provider.port)
 
 

@@ -16,9 +16,9 @@ from bench.synthetic import schedule
 from gateway.application import Gateway
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.lifecycle import Status
 from gateway.rehearsal.modality import Modality
+from tests.serving import serving
 
 DAY = "20261123"
 
@@ -148,12 +148,10 @@ def test_a_moment_that_is_none_is_misuse_also_where_no_database_is(run: Command,
 def unit(gateway: Gateway) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """A unit that asks for its day, and how to have all of that written."""
     record = QueryRecord(gateway)
-    server = PynetdicomServer(Responder(gateway, record=record), ae_title="ORTHANC_MWL", host="127.0.0.1", port=0)
-    server.start()
-    record.start()
-    modality = Modality("127.0.0.1", server.port, "ORTHANC_MWL", "MAMMO1")
-    yield lambda: [*modality.find(date=DAY)] and None, record.close
-    server.stop(2)
+    with serving(Responder(gateway, record=record)) as server:
+        record.start()
+        modality = Modality("127.0.0.1", server.port, "ORTHANC_MWL", "MAMMO1")
+        yield lambda: [*modality.find(date=DAY)] and None, record.close
     record.close()
 
 

@@ -11,14 +11,16 @@ from test_cli_json import is_documented
 
 from bench.synthetic import schedule
 from gateway.application import Gateway
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.lifecycle import Status
 from gateway.rehearsal.modality import AssociationRejected, Modality, RequestFailed
+from tests.serving import serving
 
 DAY = "20261123"
 Recorded = Callable[[], None]
+Provider = tuple[AssociationServer, Recorded]
 
 
 @pytest.fixture
@@ -33,14 +35,12 @@ def clinic(gateway: Gateway) -> Gateway:
 
 
 @pytest.fixture
-def provider(clinic: Gateway) -> Iterator[tuple[PynetdicomServer, Recorded]]:
+def provider(clinic: Gateway) -> Iterator[Provider]:
     """A provider that records, and how to have all of it written."""
     record = QueryRecord(clinic)
-    server = PynetdicomServer(Responder(clinic, record=record), ae_title="ORTHANC_MWL", host="127.0.0.1", port=0)
-    server.start()
-    record.start()
-    yield server, record.close
-    server.stop(2)
+    with serving(Responder(clinic, record=record)) as server:
+        record.start()
+        yield server, record.close
     record.close()
 
 
@@ -48,7 +48,7 @@ def ask(port: int, title: str = "MAMMO1", called: str = "ORTHANC_MWL", **keys: s
     Modality("127.0.0.1", port, called, title).find(**{"modality": "MG", **keys})
 
 
-def test_the_calls_that_support_gets(provider: tuple[PynetdicomServer, Recorded], run: Command) -> None:
+def test_the_calls_that_support_gets(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY)
     recorded()
@@ -63,7 +63,7 @@ def test_the_calls_that_support_gets(provider: tuple[PynetdicomServer, Recorded]
     assert "(GATEWAY_LISTED_STATUSES)" in next(line for line in lines if line.startswith("ACC003"))
 
 
-def test_a_patient_of_another_day(provider: tuple[PynetdicomServer, Recorded], run: Command) -> None:
+def test_a_patient_of_another_day(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY)
     recorded()
@@ -74,9 +74,7 @@ def test_a_patient_of_another_day(provider: tuple[PynetdicomServer, Recorded], r
     )
 
 
-def test_a_name_with_another_spelling_is_masked_unless_revealed(
-    provider: tuple[PynetdicomServer, Recorded], run: Command
-) -> None:
+def test_a_name_with_another_spelling_is_masked_unless_revealed(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY, patient_name="SMYTH^JANE", patient_id="9990000034")
     recorded()
@@ -91,9 +89,7 @@ def test_a_name_with_another_spelling_is_masked_unless_revealed(
     assert "asked SMYTH^JANE, the item has SMITH^JANE" in revealed.out
 
 
-def test_a_title_that_is_refused_and_one_that_never_asked(
-    provider: tuple[PynetdicomServer, Recorded], run: Command
-) -> None:
+def test_a_title_that_is_refused_and_one_that_never_asked(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY)
     for _ in range(3):
@@ -108,7 +104,7 @@ def test_a_title_that_is_refused_and_one_that_never_asked(
     assert unknown.err.startswith("gateway: not_found: nobody has asked as MAMO1; these have: MAMMO1")
 
 
-def test_a_query_that_was_refused_tells_its_reason(provider: tuple[PynetdicomServer, Recorded], run: Command) -> None:
+def test_a_query_that_was_refused_tells_its_reason(provider: Provider, run: Command) -> None:
     server, recorded = provider
     with pytest.raises(RequestFailed):
         ask(server.port, date="20260230")
@@ -120,7 +116,7 @@ def test_a_query_that_was_refused_tells_its_reason(provider: tuple[PynetdicomSer
     assert "answer    0 items, 0xA900 refused" in outcome.out
 
 
-def test_both_print_json_as_documented(provider: tuple[PynetdicomServer, Recorded], run: Command) -> None:
+def test_both_print_json_as_documented(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY)
     with pytest.raises(AssociationRejected):
@@ -134,9 +130,7 @@ def test_both_print_json_as_documented(provider: tuple[PynetdicomServer, Recorde
     is_documented(listed.json, "worklist queries")
 
 
-def test_queries_are_listed_with_the_refused_associations(
-    provider: tuple[PynetdicomServer, Recorded], run: Command
-) -> None:
+def test_queries_are_listed_with_the_refused_associations(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY, patient_name="SMITH*")
     ask(server.port, title="MAMMO2", date=DAY)
@@ -165,7 +159,7 @@ def test_explaining_nobody_s_query_is_misuse(gateway: Gateway, run: Command, dat
     assert (outcome.code, outcome.err.startswith("gateway: validation: --from")) == (2, True)
 
 
-def test_what_a_unit_sent_can_not_steer_the_terminal(provider: tuple[PynetdicomServer, Recorded], run: Command) -> None:
+def test_what_a_unit_sent_can_not_steer_the_terminal(provider: Provider, run: Command) -> None:
     server, recorded = provider
     ask(server.port, date=DAY, patient_name="X\x1b[2J")
     recorded()

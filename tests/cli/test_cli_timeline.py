@@ -11,9 +11,9 @@ from cli_support import Command
 from bench.synthetic import change, completed, naming, request, schedule, start, step_uid, wrong_entry
 from gateway.application import Gateway
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.lifecycle import Status
 from gateway.rehearsal.modality import Modality
+from tests.serving import serving
 
 PERSON = ("SMITH", "9990000018", "19650315", "RADIOGRAPHER")
 
@@ -21,10 +21,8 @@ PERSON = ("SMITH", "9990000018", "19650315", "RADIOGRAPHER")
 @pytest.fixture
 def unit(gateway: Gateway) -> Iterator[Modality]:
     schedule(gateway)
-    server = PynetdicomServer(Responder(gateway), ae_title="ORTHANC_MWL", host="127.0.0.1", port=0)
-    server.start()
-    yield Modality("127.0.0.1", server.port, "ORTHANC_MWL")
-    server.stop(2)
+    with serving(Responder(gateway)) as server:
+        yield Modality("127.0.0.1", server.port, "ORTHANC_MWL")
 
 
 def test_series_dose_and_protocol_of_an_examination_are_shown(unit: Modality, run: Command) -> None:

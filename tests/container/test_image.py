@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings
+from gateway.settings import Settings, load
 from tests.container.building import Image
 from tests.container.running import Container, new_volume
 
@@ -139,7 +139,7 @@ def test_the_image_says_what_it_is(image: Image) -> None:
 
 
 def test_its_ports_and_variables_are_the_settings(image: Image) -> None:
-    defaults = Settings(_env_file=None)
+    defaults = load(None)
     ports = {f"{defaults.gateway_dicom_port}/tcp", f"{defaults.gateway_ops_port}/tcp"}
     assert set(image.config["ExposedPorts"]) == ports
     ours = {

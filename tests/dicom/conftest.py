@@ -8,8 +8,9 @@ import pytest
 from dicom_samples import AE_TITLE, InMemory, samples
 
 from gateway.dicom.caller import Caller
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from tests.serving import serving
 
 
 @pytest.fixture
@@ -23,11 +24,9 @@ def responder(application: InMemory) -> Responder:
 
 
 @pytest.fixture
-def server(responder: Responder) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(responder, ae_title=AE_TITLE, host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(deadline=5)
+def server(responder: Responder) -> Iterator[AssociationServer]:
+    with serving(responder) as server:
+        yield server
 
 
 @pytest.fixture

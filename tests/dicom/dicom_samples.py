@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,7 +27,7 @@ from gateway.domain.performed_procedure_step import (
     StepReport,
     StepUnknown,
 )
-from projections.worklist import WorklistFilter, WorklistRow
+from projections.worklist import Version, WorklistFilter, WorklistRow
 
 config.settings.writing_validation_mode = config.IGNORE  # what units send is not always valid
 
@@ -85,11 +86,12 @@ class InMemory:
         self.asked.append(wanted)
         return [row for row in self.rows if _passes(row, wanted)]
 
-    def worklist(self, wanted: WorklistFilter) -> Iterator[WorklistRow]:
+    def worklist(self, wanted: WorklistFilter, known: Callable[[Version], Any]) -> Iterator[Any]:
         in_order = sorted(
             self.find_items(wanted), key=lambda r: (r.scheduled_date, r.scheduled_time, r.accession_number)
         )
-        yield from in_order
+        for row in in_order:
+            yield known((row.accession_number, row.row_version)) or row
 
     def start_step(self, report: StepReport, *, calling_ae_title: str, received_at: datetime) -> Outcome:
         if report.sop_instance_uid in self.reports:
@@ -158,6 +160,13 @@ def captured_logs() -> Iterator[list[Any]]:
             stack.callback(setattr, module, "_log", module._log)
             module._log = capturing
         yield capture.entries
+
+
+def hold(peer: Any) -> None:
+    """Keep a pynetdicom requestor's own thread from the response: it has to be at its checkpoint before we ask."""
+    peer._reactor_checkpoint.clear()
+    while not peer._is_paused and peer.is_alive():
+        time.sleep(0.001)
 
 
 def query(step: dict[str, Any] | None = None, /, **keys: Any) -> Dataset:

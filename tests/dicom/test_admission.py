@@ -9,11 +9,13 @@ from ipaddress import ip_network
 import pytest
 from dicom_samples import AE_TITLE, InMemory, captured_logs, query, row
 from pynetdicom import AE
-from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
+from pynetdicom.sop_class import ModalityWorklistInformationFind
+from raw_peer import rejection
 
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from tests.serving import serving
 
 PROFILES = Profiles(
     modalities=(
@@ -28,27 +30,15 @@ PROFILES = Profiles(
 
 
 @contextmanager
-def serving(profiles: Profiles = PROFILES, **settings: bool) -> Iterator[PynetdicomServer]:
+def admitting(profiles: Profiles = PROFILES, **settings: bool) -> Iterator[AssociationServer]:
     responder = Responder(InMemory([row("A"), row("B"), row("C")]), profiles=profiles)
-    server = PynetdicomServer(responder, ae_title=AE_TITLE, host="127.0.0.1", port=0, **settings)  # type: ignore[arg-type]
-    server.start()
-    yield server
-    server.stop(deadline=5)
+    with serving(responder, **settings) as server:
+        yield server
 
 
-def outcome(server: PynetdicomServer, calling: str, *, called: str = AE_TITLE) -> tuple[int, int, int] | str:
+def outcome(server: AssociationServer, calling: str, *, called: str = AE_TITLE) -> tuple[int, int, int] | str:
     """`established`, or result, source and reason of the rejection."""
-    entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.connection_timeout = 10
-    entity.add_requested_context(Verification)
-    peer = entity.associate("127.0.0.1", server.port, ae_title=called)
-    if peer.is_established:
-        assert peer.send_c_echo().Status == 0x0000
-        peer.release()
-        return "established"
-    assert peer.is_rejected
-    answer = peer.acceptor.primitive
-    return answer.result, answer.result_source, answer.diagnostic
+    return rejection(server.port, calling=calling.encode(), called=called.encode()) or "established"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +64,7 @@ def outcome(server: PynetdicomServer, calling: str, *, called: str = AE_TITLE) -
 def test_who_is_not_admitted_is_rejected_1_1_3_and_the_log_says_what_to_do(
     calling: str, reason: str, remedy: str
 ) -> None:
-    with serving() as server, captured_logs() as logs:
+    with admitting() as server, captured_logs() as logs:
         assert outcome(server, calling) == (1, 1, 3)
         assert outcome(server, "MAMMO1") == "established"
     refused = [line for line in logs if line["event"] == "association_refused"]
@@ -84,25 +74,25 @@ def test_who_is_not_admitted_is_rejected_1_1_3_and_the_log_says_what_to_do(
 
 
 def test_a_wrong_called_ae_title_stays_1_1_7_for_known_and_unknown() -> None:
-    with serving() as server, captured_logs() as logs:
+    with admitting() as server, captured_logs() as logs:
         assert outcome(server, "MAMMO1", called="NOBODY") == (1, 1, 7)
         assert outcome(server, "MAMMO9", called="NOBODY") == (1, 1, 7)
     assert len([line for line in logs if line["event"] == "association_refused"]) == 2
 
 
 def test_with_any_called_ae_title_the_list_still_holds() -> None:
-    with serving(accept_any_called_ae=True) as server:
+    with admitting(accept_any_called_ae=True) as server:
         assert outcome(server, "MAMMO1", called="NOBODY") == "established"
         assert outcome(server, "MAMMO9", called="NOBODY") == (1, 1, 3)
 
 
 def test_without_a_list_everybody_is_admitted() -> None:
-    with serving(Profiles()) as server:
+    with admitting(Profiles()) as server:
         assert outcome(server, "MAMMO9") == "established"
 
 
 def test_a_stranger_who_keeps_calling_keeps_nobody_out() -> None:
-    with serving() as server:
+    with admitting() as server:
         assert [outcome(server, "MAMMO9") for _ in range(5)] == [(1, 1, 3)] * 5
         assert outcome(server, "MAMMO1") == "established"
 
@@ -116,7 +106,7 @@ def test_a_stranger_who_keeps_calling_keeps_nobody_out() -> None:
     ],
 )
 def test_a_list_that_is_cut_ends_as_the_profile_says(calling: str, statuses: list[int], comment: str | None) -> None:
-    with serving() as server:
+    with admitting() as server:
         entity = AE(ae_title=calling)
         entity.add_requested_context(ModalityWorklistInformationFind)
         peer = entity.associate("127.0.0.1", server.port, ae_title=AE_TITLE)

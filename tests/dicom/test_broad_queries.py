@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_samples import AE_TITLE, created, from_bytes, query, to_bytes
+from dicom_samples import AE_TITLE, from_bytes, query, to_bytes
 
 from bench import worklist as bench_worklist
-from bench.dicom_client import Client
 from bench.synthetic import participant, schedule
 from gateway import application
 from gateway.application import Gateway, opened
-from gateway.dicom import server_pynetdicom
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.eventstore.turns import Turns
 from projections.worklist import WorklistFilter
 
@@ -188,45 +183,3 @@ def test_a_query_that_was_left_gives_its_turn_back(many: Gateway) -> None:
     for _ in range(4):
         next(left)
     assert len(list(many.worklist(WorklistFilter()))) == 10
-
-
-@pytest.fixture
-def server(gateway: Gateway) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(Responder(gateway), ae_title=AE_TITLE, host="127.0.0.1", port=0, stall_timeout=MINUTE)
-    server.start()
-    yield server
-    server.stop(deadline=2)
-
-
-@pytest.mark.slow
-def test_a_peer_that_asks_for_everything_and_does_not_read_holds_up_nobody(
-    gateway: Gateway, server: PynetdicomServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither memory, nor the queries of others, nor their steps: what it does not take waits in the store."""
-    for number in range(400):
-        schedule(gateway, f"ACC{number:03}", **participant(number), study_description="X" * 64)
-    full, held = threading.Event(), threading.Event()
-    wait = server_pynetdicom._wait_for_room
-
-    def noticed(waiting: Any) -> None:
-        if waiting.dul.to_provider_queue.qsize() > server_pynetdicom._UNSENT:
-            full.set()
-        wait(waiting)
-
-    monkeypatch.setattr(server_pynetdicom, "_wait_for_room", noticed)
-    with closing(Client(server.port)) as slow, closing(Client(server.port)) as other:
-        (association,) = [a for a in server._server.active_associations if a.requestor.port == slow.port]
-        send = association.dul._send
-
-        def stuck(pdu: Any) -> None:
-            assert held.wait(MINUTE)
-            send(pdu)
-
-        association.dul._send = stuck
-        slow.ask(EVERYTHING)
-        assert full.wait(MINUTE)
-        assert other.find(to_bytes(query({}, AccessionNumber="ACC007"))) == (1, 0x0000)
-        assert other.create("1.2.3", to_bytes(created(StudyInstanceUID="1.2.9"))) == 0x0000
-        assert association.dul.to_provider_queue.qsize() <= server_pynetdicom._UNSENT + 2
-        held.set()
-        assert slow.answers() == (400, 0x0000)

@@ -14,8 +14,8 @@ from gateway.dicom.association import SOP_CLASSES
 from gateway.dicom.conformance import statement
 from gateway.dicom.data_set import TRANSFER_SYNTAXES, tag_name
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from tests.dicom.dicom_samples import InMemory
+from tests.serving import serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance-statement.md"
 TEXT = statement()
@@ -71,9 +71,7 @@ def test_each_status_that_we_know_stands_in_it(name: str) -> None:
 
 
 def test_the_server_offers_what_it_says_and_nothing_else() -> None:
-    server = PynetdicomServer(Responder(InMemory()), host="127.0.0.1", port=0)
-    server.start()
-    try:
+    with serving(Responder(InMemory())) as server:
         unit = AE(ae_title="MAMMO1")
         for sop_class in SOP_CLASSES:
             for syntax in TRANSFER_SYNTAXES:
@@ -87,14 +85,10 @@ def test_the_server_offers_what_it_says_and_nothing_else() -> None:
         assert acceptor.implementation_version_name == association.IMPLEMENTATION_VERSION_NAME
         assert acceptor.maximum_length == association.ANNOUNCED_PDU_LENGTH
         peer.release()
-    finally:
-        server.stop(deadline=5)
 
 
 def test_an_extended_negotiation_item_is_not_answered() -> None:
-    server = PynetdicomServer(Responder(InMemory()), host="127.0.0.1", port=0)
-    server.start()
-    try:
+    with serving(Responder(InMemory())) as server:
         from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
         item = SOPClassExtendedNegotiation()
@@ -106,5 +100,3 @@ def test_an_extended_negotiation_item_is_not_answered() -> None:
         assert peer.is_established
         assert peer.acceptor.sop_class_extended == {}
         peer.release()
-    finally:
-        server.stop(deadline=5)

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from gateway.dicom import find, identifier, keys
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
+from gateway.dicom.prepared import Form, PreparedItem
 from gateway.dicom.profiles import DEFAULT, Profile
 from projections.worklist import WorklistRow
 
@@ -28,10 +29,12 @@ def answer(
 ) -> Dataset:
     asked = identifier.read(to_bytes(request, syntax), syntax)
     profile = replace(profile, ae_title=caller)
-    pending, final = find.responses([item], asked, syntax, profile=profile, is_cancelled=lambda: False, zone=LONDON)
-    assert (pending.status, final.status, final.identifier) == (0xFF00, 0x0000, None)
-    assert pending.identifier is not None
-    return from_bytes(pending.identifier, syntax)
+    return from_bytes(find.answer(item, asked, syntax, profile=profile, zone=LONDON).identifier, syntax)
+
+
+def pending(*items: WorklistRow) -> list[find.FindResponse]:
+    form = Form.of(identifier.read(to_bytes(query(AccessionNumber="")), IMPLICIT), IMPLICIT, DEFAULT)
+    return [find.pending(PreparedItem(item), form) for item in items]
 
 
 def step_of(request: dict[str, Any], item: WorklistRow, *, caller: str = "MAMMO1") -> Dataset:
@@ -208,13 +211,10 @@ def test_an_item_without_study_instance_uid_is_not_answerable_type_1() -> None:
 
 
 def test_a_cancel_is_looked_for_before_each_response_ps3_7_9_1_2_1_7() -> None:
-    asked = identifier.read(to_bytes(query(PatientID="")), IMPLICIT)
     for after in range(3):
         sent: list[find.FindResponse] = []
         for response in find.responses(
-            [row(), row()],
-            asked,
-            IMPLICIT,
+            pending(row(), row()),
             profile=DEFAULT,
             is_cancelled=lambda after=after, sent=sent: len(sent) >= after,  # type: ignore[misc]  bound early
         ):
@@ -230,11 +230,10 @@ def test_a_cancel_is_looked_for_before_each_response_ps3_7_9_1_2_1_7() -> None:
 def test_a_list_is_cut_at_its_limit_and_says_so_but_not_when_exactly_so_many_match(
     limit: int, shown: int, limit_status: Any
 ) -> None:
-    asked = identifier.read(to_bytes(query(AccessionNumber="")), IMPLICIT)
     profile = Profile(answer_limit=limit, limit_status=limit_status)
-    rows = [row("A"), row("B"), row("C")]
-    *pending, final = find.responses(rows, asked, IMPLICIT, profile=profile, is_cancelled=lambda: False)
-    assert [response.accession_number for response in pending] == ["A", "B", "C"][:shown]
+    found = pending(row("A"), row("B"), row("C"))
+    *sent, final = find.responses(found, profile=profile, is_cancelled=lambda: False)
+    assert [response.accession_number for response in sent] == ["A", "B", "C"][:shown]
     assert final.is_cut == (shown < 3)
     if final.is_cut and limit_status == "out-of-resources":
         assert final.status == 0xA700

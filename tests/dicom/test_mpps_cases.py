@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_samples import AE_TITLE, SYNTAXES, captured_logs, changed, created, from_bytes, scheduled_step, series
+from dicom_samples import AE_TITLE, SYNTAXES, captured_logs, changed, created, from_bytes, hold, scheduled_step, series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -23,10 +23,11 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, ModalityPerform
 
 from bench.synthetic import PERSON, schedule
 from gateway.application import Gateway, opened
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.performed_procedure_step import StepRecord
 from projections.worklist import WorklistFilter
+from tests.serving import serving
 
 UID, SECOND = "1.2.3.4.5", "1.2.3.4.6"
 UNSPECIFIED, WRONG_ENTRY, OF_THE_PATIENT = "110513", "110514", "110515"
@@ -57,17 +58,13 @@ class Unit:
 
 
 @contextmanager
-def served(gateway: Gateway) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(Responder(gateway), ae_title=AE_TITLE, host="127.0.0.1", port=0)
-    server.start()
-    try:
+def served(gateway: Gateway) -> Iterator[AssociationServer]:
+    with serving(Responder(gateway)) as server:
         yield server
-    finally:
-        server.stop(deadline=5)
 
 
 @contextmanager
-def unit_of(server: PynetdicomServer) -> Iterator[Unit]:
+def unit_of(server: AssociationServer) -> Iterator[Unit]:
     commands: list[Dataset] = []
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
@@ -367,7 +364,7 @@ def test_any_bytes_as_attribute_list_get_a_documented_status_and_no_abort(
         request.AttributeList = BytesIO(data)
     context = next(c for c in peer.accepted_contexts if c.abstract_syntax == ModalityPerformedProcedureStep)
     kept = len(record_of(gateway, SECOND).data_sets)
-    peer._reactor_checkpoint.clear()
+    hold(peer)
     peer.dimse.send_msg(request, context.context_id)
     _, response = peer.dimse.get_msg(block=True)
     peer._reactor_checkpoint.set()

@@ -11,19 +11,19 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from dicom_samples import AE_TITLE, InMemory, captured_logs, created, query, to_bytes
+from dicom_samples import AE_TITLE, InMemory, captured_logs, created, hold, query, to_bytes
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_FIND, N_CREATE, N_GET, N_SET
 
 from gateway.dicom.association import PERFORMED_STEP, RETRIEVE, VERIFICATION, WORKLIST
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.engines import AssociationServer
 
 UID, UNKNOWN, STUDY_ROOT = "1.2.3.4.5", "1.2.3.4", "1.2.840.10008.5.1.4.1.2.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
 
 
 @contextmanager
-def association(server: PynetdicomServer, sop_class: str) -> Iterator[Any]:
+def association(server: AssociationServer, sop_class: str) -> Iterator[Any]:
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
     entity.add_requested_context(sop_class, IMPLICIT)
@@ -37,7 +37,7 @@ def association(server: PynetdicomServer, sop_class: str) -> Iterator[Any]:
 
 def asked(peer: Any, request: Any) -> Any:
     """The response to a request as it is, or None when the association ended instead."""
-    peer._reactor_checkpoint.clear()
+    hold(peer)
     peer.dimse.send_msg(request, peer.accepted_contexts[0].context_id)
     _, response = peer.dimse.get_msg(block=True)
     peer._reactor_checkpoint.set()
@@ -73,7 +73,7 @@ def n_get(sop_class: str) -> N_GET:
 
 @pytest.mark.parametrize("named", [VERIFICATION.uid, WORKLIST.uid, UNKNOWN])
 def test_an_n_create_of_another_class_is_0122_and_nothing_is_kept(
-    server: PynetdicomServer, application: InMemory, named: str
+    server: AssociationServer, application: InMemory, named: str
 ) -> None:
     with association(server, PERFORMED_STEP.uid) as peer:
         response = asked(peer, n_create(named))
@@ -86,7 +86,7 @@ def test_an_n_create_of_another_class_is_0122_and_nothing_is_kept(
 @pytest.mark.parametrize("request_of", [n_set, n_get])
 @pytest.mark.parametrize("named", [VERIFICATION.uid, UNKNOWN])
 def test_an_n_set_or_n_get_of_another_class_is_0119_when_the_instance_is_a_step_else_0122(
-    server: PynetdicomServer, request_of: Any, named: str
+    server: AssociationServer, request_of: Any, named: str
 ) -> None:
     with association(server, PERFORMED_STEP.uid) as peer:
         assert asked(peer, request_of(named)).Status == 0x0122
@@ -95,14 +95,14 @@ def test_an_n_set_or_n_get_of_another_class_is_0119_when_the_instance_is_a_step_
         assert (type(response), response.Status) == (type(request_of(named)), 0x0119)
 
 
-def test_a_retrieve_may_come_in_the_context_of_the_step_itself(server: PynetdicomServer) -> None:
+def test_a_retrieve_may_come_in_the_context_of_the_step_itself(server: AssociationServer) -> None:
     with association(server, PERFORMED_STEP.uid) as peer:
         assert asked(peer, n_create(PERFORMED_STEP.uid)).Status == 0x0000
         assert asked(peer, n_get(RETRIEVE.uid)).Status == 0x0000
 
 
 @pytest.mark.parametrize("named", [STUDY_ROOT, UNKNOWN, VERIFICATION.uid])
-def test_a_c_find_of_another_class_is_0122_and_is_told_what_to_ask(server: PynetdicomServer, named: str) -> None:
+def test_a_c_find_of_another_class_is_0122_and_is_told_what_to_ask(server: AssociationServer, named: str) -> None:
     with captured_logs() as logs, association(server, WORKLIST.uid) as peer:
         response = asked(peer, c_find(named))
         assert isinstance(response, C_FIND)
@@ -119,10 +119,21 @@ def test_a_c_find_of_another_class_is_0122_and_is_told_what_to_ask(server: Pynet
     ],
 )
 def test_an_operation_that_a_context_does_not_have_is_told_in_the_log(
-    server: PynetdicomServer, application: InMemory, context: Any, request_of: Any, named: Any, told: str
+    server: AssociationServer, application: InMemory, context: Any, request_of: Any, named: Any, told: str
 ) -> None:
     with captured_logs() as logs, association(server, context.uid) as peer:
-        assert asked(peer, request_of(named.uid)) is None
-    (line,) = [line for line in logs if line["event"] == "association_aborted"]
+        asked(peer, request_of(named.uid))
+    (line,) = [line for line in logs if line["event"] in ("operation_out_of_place", "association_aborted")]
     assert line["reason"].startswith(told)
     assert not application.reports
+
+
+@pytest.mark.parametrize(
+    ("context", "request_of", "named"), [(PERFORMED_STEP, c_find, WORKLIST), (WORKLIST, n_create, PERFORMED_STEP)]
+)
+def test_it_is_0211_and_the_association_goes_on_c_5_23(
+    server: AssociationServer, context: Any, request_of: Any, named: Any
+) -> None:
+    with association(server, context.uid) as peer:
+        assert asked(peer, request_of(named.uid)).Status == 0x0211
+        assert asked(peer, request_of(named.uid)).Status == 0x0211

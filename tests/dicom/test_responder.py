@@ -107,7 +107,7 @@ def test_a_cancel_ends_the_search_itself_not_only_the_answers() -> None:
     looked_at = 0
 
     class Endless(InMemory):
-        def worklist(self, wanted: Any) -> Any:
+        def worklist(self, wanted: Any, known: Any) -> Any:
             nonlocal looked_at
             for _ in range(1000):
                 looked_at += 1

@@ -12,11 +12,17 @@ from gateway.dicom.responder import Responder
 
 _DEADLINE = 30.0
 
+_LONGER_THAN_A_BATCH = 0.03
+"""Seconds for an answer to be made: no engine waits for the next one before it sends it."""
+
 
 class AwaitingCancel(Responder):
     """After `answers` pending responses it goes on only when the C-CANCEL is here."""
 
     answers = 1
+
+    def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:  # it waits
+        return False
 
     def find(
         self, caller: Caller, data: bytes | None, transfer_syntax: str, is_cancelled: Callable[[], bool]
@@ -33,5 +39,6 @@ class AwaitingCancel(Responder):
             return False
 
         for response in super().find(caller, data, transfer_syntax, cancelled):
+            pause.wait(_LONGER_THAN_A_BATCH)
             sent += 1
             yield response

@@ -12,7 +12,7 @@ import typer.testing
 import yaml
 
 from gateway.cli import app
-from gateway.settings import Settings
+from gateway.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -90,19 +90,28 @@ def test_env_example_as_it_stands_is_a_working_configuration(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     for field in Settings.model_fields:
         monkeypatch.delenv(field.upper(), raising=False)
-    settings = Settings(_env_file=ROOT / ".env.example")
-    unset = Settings(_env_file=None)
+    settings = load(ROOT / ".env.example")
+    unset = load(None)
     assert settings.model_dump() == unset.model_dump() | {"gateway_scheduled_times": "local"}
 
 
 def test_the_defaults_that_env_example_shows_are_the_defaults() -> None:
     shown = re.findall(r"^#([A-Z_]+)=(.+)$", (ROOT / ".env.example").read_text(encoding="utf-8"), flags=re.MULTILINE)
     values = {name: value for name, value in shown if not name.startswith("AZURE_RELAY_")}
-    told = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()}).model_dump()
-    assert told == Settings(_env_file=None).model_dump()
+    told = load(None, **{name.lower(): value for name, value in values.items()}).model_dump()
+    assert told == load(None).model_dump()
 
 
-@pytest.mark.parametrize("variable", ["GATEWAY_RELAY_CA_FILE", "GATEWAY_MODALITIES_FILE"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GATEWAY_RELAY_CA_FILE",
+        "GATEWAY_MODALITIES_FILE",
+        "GATEWAY_DICOM_TLS_CERT",
+        "GATEWAY_DICOM_TLS_KEY",
+        "GATEWAY_DICOM_TLS_CA",
+    ],
+)
 def test_a_file_of_the_host_s_can_be_read_and_not_written_in_the_container(variable: str) -> None:
     gateway = SERVICES["gateway"]
     source = "${" + variable + ":-/dev/null}"
@@ -113,4 +122,4 @@ def test_a_file_of_the_host_s_can_be_read_and_not_written_in_the_container(varia
 
 def test_a_file_of_authorities_that_is_set_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_RELAY_CA_FILE", "")
-    assert Settings(_env_file=None).gateway_relay_ca_file is None
+    assert load(None).gateway_relay_ca_file is None

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME, DEVELOPMENT, BUILD = "requirements.lock", "requirements-dev.lock", "requirements-build.lock"
+FUZZ = "requirements-fuzz.lock"
 
 
 def named(requirement: str) -> str:
@@ -40,14 +41,19 @@ EXTRAS = {named(each) for extra in PROJECT["project"]["optional-dependencies"].v
 
 @pytest.mark.parametrize(
     ("lock", "asked"),
-    [(RUNTIME, DIRECT | EXTRAS), (DEVELOPMENT, DIRECT | EXTRAS | group("dev")), (BUILD, group("build"))],
-    ids=[RUNTIME, DEVELOPMENT, BUILD],
+    [
+        (RUNTIME, DIRECT | EXTRAS),
+        (DEVELOPMENT, DIRECT | EXTRAS | group("dev")),
+        (BUILD, group("build")),
+        (FUZZ, group("fuzz")),
+    ],
+    ids=[RUNTIME, DEVELOPMENT, BUILD, FUZZ],
 )
 def test_a_lock_covers_what_the_project_asks_for_with_all_extras(lock: str, asked: set[str]) -> None:
     assert asked <= set(locked(lock))
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, DEVELOPMENT, BUILD])
+@pytest.mark.parametrize("lock", [RUNTIME, DEVELOPMENT, BUILD, FUZZ])
 def test_each_pin_has_hashes_and_none_names_a_server(lock: str) -> None:
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert not re.search(r"://|--(extra-)?index-url|--find-links|@ file", text)

@@ -10,7 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("run", "test", "quick", "lint", "format", "image", "crash", "soak", "bench", "lock", "clean", "help")
+TARGETS = (
+    "run",
+    "test",
+    "second-engine",
+    "quick",
+    "lint",
+    "format",
+    "image",
+    "crash",
+    "soak",
+    "fuzz",
+    "bench",
+    "lock",
+    "clean",
+    "help",
+)
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 
@@ -43,8 +58,9 @@ def test_run_ends_in_the_demo_and_test_in_pytest() -> None:
 
 
 @needs_make
-def test_the_soak_is_no_test_and_takes_its_arguments() -> None:
-    assert make("-n", "soak", "ARGS=--seed 7").stdout.splitlines()[-1].endswith("-m tests.soak --seed 7")
+@pytest.mark.parametrize("target", ["soak", "fuzz"])
+def test_the_soak_and_the_fuzzer_are_no_tests_and_take_their_arguments(target: str) -> None:
+    assert make("-n", target, "ARGS=--seed 7").stdout.splitlines()[-1].endswith(f"-m tests.{target} --seed 7")
 
 
 @needs_make

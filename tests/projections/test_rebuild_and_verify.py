@@ -128,7 +128,10 @@ CHANGES = {
     "epochs": ("UPDATE epochs SET sequence_floor = 0", "sequence_floor"),
     "worklist_days": ("UPDATE worklist_days SET position = 0", "position"),
     "performed_steps": ("UPDATE performed_steps SET performed = '{\"image_count\": 9}'", "performed"),
-    "worklist_items": ("UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'", "status"),
+    "worklist_items": (
+        "UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'",
+        "status, row_version",
+    ),
     "outbox": ("UPDATE outbox SET state = 'parked', answer = 'x' WHERE state = 'acknowledged'", "state, answer"),
     "timeline": ("UPDATE timeline SET details = '{}' WHERE position = 1", "details"),
     "patient_keys": ("UPDATE patient_keys SET is_apart = 2", "is_apart"),
@@ -149,7 +152,7 @@ def test_the_first_difference_of_each_projection_is_named_with_its_key(history: 
     at_the_prompt(path, "UPDATE worklist_items SET location = 'ROOM 9' WHERE accession_number IN ('ACC002', 'ACC004')")
     at_the_prompt(path, "DELETE FROM timeline WHERE accession_number = 'ACC005' AND position = 9")
     assert history.verify_projections() == [
-        Difference("worklist", "worklist_items", "ACC002", "the row differs from its events in location"),
+        Difference("worklist", "worklist_items", "ACC002", "the row differs from its events in location, row_version"),
         Difference("timeline", "timeline", "ACC005/9", "the row is missing from what is served"),
     ]
 

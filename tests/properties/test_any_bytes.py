@@ -21,12 +21,14 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 from bench.synthetic import appointment
 from gateway.application import Gateway, opened
 from gateway.dicom.caller import Caller
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from projections.worklist import WorklistFilter, WorklistRow
+from tests.dicom.dicom_samples import hold
 from tests.properties import matching_oracle, plain_reader
 from tests.properties.matching_oracle import Unreadable
 from tests.properties.plain_reader import EXPLICIT, IMPLICIT, Elsewhere, Malformed
+from tests.serving import serving
 
 config.settings.reading_validation_mode = config.IGNORE  # what people type is not always valid
 config.settings.writing_validation_mode = config.IGNORE
@@ -260,7 +262,7 @@ def test_a_text_key_that_comes_as_a_sequence_of_items_is_never_universal(
 
 
 @contextmanager
-def association(server: PynetdicomServer, syntax: str) -> Iterator[Any]:
+def association(server: AssociationServer, syntax: str) -> Iterator[Any]:
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     entity.add_requested_context(ModalityWorklistInformationFind, syntax)
@@ -281,7 +283,7 @@ def send(peer: Any, data: bytes) -> list[int]:
     message.AffectedSOPClassUID = ModalityWorklistInformationFind
     message.Identifier = BytesIO(data)
     (context,) = (c for c in peer.accepted_contexts if c.abstract_syntax == ModalityWorklistInformationFind)
-    peer._reactor_checkpoint.clear()
+    hold(peer)
     try:
         peer.dimse.send_msg(message, context.context_id)
         statuses = []
@@ -299,25 +301,20 @@ def send(peer: Any, data: bytes) -> list[int]:
 def test_on_one_association_every_spoilt_query_is_answered_and_the_next_one_is_as_ever(
     gateway: Gateway, rows: list[WorklistRow], syntax: str
 ) -> None:
-    server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)
-    server.start()
     proper = encoded(REQUESTS[0], syntax)
-    try:
-        with association(server, syntax) as peer:
-            before = send(peer, proper)
-            assert 1 < len(before) < COUNT
+    with serving(Responder(gateway)) as server, association(server, syntax) as peer:
+        before = send(peer, proper)
+        assert 1 < len(before) < COUNT
 
-            @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-            @given(data=st.one_of(mutated(syntax), st.binary(min_size=1, max_size=60)))
-            def check(data: bytes) -> None:
-                statuses = send(peer, data or b"\0")
-                assert is_documented(statuses[-1])
-                judge(statuses, data or b"\0", syntax, rows)
+        @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(data=st.one_of(mutated(syntax), st.binary(min_size=1, max_size=60)))
+        def check(data: bytes) -> None:
+            statuses = send(peer, data or b"\0")
+            assert is_documented(statuses[-1])
+            judge(statuses, data or b"\0", syntax, rows)
 
-            check()
-            assert send(peer, nested(2000, syntax)) == [DOES_NOT_MATCH]
-            assert send(peer, proper) == before
-            assert peer.send_c_echo().Status == SUCCESS
-            assert server.listening
-    finally:
-        server.stop(deadline=5)
+        check()
+        assert send(peer, nested(2000, syntax)) == [DOES_NOT_MATCH]
+        assert send(peer, proper) == before
+        assert peer.send_c_echo().Status == SUCCESS
+        assert server.listening

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from gateway.application import Gateway, opened
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.worklist_item import Appointment
 from gateway.rehearsal.modality import Modality
+from tests.serving import serving
 
 
 @pytest.fixture
@@ -38,13 +39,11 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def server(gateway: Gateway) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(deadline=5)
+def server(gateway: Gateway) -> Iterator[AssociationServer]:
+    with serving(Responder(gateway)) as server:
+        yield server
 
 
 @pytest.fixture
-def modality(server: PynetdicomServer) -> Modality:
+def modality(server: AssociationServer) -> Modality:
     return Modality("127.0.0.1", server.port, "ORTHANC_MWL")

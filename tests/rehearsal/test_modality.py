@@ -12,7 +12,7 @@ from structlog.testing import LogCapture
 
 from gateway.application import Gateway
 from gateway.dicom import step_scp
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.engines import AssociationServer
 from gateway.rehearsal.modality import (
     AssociationLost,
     AssociationRejected,
@@ -104,7 +104,7 @@ def test_a_finished_step_is_final(modality: Modality) -> None:
     assert (failed.value.operation, failed.value.status) == ("N-SET", 0x0110)
 
 
-def test_a_rejection_has_its_reason(server: PynetdicomServer) -> None:
+def test_a_rejection_has_its_reason(server: AssociationServer) -> None:
     with pytest.raises(AssociationRejected) as rejected:
         Modality("127.0.0.1", server.port, "NOBODY").echo()
     assert rejected.value.reason == "Called AE title not recognised"

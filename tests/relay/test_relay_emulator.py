@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -319,6 +320,28 @@ async def test_the_emulator_survives_noise_at_its_door_and_stops_at_once(noise: 
         async with listening(connection):
             assert await Sender(connection).send("hello") == "hello"
     writer.close()
+
+
+def ask_and_vanish(relay: Emulator) -> None:
+    """Ask for a sender's rendezvous and reset the connection before anybody has read the request."""
+    request = (
+        f"GET {CONNECT} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        f"ServiceBusAuthorization: {token(relay)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", relay.port)) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sender.sendall(request.encode())
+
+
+@asynchronous
+async def test_a_listener_that_came_for_a_sender_which_had_left_holds_up_nobody_and_no_stop() -> None:
+    async with emulator() as relay, listening(relay.hybrid_connection("actions", KEY_NAME)):
+        for _ in range(5):
+            ask_and_vanish(relay)
+        assert await Sender(relay.hybrid_connection("actions", KEY_NAME)).send("hello") == "hello"
+        async with asyncio.timeout(5):
+            await relay.stop()
 
 
 @asynchronous

@@ -7,12 +7,13 @@ import gc
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import structlog
+import structlog.contextvars
 
 from gateway import log
 
@@ -23,11 +24,10 @@ Lines = Callable[[], list[dict[str, Any]]]
 def stream() -> Iterator[io.StringIO]:
     """What is written; the process's log is put back after that."""
     root, written = logging.getLogger(), io.StringIO()
-    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
+    handlers, level = root.handlers[:], root.level
     yield written
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.configure(**before)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def lines(stream: io.StringIO) -> Lines:
 
 
 def test_an_event_is_one_line_of_json_with_its_keys_its_level_and_utc(lines: Lines) -> None:
-    structlog.get_logger("a").info("action_answered", accession_number="ACC001", note="two\nlines é")
+    log.get_logger("a").info("action_answered", accession_number="ACC001", note="two\nlines é")
     [line] = lines()
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "action_answered", "level": "info", "accession_number": "ACC001", "note": "two\nlines é"}
@@ -60,7 +60,7 @@ def failing() -> None:
 
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "a library's"])
 def test_an_exception_is_told_by_its_type_and_its_places_and_never_by_its_text(lines: Lines, ours: bool) -> None:
-    logger: Any = structlog.get_logger("a") if ours else logging.getLogger("websockets.server")
+    logger: Any = log.get_logger("a") if ours else logging.getLogger("websockets.server")
     try:
         failing()
     except ValueError:
@@ -90,7 +90,7 @@ def test_so_is_one_that_nobody_waited_for(lines: Lines) -> None:
 def test_for_people_it_is_text(stream: io.StringIO) -> None:
     log.configure("console")
     logging.getLogger().handlers[0].setStream(stream)  # type: ignore[attr-defined]
-    structlog.get_logger("b").warning("relay_state", state="backing off")
+    log.get_logger("b").warning("relay_state", state="backing off")
     assert "relay_state" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(stream.getvalue())
@@ -99,5 +99,35 @@ def test_for_people_it_is_text(stream: io.StringIO) -> None:
 def test_auto_is_json_where_no_terminal_is_watching(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     log.configure("auto")
-    structlog.get_logger("c").info("x")
+    log.get_logger("c").info("x")
     assert json.loads(stream.getvalue())["event"] == "x"
+
+
+def test_a_log_that_can_not_be_written_stops_nobody(lines: Lines) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    handler = logging.getLogger().handlers[0]
+    kept = handler.stream  # type: ignore[attr-defined]  it is a StreamHandler
+    handler.setStream(Full())  # type: ignore[attr-defined]
+    log.get_logger("a").info("query_answered")
+    handler.setStream(kept)  # type: ignore[attr-defined]
+    log.get_logger("a").info("query_answered", answers=2)
+    assert [line["answers"] for line in lines()] == [2]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_that_takes_the_short_way_is_the_line_that_the_standard_library_writes(
+    stream: io.StringIO, log_format: str
+) -> None:
+    log.configure(log_format)
+    handler = logging.getLogger().handlers[0]
+    handler.setStream(stream)  # type: ignore[attr-defined]  it is a StreamHandler
+    structlog.contextvars.bind_contextvars(asker="é")
+    log.get_logger("a").info("query_answered", answers=2, keys=["A"], note="two\nlines")
+    logging.getLogger().addHandler(logging.NullHandler())
+    log.get_logger("a").info("query_answered", answers=2, keys=["A"], note="two\nlines")
+    structlog.contextvars.clear_contextvars()
+    short, long = (re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+", "", line) for line in stream.getvalue().splitlines())
+    assert (short, "query_answered" in short, "é" in short or "u00e9" in short) == (long, True, True)

@@ -1,4 +1,4 @@
-"""`make soak`: minutes of random trouble, then the proof that nothing was lost, doubled or reordered.
+"""`make soak`: minutes of random trouble, then the proof that nothing was lost, doubled or reordered, and memory flat.
 
 The exit code is 0 only if there was no complaint; otherwise its folder with logs and database is kept.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.record import ANSWERED_WITHIN, DIALS, HEALTHY_WITHIN
+from tests.soak import memory
+from tests.soak.record import ANSWERED_WITHIN, DIALS, HEALTHY_WITHIN, Struck
 from tests.soak.soak import Soak
 from tests.soak.trouble import Act
 
@@ -72,9 +73,10 @@ def _figures(soak: Soak) -> dict[str, str]:
         "status events": f"{len(known.settled())} acknowledged, {len(known.refused())} refused, "
         f"{len(known.arrivals)} deliveries, {len(known.arrivals) - len(events)} of them repeats",
         "worklist queries": str(known.queries),
-        "faults": f"{sum(each.trouble.act is Act.FAULT for each in struck)} in {len(record.troubled)} rounds, "
-        f"{len({each.trouble.name for each in struck if each.trouble.name})} kinds",
-        "kills": f"{soak.kills} of the gateway, {soak.relay_deaths} of the relay",
+        "faults": f"{_count(struck, Act.FAULT)} in {len(record.troubled)} rounds",
+        "bad peers": f"{_count(struck, Act.BAD_PEERS)} at the modalities' door",
+        "kills": f"{soak.kills} of the gateway, all in the first half, {soak.relay_deaths} of the relay",
+        "memory": memory.figure(record.moments),
     }
     if record.answers:
         figures |= {
@@ -92,6 +94,12 @@ def _figures(soak: Soak) -> dict[str, str]:
             )
             figures[f"dials on {path}"] = ", ".join(most)
     return figures
+
+
+def _count(struck: list[Struck], act: Act) -> str:
+    """How many, of how many kinds."""
+    names = [each.trouble.name for each in struck if each.trouble.act is act]
+    return f"{len(names)} of {len({*names})} kinds"
 
 
 def _p50_max(seconds: list[float]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tests.end_to_end.evidence import Span
+from tests.soak import memory
+from tests.soak.memory import Moment
 from tests.soak.trouble import Trouble
 
 HEALTHY_WITHIN = 15.0
@@ -82,6 +84,7 @@ class Record:
         entries: Of the relay's log, of each life of it one after the other.
         refused: Dials of the gateway that found no relay at all.
         answers: When an action was answered.
+        moments: What the gateway held at the end of each calm.
     """
 
     struck: list[Struck] = field(default_factory=list)
@@ -91,6 +94,7 @@ class Record:
     entries: list[Entry] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
 
     @property
     def troubled(self) -> list[Round]:
@@ -139,7 +143,7 @@ class Record:
 
     def complaints(self) -> list[str]:
         """What exceeds its bound."""
-        complaints = []
+        complaints = memory.complaints(self.moments)
         for who, recoveries in (("the gateway", self.recoveries()), ("the web app", self.web_app_recoveries())):
             for number, seconds in enumerate(recoveries):
                 if seconds > HEALTHY_WITHIN:

@@ -15,6 +15,8 @@ from tests.end_to_end.evidence import Span
 from tests.end_to_end.examiner import Examiner
 from tests.end_to_end.harness import GatewayProcess, RelayProcess, running
 from tests.end_to_end.witnesses import Habits, Witnesses
+from tests.soak import memory
+from tests.soak.bad_peers import BadPeers
 from tests.soak.logs import complaints_about, leaks_in, refused_dials
 from tests.soak.record import Record, Round, Struck
 from tests.soak.relay_watch import RelayWatch
@@ -86,6 +88,7 @@ class Soak:
         self.kills = self.deaths = self.relay_deaths = 0
         self._dice = random.Random(self.seed)
         self._dealer = Dealer(self._dice)
+        self._bad_peers = BadPeers(self.gateway.dicom_port, random.Random(self.seed))
         self._born = 0.0
         self._began = time.monotonic()
         self._over = threading.Event()
@@ -116,6 +119,7 @@ class Soak:
         return self.witnesses.known.complaints
 
     def _make_trouble(self) -> None:
+        """Of all kinds; in the second half the gateway is not killed any more, and must hold no more in the end."""
         ends = self._began + 60 * self.minutes
         calm_since = self._calm()
         while time.monotonic() < ends:
@@ -123,7 +127,7 @@ class Soak:
             self.state = f"round {number}"
             began = time.monotonic()
             self._close_round(calm_since, began)
-            self._play(self._dealer.round(), began)
+            self._play(self._dealer.round(kills=ends - began > 30 * self.minutes), began)
             calm_since = self._recover(Span(began, time.monotonic()))
         self._close_round(calm_since, time.monotonic())
 
@@ -149,17 +153,28 @@ class Soak:
             match trouble.act:
                 case Act.FAULT:
                     over = max(over, self._strike(trouble))
+                case Act.BAD_PEERS:
+                    over = max(over, self._let_in(trouble))
                 case Act.KILL_GATEWAY:
                     self._kill_gateway()
                 case Act.KILL_RELAY:
                     self._kill_relay(trouble)
         _sleep_until(over)
         self.watch.remote.end()
+        self._bad_peers.end()
 
     def _strike(self, trouble: Trouble) -> float:
         """Have a fault happen or begin; when it is over."""
         began = time.monotonic()
         self.watch.remote.begin(trouble.name, **trouble.parameters())
+        over = time.monotonic() + (trouble.lasting or 0.0)
+        self.record.struck.append(Struck(trouble, Span(began, over)))
+        return over
+
+    def _let_in(self, trouble: Trouble) -> float:
+        """Have bad peers come; when they leave."""
+        began = time.monotonic()
+        self._bad_peers.begin(trouble.name)
         over = time.monotonic() + (trouble.lasting or 0.0)
         self.record.struck.append(Struck(trouble, Span(began, over)))
         return over
@@ -213,7 +228,12 @@ class Soak:
         calm = Round(trouble, gateway_at, web_app_at, web_app_at)
         self._note_slowness(calm)
         time.sleep(self._dice.uniform(0.5, 2))
+        self._look_at_memory()
         return calm
+
+    def _look_at_memory(self) -> None:
+        if self.gateway.process and (moment := memory.look_at(self.gateway.process.pid, time.monotonic(), self.deaths)):
+            self.record.moments.append(moment)
 
     def _note_slowness(self, calm: Round) -> None:
         slowest = max(calm.healthy_at, calm.web_app_healthy_at) - calm.trouble.end
@@ -298,8 +318,12 @@ class Soak:
         return (
             f"{time.monotonic() - self._began:5.0f} s  {len(known.answers)} answers to actions, {messages} MPPS, "
             f"{len(known.settled())} events acknowledged, {faults} faults, {self.kills} kills of the gateway, "
-            f"{self.relay_deaths} of the relay: {self.state}"
+            f"{self.relay_deaths} of the relay, {self._holds()}: {self.state}"
         )
+
+    def _holds(self) -> str:
+        moment = next(reversed(self.record.moments), None)
+        return f"{moment.resident_mib:.0f} MiB, {moment.descriptors} open files" if moment else "not yet looked at"
 
 
 def _loses_answers(trouble: Trouble) -> bool:

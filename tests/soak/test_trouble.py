@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from relay.emulator import CATALOGUE, Emulator
+from tests.soak.bad_peers import KINDS
 from tests.soak.trouble import DETAILS, PATHS, Act, Dealer
 
 
@@ -21,6 +22,13 @@ def test_gateway_and_relay_are_killed_now_and_then() -> None:
     dealer = Dealer(random.Random(1))
     acts = [trouble.act for _ in range(100) for trouble in dealer.round()]
     assert acts.count(Act.KILL_GATEWAY) > acts.count(Act.KILL_RELAY) > 0
+
+
+def test_bad_peers_of_every_kind_come_and_the_gateway_is_not_killed_where_it_shall_live() -> None:
+    dealer = Dealer(random.Random(1))
+    dealt = [trouble for _ in range(40) for trouble in dealer.round(kills=False)]
+    assert {trouble.name for trouble in dealt if trouble.act is Act.BAD_PEERS} == set(KINDS)
+    assert not [trouble for trouble in dealt if trouble.act is Act.KILL_GATEWAY]
 
 
 def test_what_lasts_ends_by_itself_and_a_round_is_in_order_of_time() -> None:

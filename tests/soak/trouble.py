@@ -1,4 +1,5 @@
-"""What may go wrong in a round of the soak: faults of the relay's whole catalogue, and processes that are killed."""
+"""What may go wrong in a round of the soak: faults of the relay's whole catalogue, bad peers at the modalities' door,
+and processes that are killed."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from relay.emulator import CATALOGUE
+from tests.soak.bad_peers import KINDS
 
 PATHS = ("actions", "events")
 
@@ -40,6 +42,7 @@ class Act(StrEnum):
     """What can be done."""
 
     FAULT = "fault"
+    BAD_PEERS = "bad peers"
     KILL_GATEWAY = "kill the gateway"
     KILL_RELAY = "kill the relay"
 
@@ -48,7 +51,8 @@ class Act(StrEnum):
 class Trouble:
     """Something to be done in a round; seconds from its begin.
 
-    `name`, `path` (None: both hybrid connections), `details`, `lasting` and `times` are for a fault.
+    `name`, `path` (None: both hybrid connections), `details`, `lasting` and `times` are for a fault; `name` and
+    `lasting` for bad peers.
     """
 
     at: float
@@ -70,29 +74,35 @@ class Trouble:
 
     def __str__(self) -> str:
         if self.act is not Act.FAULT:
-            return f"{self.at:.1f} s {self.act}"
+            return f"{self.at:.1f} s {self.name or self.act}"
         return " ".join(
             [f"{self.at:.1f} s", self.name, *(f"{key}={value}" for key, value in self.parameters().items())]
         )
 
 
 class Dealer:
-    """Deals rounds of trouble. Each fault comes on each hybrid connection before one comes again."""
+    """Deals rounds of trouble. Each fault comes on each hybrid connection before one comes again; so do bad peers."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
-        self._bag = self._shuffled()
+        self._bag = self._shuffled(
+            [(name, path) for name in CATALOGUE for path in PATHS for _ in range(_WEIGHTS.get(name, 1))]
+        )
+        self._peers = self._shuffled([(kind, "") for kind in KINDS])
 
-    def _shuffled(self) -> Iterator[tuple[str, str]]:
-        cards = [(name, path) for name in CATALOGUE for path in PATHS for _ in range(_WEIGHTS.get(name, 1))]
+    def _shuffled(self, cards: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         while True:
             self._dice.shuffle(cards)
             yield from cards
 
-    def round(self) -> list[Trouble]:
-        """Some faults that overlap, and now and then a death, in order of time."""
+    def round(self, *, kills: bool = True) -> list[Trouble]:
+        """Some faults and bad peers that overlap, and now and then a death, in order of time.
+
+        Without `kills` the gateway lives on, so that it can be seen what it holds after a while.
+        """
         troubles = [self._fault(self._dice.uniform(0, 1.5)) for _ in range(self._dice.choice((1, 1, 2, 3)))]
-        if self._dice.random() < 0.4:
+        troubles += [self._bad_peers(self._dice.uniform(0, 1.5)) for _ in range(self._dice.choice((0, 1, 1, 2)))]
+        if kills and self._dice.random() < 0.4:
             at = self._dice.uniform(0, 3)
             troubles.append(Trouble(at=at, act=Act.KILL_GATEWAY))
             if self._dice.random() < 0.25:  # and again while it is young
@@ -100,6 +110,10 @@ class Dealer:
         if self._dice.random() < 0.08:
             troubles.append(Trouble(at=self._dice.uniform(0, 3), act=Act.KILL_RELAY))
         return sorted(troubles, key=lambda trouble: trouble.at)
+
+    def _bad_peers(self, at: float) -> Trouble:
+        kind, _ = next(self._peers)
+        return Trouble(at=at, act=Act.BAD_PEERS, name=kind, lasting=round(self._dice.uniform(0, 3), 2))
 
     def _fault(self, at: float) -> Trouble:
         name, path = next(self._bag)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.application import Gateway
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.worklist_item import Appointment
 from tests.interop.dcmjs.dcmjs_client import HERE, Dcmjs
 from tests.interop.npm import installed
+from tests.serving import serving
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +47,6 @@ def items(gateway: Gateway) -> None:
 
 
 @pytest.fixture
-def server(gateway: Gateway, items: None) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(deadline=5)
+def server(gateway: Gateway, items: None) -> Iterator[AssociationServer]:
+    with serving(Responder(gateway)) as server:
+        yield server

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.engines import AssociationServer
 
 HERE = Path(__file__).parent
 MPPS = "1.2.840.10008.3.1.2.3.3"
@@ -47,7 +47,7 @@ class Conversation:
 class Dcmjs:
     node: str
 
-    def talk(self, server: PynetdicomServer, *requests: dict[str, Any], called: str = "ORTHANC_MWL") -> Conversation:
+    def talk(self, server: AssociationServer, *requests: dict[str, Any], called: str = "ORTHANC_MWL") -> Conversation:
         """Send the requests one after the other over one association."""
         command = [self.node, "client.js", "127.0.0.1", str(server.port), "DCMJS", called]
         done = subprocess.run(

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from gateway.application import Gateway
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.engines import AssociationServer
 from projections.worklist import WorklistFilter
 from tests.interop.awaiting_cancel import AwaitingCancel
 from tests.interop.dcmjs.dcmjs_client import Dcmjs, changed, create, created, echo, find, modify
+from tests.serving import serving
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ def numbers(answers: list[dict[str, Any]]) -> list[str]:
     return [answer["AccessionNumber"] for answer in answers]
 
 
-def found(dcmjs: Dcmjs, server: PynetdicomServer, step: dict[str, Any] | None = None, **keys: Any) -> list[str]:
+def found(dcmjs: Dcmjs, server: AssociationServer, step: dict[str, Any] | None = None, **keys: Any) -> list[str]:
     elements = {"SpecificCharacterSet": "ISO_IR 192", "AccessionNumber": "", **keys}
     return numbers(dcmjs.talk(server, find({**elements, "ScheduledProcedureStepSequence": [step or {}]})).answers())
 
@@ -36,21 +37,21 @@ def row(gateway: Gateway, accession_number: str) -> Any:
 # --- Verification and the worklist
 
 
-def test_an_echo_is_answered(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_an_echo_is_answered(dcmjs: Dcmjs, server: AssociationServer) -> None:
     conversation = dcmjs.talk(server, echo())
     assert conversation.statuses() == [[0x0000]]
     assert [event["event"] for event in conversation.events] == ["accepted", "released"]
 
 
 def test_a_wrong_called_ae_title_is_rejected_source_1_reason_7_ps3_8_9_3_4(
-    dcmjs: Dcmjs, server: PynetdicomServer
+    dcmjs: Dcmjs, server: AssociationServer
 ) -> None:
     conversation = dcmjs.talk(server, echo(), called="NOBODY")
     assert conversation.events == [{"event": "rejected", "result": 1, "source": 1, "reason": 7}]
 
 
 def test_its_own_worklist_query_of_the_day_is_answered_in_order_with_the_keys_it_asks_for(
-    dcmjs: Dcmjs, server: PynetdicomServer
+    dcmjs: Dcmjs, server: AssociationServer
 ) -> None:
     conversation = dcmjs.talk(server, find({"ScheduledProcedureStepSequence": [TODAY]}, stock=True))
     assert conversation.statuses() == [[0xFF00] * 4 + [0x0000]]
@@ -66,7 +67,7 @@ def test_its_own_worklist_query_of_the_day_is_answered_in_order_with_the_keys_it
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
 def test_keys_come_back_nested_as_they_were_asked_k_2_2_1_2(
-    dcmjs: Dcmjs, server: PynetdicomServer, syntax: str
+    dcmjs: Dcmjs, server: AssociationServer, syntax: str
 ) -> None:
     code = {"CodeValue": "", "CodingSchemeDesignator": "", "CodeMeaning": ""}
     step = {**TODAY, "ScheduledProcedureStepID": "", "ScheduledProtocolCodeSequence": [code]}
@@ -84,7 +85,7 @@ def test_keys_come_back_nested_as_they_were_asked_k_2_2_1_2(
     }
 
 
-def test_a_zero_length_sequence_brings_the_whole_step_c_2_2_2_6(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_a_zero_length_sequence_brings_the_whole_step_c_2_2_2_6(dcmjs: Dcmjs, server: AssociationServer) -> None:
     asked = {"AccessionNumber": "ACC001", "ScheduledProcedureStepSequence": []}
     (answer,) = dcmjs.talk(server, find(asked)).answers()
     (step,) = answer["ScheduledProcedureStepSequence"]
@@ -108,7 +109,7 @@ def test_a_zero_length_sequence_brings_the_whole_step_c_2_2_2_6(dcmjs: Dcmjs, se
     ids=str,
 )
 def test_keys_of_the_patient_and_the_procedure(
-    dcmjs: Dcmjs, server: PynetdicomServer, keys: dict[str, Any], expected: list[str]
+    dcmjs: Dcmjs, server: AssociationServer, keys: dict[str, Any], expected: list[str]
 ) -> None:
     assert found(dcmjs, server, **keys) == expected
 
@@ -128,12 +129,12 @@ def test_keys_of_the_patient_and_the_procedure(
     ids=str,
 )  # fmt: skip
 def test_keys_of_the_step_a_date_range_and_a_time_range_are_one_period(
-    dcmjs: Dcmjs, server: PynetdicomServer, step: dict[str, Any], expected: list[str]
+    dcmjs: Dcmjs, server: AssociationServer, step: dict[str, Any], expected: list[str]
 ) -> None:
     assert found(dcmjs, server, step) == expected
 
 
-def test_names_in_any_script_arrive_whole_and_declared(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_names_in_any_script_arrive_whole_and_declared(dcmjs: Dcmjs, server: AssociationServer) -> None:
     asked = {"SpecificCharacterSet": "ISO_IR 192", "AccessionNumber": "", "PatientName": ""}
     answers = dcmjs.talk(server, find(asked)).answers()
     names = {answer["AccessionNumber"]: answer["PatientName"][0] for answer in answers}
@@ -148,7 +149,7 @@ def test_names_in_any_script_arrive_whole_and_declared(dcmjs: Dcmjs, server: Pyn
     ids=["none", "ISO_IR 100"],
 )
 def test_a_name_comes_in_the_letters_of_the_set_that_was_asked_in(
-    dcmjs: Dcmjs, server: PynetdicomServer, declared: dict[str, str], name: str
+    dcmjs: Dcmjs, server: AssociationServer, declared: dict[str, str], name: str
 ) -> None:
     asked = {**declared, "AccessionNumber": "ACC002", "PatientName": ""}
     (answer,) = dcmjs.talk(server, find(asked)).answers()
@@ -156,7 +157,7 @@ def test_a_name_comes_in_the_letters_of_the_set_that_was_asked_in(
 
 
 def test_a_refused_query_says_which_element_and_why_and_the_association_goes_on(
-    dcmjs: Dcmjs, server: PynetdicomServer
+    dcmjs: Dcmjs, server: AssociationServer
 ) -> None:
     bad = {"ScheduledProcedureStepSequence": [{"ScheduledProcedureStepStartDate": "20260230"}]}
     conversation = dcmjs.talk(server, find(bad), echo())
@@ -170,17 +171,13 @@ def test_a_refused_query_says_which_element_and_why_and_the_association_goes_on(
 def test_a_cancel_after_the_first_answer_ends_in_fe00_without_identifier(
     dcmjs: Dcmjs, gateway: Gateway, items: None
 ) -> None:
-    server = PynetdicomServer(AwaitingCancel(gateway), host="127.0.0.1", port=0)
-    server.start()
-    try:
+    with serving(AwaitingCancel(gateway)) as server:
         conversation = dcmjs.talk(server, find({"AccessionNumber": ""}, cancelAfter=1), echo())
-    finally:
-        server.stop(deadline=5)
     assert conversation.statuses() == [[0xFF00, 0xFE00], [0x0000]]
     assert conversation.responses[0][-1].elements is None
 
 
-def test_a_cancel_that_comes_after_the_last_answer_is_ignored(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_a_cancel_that_comes_after_the_last_answer_is_ignored(dcmjs: Dcmjs, server: AssociationServer) -> None:
     one = find({"AccessionNumber": "ACC000"}, cancelAfter=2)
     assert dcmjs.talk(server, one, echo()).statuses() == [[0xFF00, 0x0000], [0x0000]]
 
@@ -190,7 +187,7 @@ def test_a_cancel_that_comes_after_the_last_answer_is_ignored(dcmjs: Dcmjs, serv
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
 def test_the_worklist_and_the_life_of_a_step_on_one_association(
-    dcmjs: Dcmjs, server: PynetdicomServer, gateway: Gateway, syntax: str
+    dcmjs: Dcmjs, server: AssociationServer, gateway: Gateway, syntax: str
 ) -> None:
     attributes = created("ACC001", row(gateway, "ACC001").study_instance_uid)
     everything = find({"AccessionNumber": ""})
@@ -211,7 +208,7 @@ def test_the_worklist_and_the_life_of_a_step_on_one_association(
 
 
 def test_a_discontinued_step_keeps_its_reason_and_a_wrong_entry_puts_the_item_back(
-    dcmjs: Dcmjs, server: PynetdicomServer, gateway: Gateway
+    dcmjs: Dcmjs, server: AssociationServer, gateway: Gateway
 ) -> None:
     def reason(code: str) -> dict[str, Any]:
         return {"CodeValue": code, "CodingSchemeDesignator": "DCM", "CodeMeaning": "why"}
@@ -233,7 +230,7 @@ def test_a_discontinued_step_keeps_its_reason_and_a_wrong_entry_puts_the_item_ba
     assert row(gateway, "ACC001").status == "SCHEDULED"
 
 
-def test_a_create_again_after_a_lost_reply_is_0111(dcmjs: Dcmjs, server: PynetdicomServer, gateway: Gateway) -> None:
+def test_a_create_again_after_a_lost_reply_is_0111(dcmjs: Dcmjs, server: AssociationServer, gateway: Gateway) -> None:
     attributes = created("ACC001", row(gateway, "ACC001").study_instance_uid)
     conversation = dcmjs.talk(server, create(UID, attributes), create(UID, attributes))
     assert conversation.statuses() == [[0x0000], [0x0111]]
@@ -243,7 +240,7 @@ def test_a_create_again_after_a_lost_reply_is_0111(dcmjs: Dcmjs, server: Pynetdi
 
 @pytest.mark.parametrize("again", ["COMPLETED", "DISCONTINUED", "IN PROGRESS"])
 def test_a_final_step_may_no_longer_be_updated_0110_with_error_id_a710_table_f_7_2_2(
-    dcmjs: Dcmjs, server: PynetdicomServer, gateway: Gateway, again: str
+    dcmjs: Dcmjs, server: AssociationServer, gateway: Gateway, again: str
 ) -> None:
     attributes = created("ACC001", row(gateway, "ACC001").study_instance_uid)
     conversation = dcmjs.talk(
@@ -256,7 +253,7 @@ def test_a_final_step_may_no_longer_be_updated_0110_with_error_id_a710_table_f_7
     assert row(gateway, "ACC001").status == "COMPLETED"
 
 
-def test_an_n_set_of_an_unknown_instance_is_0112(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_an_n_set_of_an_unknown_instance_is_0112(dcmjs: Dcmjs, server: AssociationServer) -> None:
     conversation = dcmjs.talk(server, modify(UID, changed("COMPLETED")))
     assert conversation.statuses() == [[0x0112]]
     command = conversation.responses[0][0].command
@@ -265,7 +262,7 @@ def test_an_n_set_of_an_unknown_instance_is_0112(dcmjs: Dcmjs, server: Pynetdico
 
 
 def test_a_create_that_is_not_in_progress_is_0106_with_the_bad_value_f_7_2_1_3(
-    dcmjs: Dcmjs, server: PynetdicomServer, gateway: Gateway
+    dcmjs: Dcmjs, server: AssociationServer, gateway: Gateway
 ) -> None:
     attributes = created("ACC001", "1.2.3", PerformedProcedureStepStatus="COMPLETED")
     conversation = dcmjs.talk(server, create(UID, attributes))
@@ -276,7 +273,7 @@ def test_a_create_that_is_not_in_progress_is_0106_with_the_bad_value_f_7_2_1_3(
     assert row(gateway, "ACC001").status == "SCHEDULED"
 
 
-def test_a_create_without_a_type_1_attribute_is_0120_and_names_it(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_a_create_without_a_type_1_attribute_is_0120_and_names_it(dcmjs: Dcmjs, server: AssociationServer) -> None:
     attributes = created("ACC001", "1.2.3")
     del attributes["Modality"]
     conversation = dcmjs.talk(server, create(UID, attributes))
@@ -285,7 +282,7 @@ def test_a_create_without_a_type_1_attribute_is_0120_and_names_it(dcmjs: Dcmjs, 
 
 
 def test_a_group_of_scheduled_steps_follows_the_one_performed_step(
-    dcmjs: Dcmjs, server: PynetdicomServer, gateway: Gateway
+    dcmjs: Dcmjs, server: AssociationServer, gateway: Gateway
 ) -> None:
     both = ("ACC000", "ACC001")
     steps = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.application import Gateway
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.engines import AssociationServer
 from projections.worklist import WorklistFilter
 from tests.interop.dcmjs.dcmjs_client import MPPS, Dcmjs, changed, create, created, echo, modify, retrieve
 
@@ -28,7 +28,7 @@ def study_instance_uid(gateway: Gateway, items: None) -> str:
 
 
 def test_requested_attributes_come_back_as_they_are_now(
-    dcmjs: Dcmjs, server: PynetdicomServer, study_instance_uid: str
+    dcmjs: Dcmjs, server: AssociationServer, study_instance_uid: str
 ) -> None:
     conversation = dcmjs.talk(
         server,
@@ -52,7 +52,7 @@ def test_requested_attributes_come_back_as_they_are_now(
 
 
 def test_an_n_set_replaces_a_sequence_as_a_whole_and_leaves_others(
-    dcmjs: Dcmjs, server: PynetdicomServer, study_instance_uid: str
+    dcmjs: Dcmjs, server: AssociationServer, study_instance_uid: str
 ) -> None:
     first = [
         {"ProtocolName": "one", "SeriesInstanceUID": "1.2.1"},
@@ -71,7 +71,7 @@ def test_an_n_set_replaces_a_sequence_as_a_whole_and_leaves_others(
 
 
 def test_without_a_list_all_attributes_come_back_ps3_7_10_1_2_1_5(
-    dcmjs: Dcmjs, server: PynetdicomServer, study_instance_uid: str
+    dcmjs: Dcmjs, server: AssociationServer, study_instance_uid: str
 ) -> None:
     attributes = created("ACC001", study_instance_uid)
     conversation = dcmjs.talk(server, create(UID, attributes), modify(UID, changed("DISCONTINUED")), retrieve(UID))
@@ -81,14 +81,14 @@ def test_without_a_list_all_attributes_come_back_ps3_7_10_1_2_1_5(
     assert (answer[STATUS], answer["Modality"]) == ("DISCONTINUED", "MG")
 
 
-def test_an_unknown_instance_is_0112(dcmjs: Dcmjs, server: PynetdicomServer) -> None:
+def test_an_unknown_instance_is_0112(dcmjs: Dcmjs, server: AssociationServer) -> None:
     conversation = dcmjs.talk(server, retrieve(UID, STATUS), echo())
     assert conversation.statuses() == [[0x0112], [0x0000]]
     assert conversation.responses[0][0].command["AffectedSOPInstanceUID"] == UID
 
 
 def test_an_n_get_on_the_class_that_only_creates_and_sets_is_0211(
-    dcmjs: Dcmjs, server: PynetdicomServer, study_instance_uid: str
+    dcmjs: Dcmjs, server: AssociationServer, study_instance_uid: str
 ) -> None:
     conversation = dcmjs.talk(
         server, create(UID, created("ACC001", study_instance_uid)), retrieve(UID, STATUS, sop_class=MPPS), echo()

@@ -14,11 +14,12 @@ from pydicom import dcmread
 from bench.synthetic import appointment
 from gateway.application import Gateway, opened
 from gateway.dicom.caller import Caller
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from gateway.domain.lifecycle import Status
 from projections.worklist import WorklistFilter
 from tests.interop.awaiting_cancel import AwaitingCancel
+from tests.serving import serving
 
 FINDSCU, DUMP2DCM = Path("/usr/bin/findscu"), Path("/usr/bin/dump2dcm")
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -84,14 +85,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def server(gateway: Gateway) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(deadline=5)
+def server(gateway: Gateway) -> Iterator[AssociationServer]:
+    with serving(Responder(gateway)) as server:
+        yield server
 
 
-def findscu(server: PynetdicomServer, *arguments: str | bytes | Path, file: Path | None = None) -> str:
+def findscu(server: AssociationServer, *arguments: str | bytes | Path, file: Path | None = None) -> str:
     """What it says; arguments of bytes go out as they are."""
     command = [FINDSCU, "-v", "-W", "-aec", "ORTHANC_MWL", *arguments, "127.0.0.1", str(server.port)]
     command += [file] if file else []
@@ -110,7 +109,7 @@ def listed(output: str) -> list[int]:
     return [int(number) for number in re.findall(r"\(0008,0050\) SH \[ACC(\d)", answers)]
 
 
-def find(server: PynetdicomServer, *keys: str | bytes) -> list[int]:
+def find(server: AssociationServer, *keys: str | bytes) -> list[int]:
     return listed(findscu(server, *keyed("AccessionNumber", *keys)))
 
 
@@ -137,29 +136,29 @@ def find(server: PynetdicomServer, *keys: str | bytes) -> list[int]:
         (f"{PHYSICIAN}=doe*", [0]),
     ],
 )
-def test_each_matching_key_of_table_k_6_1(server: PynetdicomServer, key: str, found: list[int]) -> None:
+def test_each_matching_key_of_table_k_6_1(server: AssociationServer, key: str, found: list[int]) -> None:
     assert find(server, key) == found
 
 
 @pytest.mark.parametrize(
     "key", ["IssuerOfPatientID=NHS", "ReferringPhysicianName=NOBODY", "AdmissionID=7", f"{STEP}PreMedication=NONE"]
 )
-def test_an_optional_key_that_is_not_held_hides_nothing_k_2_2_1_1_2(server: PynetdicomServer, key: str) -> None:
+def test_an_optional_key_that_is_not_held_hides_nothing_k_2_2_1_1_2(server: AssociationServer, key: str) -> None:
     assert find(server, key) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
     "key", ["PatientName", "PatientName=*", f"{STATION}=*", f"{PHYSICIAN}=*", f"{DATE}", STEP[:-4]]
 )
-def test_universal_in_all_its_forms_c_2_2_2_3(server: PynetdicomServer, key: str) -> None:
+def test_universal_in_all_its_forms_c_2_2_2_3(server: AssociationServer, key: str) -> None:
     assert find(server, key) == [0, 1, 2, 3]
 
 
-def test_an_unknown_value_matches_only_what_is_universal_k_2_2_1_1_1(server: PynetdicomServer) -> None:
+def test_an_unknown_value_matches_only_what_is_universal_k_2_2_1_1_1(server: AssociationServer) -> None:
     assert find(server, f"{PHYSICIAN}=?*") == [0]
 
 
-def test_a_list_of_uid_finds_each_of_them_c_2_2_2_2(server: PynetdicomServer, gateway: Gateway) -> None:
+def test_a_list_of_uid_finds_each_of_them_c_2_2_2_2(server: AssociationServer, gateway: Gateway) -> None:
     uids = {row.accession_number: row.study_instance_uid for row in gateway.find_items(WorklistFilter())}
     assert find(server, f"StudyInstanceUID={uids['ACC0']}") == [0]
     assert find(server, f"StudyInstanceUID={uids['ACC0']}\\{uids['ACC3']}\\1.2.3") == [0, 3]
@@ -171,7 +170,7 @@ def test_a_list_of_uid_finds_each_of_them_c_2_2_2_2(server: PynetdicomServer, ga
     [("MAMMO1", [0, 1, 3]), ("MAMMO2", [1, 2, 3]), ("MAMMO9", [3]), (" MAMMO2 ", [1, 2, 3]), ("mammo1", [3])],
 )
 def test_any_of_an_items_stations_and_one_without_for_all(
-    server: PynetdicomServer, title: str, found: list[int]
+    server: AssociationServer, title: str, found: list[int]
 ) -> None:
     assert find(server, f"{STATION}={title}") == found
 
@@ -181,7 +180,7 @@ def test_any_of_an_items_stations_and_one_without_for_all(
     [("", [0, 1, 2, 3]), ("SCHEDULED", [0, 1, 2, 3]), ("COMPLETED", [4]), ("IN PROGRESS", []), ("STARTED", [])],
 )
 def test_other_statuses_are_listed_when_they_are_asked_for(
-    server: PynetdicomServer, status: str, found: list[int]
+    server: AssociationServer, status: str, found: list[int]
 ) -> None:
     assert find(server, f"{STATUS}={status}") == found
 
@@ -211,7 +210,7 @@ def test_other_statuses_are_listed_when_they_are_asked_for(
     ],
 )
 def test_dates_times_and_both_as_one_period_c_2_2_2_5_and_table_k_6_1(
-    server: PynetdicomServer, date: str, time: str, found: list[int]
+    server: AssociationServer, date: str, time: str, found: list[int]
 ) -> None:
     assert find(server, f"{DATE}={date}", f"{TIME}={time}") == found
 
@@ -242,7 +241,7 @@ def test_dates_times_and_both_as_one_period_c_2_2_2_5_and_table_k_6_1(
     ],
 )
 def test_wildcards_are_two_and_all_else_is_plain_c_2_2_2_4(
-    server: PynetdicomServer, key: str, found: list[int]
+    server: AssociationServer, key: str, found: list[int]
 ) -> None:
     assert find(server, key) == found
 
@@ -266,7 +265,7 @@ def test_wildcards_are_two_and_all_else_is_plain_c_2_2_2_4(
     ],
 )
 def test_a_key_is_read_in_the_set_that_the_query_declares_c_12_1_1_2(
-    server: PynetdicomServer, declared: str, name: bytes, found: list[int]
+    server: AssociationServer, declared: str, name: bytes, found: list[int]
 ) -> None:
     assert find(server, f"SpecificCharacterSet={declared}", b"PatientName=" + name) == found
 
@@ -281,7 +280,7 @@ def test_a_key_is_read_in_the_set_that_the_query_declares_c_12_1_1_2(
     ],
 )
 def test_a_name_comes_back_whole_in_the_askers_set(
-    server: PynetdicomServer, tmp_path: Path, declared: str, patient_id: str, name: str
+    server: AssociationServer, tmp_path: Path, declared: str, patient_id: str, name: str
 ) -> None:
     keys = keyed(f"SpecificCharacterSet={declared}", f"PatientID={patient_id}", "PatientName")
     findscu(server, "-X", "-od", tmp_path, *keys)
@@ -353,7 +352,7 @@ BROAD = """
 @pytest.mark.parametrize("lengths", ["-e", "+e"], ids=["undefined", "explicit"])
 @pytest.mark.parametrize("groups", ["+g", "-g"], ids=["group lengths", "none"])
 def test_the_broad_query_of_a_unit_from_a_file(
-    server: PynetdicomServer, tmp_path: Path, lengths: str, groups: str
+    server: AssociationServer, tmp_path: Path, lengths: str, groups: str
 ) -> None:
     output = findscu(server, "-xi", file=query_file(tmp_path, BROAD, lengths, groups, "+ti"))
     assert listed(output) == [0, 1]
@@ -401,7 +400,7 @@ def test_the_bytes_that_dump2dcm_makes_are_read_7_5(
     ids=str,
 )
 def test_an_identifier_that_can_not_be_read_is_refused_with_its_element_k_4_1_1_4(
-    server: PynetdicomServer, keys: list[str | bytes], element: str
+    server: AssociationServer, keys: list[str | bytes], element: str
 ) -> None:
     output = findscu(server, "-d", *keyed("AccessionNumber", *keys))
     assert re.search(r"DIMSE Status +: 0xa900", output)
@@ -409,7 +408,7 @@ def test_an_identifier_that_can_not_be_read_is_refused_with_its_element_k_4_1_1_
     assert re.search(rf"\(0000,0901\) AT {re.escape(element)}", output), output
 
 
-def test_an_identifier_without_any_key_of_the_model_is_refused(server: PynetdicomServer) -> None:
+def test_an_identifier_without_any_key_of_the_model_is_refused(server: AssociationServer) -> None:
     assert "DataSetDoesNotMatchSOPClass" in findscu(server, *keyed("QueryRetrieveLevel=WORKLIST"))
 
 
@@ -417,12 +416,8 @@ def test_an_identifier_without_any_key_of_the_model_is_refused(server: Pynetdico
 def test_a_cancel_after_so_many_answers_ends_in_fe00(gateway: Gateway, answers: int) -> None:
     responder = AwaitingCancel(gateway)
     responder.answers = answers
-    server = PynetdicomServer(responder, host="127.0.0.1", port=0)
-    server.start()
-    try:
+    with serving(responder) as server:
         output = findscu(server, "--cancel", str(answers), *keyed("AccessionNumber"))
-    finally:
-        server.stop(deadline=5)
     assert "Received Final Find Response (Cancel: MatchingTerminatedDueToCancelRequest)" in output
     assert f"Find Response: {answers} (Pending)" in output
     assert f"Find Response: {answers + 1} " not in output

@@ -22,10 +22,10 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind
 from bench.synthetic import appointment
 from gateway.application import opened
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from projections.worklist import WorklistFilter, WorklistRow
 from tests.interop.dcmtk.wlmscpfs import PROGRAM, association, wlmscpfs
 from tests.properties.matching_oracle import IN_STEP, folded, time_of, wild
+from tests.serving import serving
 
 config.settings.reading_validation_mode = config.IGNORE  # what people type is not always valid
 config.settings.writing_validation_mode = config.IGNORE
@@ -103,17 +103,13 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         for number in range(COUNT):
             gateway.schedule(_appointment(number))
         rows = gateway.find_items(WorklistFilter())
-        server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)
-        server.start()
-        try:
-            with (
-                wlmscpfs(folder, rows) as port,
-                association(server.port) as ours,
-                association(port) as theirs,
-            ):
-                yield Both(ours, theirs, {row.accession_number: row for row in rows})
-        finally:
-            server.stop(deadline=5)
+        with (
+            serving(Responder(gateway)) as server,
+            wlmscpfs(folder, rows) as port,
+            association(server.port) as ours,
+            association(port) as theirs,
+        ):
+            yield Both(ours, theirs, {row.accession_number: row for row in rows})
 
 
 def _appointment(number: int) -> Any:

@@ -18,10 +18,11 @@ from pynetdicom.sop_class import (
 
 from bench.synthetic import appointment
 from gateway.application import Gateway
+from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
 from projections.worklist import WorklistFilter, WorklistRow
 from tests.interop.awaiting_cancel import AwaitingCancel
+from tests.serving import serving
 
 WORKLIST, MPPS = ModalityWorklistInformationFind, ModalityPerformedProcedureStep
 BOTH = [build_context(sop_class) for sop_class in (Verification, WORKLIST, MPPS)]
@@ -42,25 +43,23 @@ def items(gateway: Gateway) -> None:
 
 
 @pytest.fixture
-def server(gateway: Gateway, items: None) -> Iterator[PynetdicomServer]:
+def server(gateway: Gateway, items: None) -> Iterator[AssociationServer]:
     yield from _serving(Responder(gateway))
 
 
 @pytest.fixture
-def patient_server(gateway: Gateway, items: None) -> Iterator[PynetdicomServer]:
+def patient_server(gateway: Gateway, items: None) -> Iterator[AssociationServer]:
     """One that waits for a cancel after its first answer."""
     yield from _serving(AwaitingCancel(gateway))
 
 
-def _serving(responder: Responder) -> Iterator[PynetdicomServer]:
-    server = PynetdicomServer(responder, host="127.0.0.1", port=0)
-    server.start()
-    yield server
-    server.stop(deadline=5)
+def _serving(responder: Responder) -> Iterator[AssociationServer]:
+    with serving(responder) as server:
+        yield server
 
 
 @contextmanager
-def associated(server: PynetdicomServer, contexts: list[Any] = BOTH, **options: Any) -> Iterator[Any]:
+def associated(server: AssociationServer, contexts: list[Any] = BOTH, **options: Any) -> Iterator[Any]:
     unit = AE(ae_title="MAMMO1")
     unit.requested_contexts = contexts
     unit.dimse_timeout = unit.acse_timeout = unit.network_timeout = 30
@@ -136,7 +135,7 @@ def row(gateway: Gateway, accession_number: str) -> WorklistRow:
     return only
 
 
-def test_the_whole_examination_on_one_association(server: PynetdicomServer, gateway: Gateway) -> None:
+def test_the_whole_examination_on_one_association(server: AssociationServer, gateway: Gateway) -> None:
     uid = generate_uid()
     with associated(server) as association:
         assert association.send_c_echo().Status == 0x0000
@@ -153,7 +152,7 @@ def test_the_whole_examination_on_one_association(server: PynetdicomServer, gate
         assert association.send_c_echo().Status == 0x0000
 
 
-def test_worklist_and_performed_step_on_associations_of_their_own(server: PynetdicomServer, gateway: Gateway) -> None:
+def test_worklist_and_performed_step_on_associations_of_their_own(server: AssociationServer, gateway: Gateway) -> None:
     uid = generate_uid()
     with associated(server, [build_context(WORKLIST)]) as association:
         item = found(association, todays_list())[1]
@@ -165,7 +164,7 @@ def test_worklist_and_performed_step_on_associations_of_their_own(server: Pynetd
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-def test_a_unit_that_speaks_one_transfer_syntax_only(server: PynetdicomServer, gateway: Gateway, syntax: str) -> None:
+def test_a_unit_that_speaks_one_transfer_syntax_only(server: AssociationServer, gateway: Gateway, syntax: str) -> None:
     with associated(server, [build_context(sop_class, syntax) for sop_class in (WORKLIST, MPPS)]) as association:
         items = found(association, todays_list())
         assert [str(item.PatientName) for item in items][1:3] == ["MÜLLER^ZOË", "Yamada^Tarou=山田^太郎"]
@@ -173,7 +172,7 @@ def test_a_unit_that_speaks_one_transfer_syntax_only(server: PynetdicomServer, g
     assert row(gateway, "ACC1").status == "IN PROGRESS"
 
 
-def test_a_context_for_each_transfer_syntax_big_endian_is_refused(server: PynetdicomServer) -> None:
+def test_a_context_for_each_transfer_syntax_big_endian_is_refused(server: AssociationServer) -> None:
     syntaxes = (ExplicitVRBigEndian, ImplicitVRLittleEndian, ExplicitVRLittleEndian)
     with associated(server, [build_context(WORKLIST, syntax) for syntax in syntaxes]) as association:
         accepted = {str(context.transfer_syntax[0]) for context in association.accepted_contexts}
@@ -183,13 +182,13 @@ def test_a_context_for_each_transfer_syntax_big_endian_is_refused(server: Pynetd
 
 
 @pytest.mark.parametrize("max_pdu", [128, 4096, 0], ids=["128 bytes", "4 kB", "unlimited"])
-def test_any_maximum_pdu_length(server: PynetdicomServer, max_pdu: int) -> None:
+def test_any_maximum_pdu_length(server: AssociationServer, max_pdu: int) -> None:
     with associated(server, max_pdu=max_pdu) as association:
         assert [item.AccessionNumber for item in found(association, todays_list())] == ["ACC0", "ACC1", "ACC2", "ACC3"]
 
 
 def test_a_cancel_after_the_first_answer_ends_in_fe00_and_the_association_goes_on(
-    patient_server: PynetdicomServer,
+    patient_server: AssociationServer,
 ) -> None:
     with associated(patient_server) as association:
         responses = association.send_c_find(todays_list(), WORKLIST, msg_id=7)
@@ -202,7 +201,7 @@ def test_a_cancel_after_the_first_answer_ends_in_fe00_and_the_association_goes_o
         assert association.send_c_echo().Status == 0x0000
 
 
-def test_a_cancel_of_what_is_over_or_never_was_is_ignored_ps3_7_9_3_2_3(server: PynetdicomServer) -> None:
+def test_a_cancel_of_what_is_over_or_never_was_is_ignored_ps3_7_9_3_2_3(server: AssociationServer) -> None:
     with associated(server) as association:
         assert len(found(association, todays_list())) == 4
         association.send_c_cancel(1, query_model=WORKLIST)
@@ -210,7 +209,7 @@ def test_a_cancel_of_what_is_over_or_never_was_is_ignored_ps3_7_9_3_2_3(server: 
         assert len(found(association, todays_list())) == 4
 
 
-def test_what_is_refused_says_why_and_the_association_goes_on(server: PynetdicomServer, gateway: Gateway) -> None:
+def test_what_is_refused_says_why_and_the_association_goes_on(server: AssociationServer, gateway: Gateway) -> None:
     uid = generate_uid()
     bad = todays_list()
     bad.ScheduledProcedureStepSequence.append(Dataset())
@@ -232,7 +231,7 @@ def test_what_is_refused_says_why_and_the_association_goes_on(server: Pynetdicom
     assert row(gateway, "ACC0").status == "COMPLETED"
 
 
-def test_a_second_step_for_the_same_item_appends_to_it(server: PynetdicomServer, gateway: Gateway) -> None:
+def test_a_second_step_for_the_same_item_appends_to_it(server: AssociationServer, gateway: Gateway) -> None:
     first, second = generate_uid(), generate_uid()
     with associated(server) as association:
         (item, *_) = found(association, todays_list())
