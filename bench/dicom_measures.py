@@ -44,7 +44,7 @@ _SLOW_SIZE, _SLOWEST_SIZE = 10_000, 100_000
 _ENOUGH_FOR_P99 = 100
 _SYNCS_OF_A_CHECKPOINT = 3
 """One of the database itself, and two of its write-ahead log: before it is read, and when it begins anew."""
-_OPENING_SECONDS = 10.0
+_OPENING_SECONDS = 6.0
 _SETTLE_SECONDS = 0.5
 
 
@@ -73,15 +73,15 @@ class Plan:
 FULL = Plan(
     sizes=(10, 100, 1_000, 10_000, 100_000),
     rounds=5,
-    slice=0.15,
+    slice=0.12,
     load_rounds=3,
-    load_seconds=1.2,
+    load_seconds=1.0,
     step_items=30_000,
     traced_pairs=200,
-    traced_seconds=4.0,
+    traced_seconds=2.5,
     idle=500,
     idle_rounds=2,
-    idle_seconds=3.0,
+    idle_seconds=2.0,
     starts=5,
 )
 QUICK = Plan(
