@@ -24,11 +24,12 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from operator import attrgetter
 
 from gateway.application import Gateway
 from gateway.errors import GatewayError, NotFound
@@ -178,6 +179,15 @@ class Retrieval:
 
 Record = Query | RefusedAssociation | Retrieval
 
+Asker = tuple[type[Record], tuple[object, ...]]
+_CALLER = ("calling_ae_title", "called_ae_title", "address")
+_ASKED: dict[type[Record], Callable[[Record], tuple[object, ...]]] = {
+    Query: attrgetter(*_CALLER, "keys", "identifier", "transfer_syntax", "key_id", "sealed"),
+    RefusedAssociation: attrgetter(*_CALLER, "reason"),
+    Retrieval: attrgetter(*_CALLER, "sop_instance_uid"),
+}
+_outcome = attrgetter("status", "error_comment", "answers", "accession_numbers")
+
 
 def now() -> str:
     """This instant as records have it."""
@@ -206,7 +216,7 @@ class QueryRecord:
         self._dropped = 0
         self._told_at = -_SILENCE
         self._clean_at = time.monotonic()
-        self._runs: OrderedDict[Record, tuple[int, Record]] = OrderedDict()
+        self._runs: OrderedDict[Asker, tuple[int, Record]] = OrderedDict()
         """For each asker its latest row: its id, and the record it was last made of."""
         self._connection: sqlite3.Connection | None = None
         self._ending = threading.Event()
@@ -378,25 +388,21 @@ def _weight(record: Record) -> int:
     return 1000
 
 
-def _asker(record: Record) -> Record:
+def _asker(record: Record) -> Asker:
     """What makes a run: the same caller and identifier, or the same refusal; when it was and what came of it left out.
 
     A row may only grow while it is the asker's latest, or its span would cover another answer.
     """
-    plain = replace(record, at="", last_at="", times=1)
-    if isinstance(plain, Query):
-        return replace(plain, status=0, error_comment="", answers=0, accession_numbers=(), milliseconds=0.0)
-    return plain
+    kind = type(record)
+    return kind, _ASKED[kind](record)
 
 
 def _continues(before: Record, record: Record) -> bool:
-    """Whether the record is what came before once more, soon enough."""
+    """Whether the record is what came before from its asker once more, soon enough."""
     pause = datetime.fromisoformat(record.at) - datetime.fromisoformat(before.at)
     if not timedelta(0) <= pause <= timedelta(seconds=RUN_SECONDS):
         return False
-    if isinstance(before, Query) and isinstance(record, Query):
-        return replace(before, at="", milliseconds=0.0) == replace(record, at="", milliseconds=0.0)
-    return replace(before, at="") == replace(record, at="")
+    return not isinstance(record, Query) or _outcome(before) == _outcome(record)
 
 
 def _is_held(error: Exception) -> bool:
