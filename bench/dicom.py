@@ -34,6 +34,7 @@ def run(*, quick: bool = False) -> Report:
         measured = [figure for size in plan.sizes for figure in _at_size(Path(folder), present, size, plan)]
         measured += _steps(Path(folder), present, plan)
         measured += _starts(Path(folder), present, plan)
+        say("cleaning up")
     missing = [provider for provider in everybody if provider.missing]
     data = {"missing": [each.name for each in missing], "measured": [_plain(figure) for figure in measured]}
     return Report(text(measured, everybody), data)

@@ -31,7 +31,7 @@ class Goal:
         value = self.value(figure) if figure else None
         if figure is None or value is None:
             return None
-        enough = value <= self.limit if self.is_most else value >= self.limit
+        enough = round(value, 2) <= self.limit if self.is_most else value >= self.limit
         sign = "≤" if self.is_most else "≥"
         said = f"{short(value)}{self.unit}" + (f"; {figure.note}" if figure.note and self.unit != " MiB" else "")
         return (
@@ -129,17 +129,17 @@ def _faster_everywhere(book: Book, ours: str) -> list[tuple[str, ...]]:
     rows = []
     for association in (NEW, OPEN):
         kinds = [f"{association}, {client}" for client in (ORDINARY, QUICK_ACK)]
-        ratios = [
-            ratio
+        found = [
+            (ratio, best)
             for what in kinds
             for size in book.at(what)
             if (mine := book.get(what, ours, size))
             and (best := book.best_peer(what, size))
             and (ratio := best.times(mine)) is not None
         ]
-        if ratios:
-            least = min(ratios)
-            said = f"{times(least)} at least"
-            goal = f"faster than each peer, {association}, all sizes and clients"
-            rows.append((goal, "> ×1", said, "yes" if least > 1 else "**no**", NOTHING, NOTHING))
+        if found:
+            ratio, best = min(found, key=lambda each: each[0])
+            goal = f"times as fast as the best peer, {association}, at the least of all sizes and clients"
+            nearest = f"{short(best.value)} ms, {best.provider}, {best.at:,} items"
+            rows.append((goal, "> ×1", times(ratio), "yes" if ratio > 1 else "**no**", NOTHING, nearest))
     return rows

@@ -225,6 +225,8 @@ class Load:
     timed_out: int = 0
     client_share: float = 0.0
     """Of one core, what the client itself computed: near 1 it was the client that could do no more."""
+    computed: float = 0.0
+    """Seconds of processor time that the provider took, where somebody looked."""
 
     @property
     def rate(self) -> float:

@@ -44,7 +44,7 @@ _SLOW_SIZE, _SLOWEST_SIZE = 10_000, 100_000
 _ENOUGH_FOR_P99 = 100
 _SYNCS_OF_A_CHECKPOINT = 3
 """One of the database itself, and two of its write-ahead log: before it is read, and when it begins anew."""
-_OPENING_SECONDS = 10.0
+_OPENING_SECONDS = 6.0
 _SETTLE_SECONDS = 0.5
 
 
@@ -73,15 +73,15 @@ class Plan:
 FULL = Plan(
     sizes=(10, 100, 1_000, 10_000, 100_000),
     rounds=5,
-    slice=0.15,
+    slice=0.12,
     load_rounds=3,
-    load_seconds=1.2,
+    load_seconds=1.0,
     step_items=30_000,
     traced_pairs=200,
-    traced_seconds=4.0,
+    traced_seconds=2.5,
     idle=500,
     idle_rounds=2,
-    idle_seconds=3.0,
+    idle_seconds=2.0,
     starts=5,
 )
 QUICK = Plan(
@@ -246,7 +246,11 @@ def throughput(providers: Sequence[Running], size: int, plan: Plan) -> list[Meas
     """Queries per second on new associations; `p99` is in milliseconds."""
     task = query_task(the_query(size))
     loads = _in_turns(providers, plan.clients, plan, lambda each: itertools.repeat(task), quick_ack=False)
-    return [_load_of("queries", name, clients, runs) for (name, clients), runs in loads.items()]
+    return [
+        of("queries", name, clients, runs)
+        for (name, clients), runs in loads.items()
+        for of in (_load_of, _processor_of)
+    ]
 
 
 def pairs(providers: Sequence[Running], seeds: Seeds, plan: Plan) -> list[Measured]:
@@ -263,7 +267,7 @@ def pairs(providers: Sequence[Running], seeds: Seeds, plan: Plan) -> list[Measur
     for client, quick_ack in ((ORDINARY, False), (QUICK_ACK, True)):
         loads = _in_turns(providers, plan.reporters, plan, tasks, quick_ack=quick_ack)
         for (name, clients), runs in loads.items():
-            measured.append(_load_of(f"pairs, {client}", name, clients, runs))
+            measured += [of(f"pairs, {client}", name, clients, runs) for of in (_load_of, _processor_of)]
             done[name] += sum(run.done for run in runs if isinstance(run, Load))
     for each in providers:
         if each.provider.completed and (kept := each.provider.completed(seeds)) < done[each.provider.name]:
@@ -314,11 +318,26 @@ def _in_turns(
     loads: dict[tuple[str, int], list[_Run]] = {}
     for many, _, each in itertools.product(clients, range(plan.load_rounds), providers):
         runs = loads.setdefault((each.provider.name, many), [])
+        before = _computed(each)
         try:
-            runs.append(drive(each.port, tasks(each), clients=many, seconds=plan.load_seconds, quick_ack=quick_ack))
+            load = drive(each.port, tasks(each), clients=many, seconds=plan.load_seconds, quick_ack=quick_ack)
         except WrongAnswer as error:
             runs.append(str(error))
+        else:
+            load.computed = _computed(each) - before
+            runs.append(load)
     return loads
+
+
+def _computed(each: Running) -> float:
+    return processes.computed(each.process) if sys.platform == "linux" else 0.0
+
+
+def _processor_of(what: str, provider: str, clients: int, runs: Sequence[_Run]) -> Measured:
+    """Milliseconds of processor time for each visit: others who want the same processors lengthen it less."""
+    loads = [run for run in runs if isinstance(run, Load) and run.visits and run.computed]
+    rounds = tuple(load.computed / len(load.visits) * 1e3 for load in loads)
+    return Measured(what=f"{what}: processor", provider=provider, at=clients, unit="ms", rounds=rounds)
 
 
 def _load_of(what: str, provider: str, clients: int, runs: Sequence[_Run]) -> Measured:

@@ -42,6 +42,7 @@ def text(measured: Sequence[Measured], providers: Sequence[Provider]) -> str:
             for client in (ORDINARY, QUICK_ACK)
             if book.at(what := f"pairs, {client}")
         ),
+        _part("Processor time of the provider, ms: new association, operation, release", _processor(book)),
         _part("Syncs per MPPS message, counted by strace, which slows everybody down", _syncs(book)),
         _part("Associations that do nothing", _idle(book)),
         _part(f"Memory, start, growth ({_MAIN:,} items)", _resources(book)),
@@ -115,6 +116,23 @@ def _of_most(book: Book, what: str, name: str, at: int) -> str:
     ours, best = book.get(what, name, at), book.best_peer(what, at, most=True)
     ratio = ours.times(best) if ours and best else None
     return f"{times(ratio)} {best.provider}" if ratio and best else NOTHING
+
+
+def _processor(book: Book) -> str:
+    """What a query and what an MPPS message cost."""
+    columns = [
+        (f"{operation}, {_many(number, who)}", what, number)
+        for operation, what, who in (
+            ("query", "queries: processor", "client"),
+            ("message", f"pairs, {ORDINARY}: processor", "unit"),
+        )
+        for number in book.at(what)
+    ]
+    rows = [
+        (provider.name, *(_latency(book.get(what, provider.name, number)) for _, what, number in columns))
+        for provider in book.present
+    ]
+    return grid(("", *(title for title, _, _ in columns)), rows) if columns else ""
 
 
 def _syncs(book: Book) -> str:

@@ -27,6 +27,7 @@ from bench.dicom_messages import CALLING
 from gateway.settings import Settings
 
 GATEWAY = (sys.executable, "-c", "from gateway.cli import main; main()")
+_ATTEMPTS = 3
 _PATIENCE = 120.0
 _STOP = 10.0
 _LOOK = 0.002
@@ -141,39 +142,62 @@ def providers() -> list[Provider]:
 @contextmanager
 def running(provider: Provider, seeds: Seeds) -> Iterator[Running]:
     """The provider, from its first C-ECHO until the block ends."""
-    port = _free_port()
-    command = provider.command(seeds, port)  # seeds, if need be: that is not its start
-    with (seeds.folder / "providers.log").open("ab") as log:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command.arguments,
-            env=environment(**command.environment),
-            cwd=seeds.folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    started = _started(provider, seeds)
     try:
-        yield Running(provider, port, process.pid, _until_up(provider, port, process, began))
+        yield Running(provider, started.port, started.process.pid, started.within)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=_STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        with contextlib.suppress(ProcessLookupError):  # what it forked and left behind
-            os.killpg(process.pid, signal.SIGKILL)
+        _stop(started.process)
 
 
-def _until_up(provider: Provider, port: int, process: subprocess.Popen[bytes], began: float) -> float:
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A process that answers on a port; `within` as of `Running.started_within`."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    within: float
+
+
+def _started(provider: Provider, seeds: Seeds) -> _Started:
+    """Start it on a free port; on another one when somebody else has taken that meanwhile and it ends."""
+    log = seeds.folder / "providers.log"
+    for _ in range(_ATTEMPTS):
+        port = _free_port()
+        command = provider.command(seeds, port)  # seeds, if need be: that is not its start
+        with log.open("ab") as output:
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                command.arguments,
+                env=environment(**command.environment),
+                cwd=seeds.folder,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        if _is_up_before_it_ends(port, process, began):
+            return _Started(port, process, time.perf_counter() - began)
+        _stop(process)
+    last = log.read_text(errors="replace").splitlines()[-5:]
+    raise RuntimeError(f"{provider.name} does not start: {' / '.join(last)}")
+
+
+def _is_up_before_it_ends(port: int, process: subprocess.Popen[bytes], began: float) -> bool:
     while not is_up(port):
-        if process.poll() is not None:
-            raise RuntimeError(f"{provider.name} ended with {process.returncode} when it was started")
-        if time.perf_counter() - began > _PATIENCE:
-            raise RuntimeError(f"{provider.name} does not answer")
+        if process.poll() is not None or time.perf_counter() - began > _PATIENCE:
+            return False
         time.sleep(_LOOK)
-    return time.perf_counter() - began
+    return True
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with contextlib.suppress(ProcessLookupError):  # what it forked and left behind
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -213,7 +213,7 @@ class Settings(BaseModel):
         2000,
         ge=1,
         le=100_000,
-        description="associations open at once, silent connections included; one more is rejected for the time being",
+        description="associations open at once; one more is rejected for the time being",
     )
     gateway_dicom_max_associations_per_address: int = Field(
         1200, ge=1, le=100_000, description="the same for those of one network address"

@@ -28,6 +28,7 @@ def _literal(pattern: str) -> str:
 SESSIONS: dict[str, str] = {
     "no maximum length": "it aborts at the first data set for a peer that told none, which PS3.8 D.1 asks of it",
     "an unknown item of user information": "it aborts; PS3.7 D.3.3 has it ignored",
+    "an empty calling AE title": "it closes the connection; PS3.8 9.3.4 has a reason for refusing it (1/3)",
     "an unknown application context": "it accepts the association; PS3.8 9.3.4 has a reason for refusing it (1/2)",
     "protocol versions 1 and 2": "it rejects what has more than bit 0 set; PS3.8 9.3.2 has only that bit tested",
     "a query of another SOP class": "its response names the class of the presentation context, not the request's",

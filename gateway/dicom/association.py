@@ -31,7 +31,7 @@ ACSE_SECONDS = 10.0
 """How long a peer may take to ask for an association (ARTIM, PS3.8 9.1.5)."""
 
 STALL_SECONDS = 30.0
-"""How long a peer may pause within a PDU."""
+"""How long a peer may take for a PDU that it has begun."""
 
 IDLE_SECONDS = 600.0
 """How long an association may do nothing."""

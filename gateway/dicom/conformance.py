@@ -108,6 +108,9 @@ def _rejections() -> str:
         ("the called AE title is not ours (`GATEWAY_AE_TITLE`), unless any is accepted", "1", "1", "7"),
         ("the calling AE title is not on the list of modalities, or not from this address", "1", "1", "3"),
         ("the profile of the calling AE title says that it is not admitted", "1", "1", "3"),
+        ("the application context is not DICOM's", "1", "1", "2"),
+        ("the calling AE title is empty", "1", "1", "3"),
+        ("bit 0 of the protocol version is not set", "1", "2", "2"),
         ("too many associations are open, in all or from this address", "2", "3", "2"),
     ]
     return _table(("rejected when", "result", "source", "reason"), rows)

@@ -40,6 +40,12 @@ _FIXED = struct.Struct(">BxIHxx16s16s32s")
 _ITEM = struct.Struct(">BxH")
 _APPLICATION, _PRESENTATION_CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
 _MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS_UID, _IMPLEMENTATION_VERSION_NAME = 0x51, 0x52, 0x55
+_CONTEXT_HEADER = _ITEM.size + 4
+"""Bytes of a presentation context before its abstract and transfer syntaxes (PS3.8 Table 9-13)."""
+
+_MOST_SUB_ITEMS = 100
+"""Sub-items of one presentation context; there are some 60 transfer syntaxes, and the time grows with their square."""
+
 _SUB_ITEMS = (_MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS_UID, _IMPLEMENTATION_VERSION_NAME)
 """User information that is looked at."""
 
@@ -126,6 +132,8 @@ def read(pdu: bytes) -> Request:
             application_context = item[_ITEM.size :]
             kept.append(item)
         elif kind == _PRESENTATION_CONTEXT:
+            if sum(1 for _ in _items(item[_CONTEXT_HEADER:])) > _MOST_SUB_ITEMS:
+                raise Malformed("a presentation context with more transfer syntaxes than there are")
             kept.append(item)
         elif kind == _USER_INFORMATION:
             subs = b"".join(sub for kind, sub in _items(item[_ITEM.size :]) if kind in _SUB_ITEMS)

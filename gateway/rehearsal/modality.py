@@ -20,6 +20,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
     ModalityWorklistInformationFind,
@@ -245,12 +246,20 @@ class Modality:
         entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = self.timeout
         entity.add_requested_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
         connected: list[bool] = []
+        rejections: list[A_ASSOCIATE_RJ] = []
         association = entity.associate(
             self.host,
             self.port,
             ae_title=self.called_ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _connected, [connected])],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, _connected, [connected]),
+                (evt.EVT_PDU_RECV, _received, [rejections]),
+            ],
         )
+        for rejection in rejections:
+            raise AssociationRejected(
+                result=rejection.result_str, source=rejection.source_str, reason=rejection.reason_str
+            )
         self._require_established(association, connected=bool(connected))
         try:
             yield association
@@ -266,9 +275,6 @@ class Modality:
                 f"nobody accepts connections at {self.host}, port {self.port}",
                 remedy="check host, port and firewall, and that the gateway runs",
             )
-        if association.is_rejected:
-            answer = association.acceptor.primitive
-            raise AssociationRejected(result=answer.result_str, source=answer.source_str, reason=answer.reason_str)
         if association.rejected_contexts:
             raise AssociationLost("the provider does not offer this service", remedy="check the port")
         raise AssociationLost(
@@ -279,6 +285,12 @@ class Modality:
 def _connected(event: Any, connected: list[bool]) -> None:  # noqa: ANN401
     connected.append(True)
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _received(event: Any, rejections: list[A_ASSOCIATE_RJ]) -> None:  # noqa: ANN401
+    """Keep a rejection as it comes: pynetdicom's threads may lose one that comes at once."""
+    if isinstance(event.pdu, A_ASSOCIATE_RJ):
+        rejections.append(event.pdu)
 
 
 def _require_success(operation: str, status: Dataset) -> None:

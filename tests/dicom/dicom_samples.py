@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -159,6 +160,13 @@ def captured_logs() -> Iterator[list[Any]]:
             stack.callback(setattr, module, "_log", module._log)
             module._log = capturing
         yield capture.entries
+
+
+def hold(peer: Any) -> None:
+    """Keep a pynetdicom requestor's own thread from the response: it has to be at its checkpoint before we ask."""
+    peer._reactor_checkpoint.clear()
+    while not peer._is_paused and peer.is_alive():
+        time.sleep(0.001)
 
 
 def query(step: dict[str, Any] | None = None, /, **keys: Any) -> Dataset:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_samples import AE_TITLE, SYNTAXES, captured_logs, changed, created, from_bytes, scheduled_step, series
+from dicom_samples import AE_TITLE, SYNTAXES, captured_logs, changed, created, from_bytes, hold, scheduled_step, series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -364,7 +364,7 @@ def test_any_bytes_as_attribute_list_get_a_documented_status_and_no_abort(
         request.AttributeList = BytesIO(data)
     context = next(c for c in peer.accepted_contexts if c.abstract_syntax == ModalityPerformedProcedureStep)
     kept = len(record_of(gateway, SECOND).data_sets)
-    peer._reactor_checkpoint.clear()
+    hold(peer)
     peer.dimse.send_msg(request, context.context_id)
     _, response = peer.dimse.get_msg(block=True)
     peer._reactor_checkpoint.set()

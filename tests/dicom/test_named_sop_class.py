@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from dicom_samples import AE_TITLE, InMemory, captured_logs, created, query, to_bytes
+from dicom_samples import AE_TITLE, InMemory, captured_logs, created, hold, query, to_bytes
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_FIND, N_CREATE, N_GET, N_SET
 
@@ -37,7 +37,7 @@ def association(server: AssociationServer, sop_class: str) -> Iterator[Any]:
 
 def asked(peer: Any, request: Any) -> Any:
     """The response to a request as it is, or None when the association ended instead."""
-    peer._reactor_checkpoint.clear()
+    hold(peer)
     peer.dimse.send_msg(request, peer.accepted_contexts[0].context_id)
     _, response = peer.dimse.get_msg(block=True)
     peer._reactor_checkpoint.set()

@@ -139,12 +139,14 @@ def test_the_maximum_length_of_the_peer_is_taken_as_it_says_ps3_8_d_1(told: int 
         associate_rq(contexts=[proposed(1, WORKLIST.uid)]),
         associate_rq(contexts=[item(0x20, bytes((1, 0, 0, 0)) + item(0x40, IMPLICIT.encode()))]),
         associate_rq(contexts=[item(0x20, b"\1")]),
+        associate_rq(contexts=[proposed(1, WORKLIST.uid, *(f"1.{number}" for number in range(6000)))]),
         associate_rq(maximum_length=7),
         associate_rq(more=b"\x20\0\xff\xff"),
         associate_rq(more=b"\x20"),
         associate_rq(user=b"\x51\0\0\x04"),
     ],
-    ids=["none", "even ID", "one ID twice", "no transfer syntax", "no abstract syntax", "cut", "no room for a fragment",
+    ids=["none", "even ID", "one ID twice", "no transfer syntax", "no abstract syntax", "cut",
+         "thousands of transfer syntaxes", "no room for a fragment",
          "item too long", "item cut", "sub-item too long"],
 )  # fmt: skip
 def test_what_is_no_proper_request_is_malformed(pdu: bytes) -> None:

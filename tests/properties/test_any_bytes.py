@@ -24,6 +24,7 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
 from projections.worklist import WorklistFilter, WorklistRow
+from tests.dicom.dicom_samples import hold
 from tests.properties import matching_oracle, plain_reader
 from tests.properties.matching_oracle import Unreadable
 from tests.properties.plain_reader import EXPLICIT, IMPLICIT, Elsewhere, Malformed
@@ -282,7 +283,7 @@ def send(peer: Any, data: bytes) -> list[int]:
     message.AffectedSOPClassUID = ModalityWorklistInformationFind
     message.Identifier = BytesIO(data)
     (context,) = (c for c in peer.accepted_contexts if c.abstract_syntax == ModalityWorklistInformationFind)
-    peer._reactor_checkpoint.clear()
+    hold(peer)
     try:
         peer.dimse.send_msg(message, context.context_id)
         statuses = []

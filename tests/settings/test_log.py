@@ -7,11 +7,13 @@ import gc
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog.contextvars
 
 from gateway import log
 
@@ -99,3 +101,33 @@ def test_auto_is_json_where_no_terminal_is_watching(stream: io.StringIO, monkeyp
     log.configure("auto")
     log.get_logger("c").info("x")
     assert json.loads(stream.getvalue())["event"] == "x"
+
+
+def test_a_log_that_can_not_be_written_stops_nobody(lines: Lines) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    handler = logging.getLogger().handlers[0]
+    kept = handler.stream  # type: ignore[attr-defined]  it is a StreamHandler
+    handler.setStream(Full())  # type: ignore[attr-defined]
+    log.get_logger("a").info("query_answered")
+    handler.setStream(kept)  # type: ignore[attr-defined]
+    log.get_logger("a").info("query_answered", answers=2)
+    assert [line["answers"] for line in lines()] == [2]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_that_takes_the_short_way_is_the_line_that_the_standard_library_writes(
+    stream: io.StringIO, log_format: str
+) -> None:
+    log.configure(log_format)
+    handler = logging.getLogger().handlers[0]
+    handler.setStream(stream)  # type: ignore[attr-defined]  it is a StreamHandler
+    structlog.contextvars.bind_contextvars(asker="é")
+    log.get_logger("a").info("query_answered", answers=2, keys=["A"], note="two\nlines")
+    logging.getLogger().addHandler(logging.NullHandler())
+    log.get_logger("a").info("query_answered", answers=2, keys=["A"], note="two\nlines")
+    structlog.contextvars.clear_contextvars()
+    short, long = (re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+", "", line) for line in stream.getvalue().splitlines())
+    assert (short, "query_answered" in short, "é" in short or "u00e9" in short) == (long, True, True)
