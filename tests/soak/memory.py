@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-GROWTH_MIB = 8.0
-"""Resident memory that the second half of a life may add: what an allocator and caches that fill are allowed."""
+GROWTH_MIB = 12.0
+"""Resident memory that the second half of a life may add: SQLite keeps up to 2 MiB of pages for each connection, and a
+database that grows fills them."""
 
 GROWTH_DESCRIPTORS = 12.0
 """The same for open files; those of the peers that come and go at any moment are among them."""

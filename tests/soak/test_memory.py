@@ -22,7 +22,7 @@ def test_caches_that_fill_and_noise_are_flat() -> None:
     assert "in the last 95 s of a life" in figure(life(1))
 
 
-@pytest.mark.parametrize(("leaking", "what"), [({"mib": 0.6}, "MiB more"), ({"files": 1}, "open files more")])
+@pytest.mark.parametrize(("leaking", "what"), [({"mib": 0.9}, "MiB more"), ({"files": 1}, "open files more")])
 def test_what_grows_to_the_end_is_complained_of(leaking: dict[str, float], what: str) -> None:
     (complaint,) = complaints(life(1, **leaking))
     assert what in complaint
