@@ -378,7 +378,7 @@ def test_while_another_process_holds_the_file_no_query_waits_and_nothing_is_lost
         assert kept(gateway) == []
         other.execute("ROLLBACK")
     book.close()
-    assert took < 0.5
+    assert took < 5, "one that waited for the database each time would take 25 s"
     assert len(kept(gateway)) == 50
 
 
