@@ -36,10 +36,10 @@ class _Logger:
         Each query writes such a line, and a record of the standard library would be a fifth of what a query takes.
         """
         handlers = logging.getLogger().handlers
-        if len(handlers) == 1 and isinstance(handlers[0], _OurHandler):
-            handlers[0].write("info", {**values, "event": event})
-        else:
+        if len(handlers) != 1 or not isinstance(handlers[0], _OurHandler):
             self._of_structlog.info(event, **values)
+        elif logging.getLogger(self._name).isEnabledFor(logging.INFO):
+            handlers[0].write("info", {**values, "event": event})
 
     def __getattr__(self, method: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
         return getattr(self._of_structlog, method)

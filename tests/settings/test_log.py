@@ -45,6 +45,14 @@ def test_an_event_is_one_line_of_json_with_its_keys_its_level_and_utc(lines: Lin
     assert line == {"event": "action_answered", "level": "info", "accession_number": "ACC001", "note": "two\nlines é"}
 
 
+def test_what_is_below_the_level_of_the_log_is_not_written(lines: Lines) -> None:
+    logging.getLogger().setLevel(logging.ERROR)
+    log.get_logger("a").info("action_answered")
+    log.get_logger("a").warning("action_late")
+    log.get_logger("a").error("action_lost")
+    assert [line["event"] for line in lines()] == ["action_lost"]
+
+
 @pytest.mark.parametrize("library", ["websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing"])
 def test_of_a_library_only_warnings_are_written_in_the_same_form(lines: Lines, library: str) -> None:
     logger = logging.getLogger(f"{library}.part" if library != "asyncio" else library)
