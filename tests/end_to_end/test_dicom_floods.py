@@ -134,9 +134,12 @@ def test_a_thousand_open_associations_cost_next_to_no_cpu_and_a_query_is_answere
         time.sleep(3)  # this long is measured; nothing is waited for
         spent = (seconds_of_cpu(service.process.pid) - before) / 3
         assert spent < 0.02, f"{spent:.1%} of a core for a thousand that do nothing"
-        assert len(Unit(service.dicom_port).numbers(modality="MG")) == ITEMS
-        peers[500].send(find(IDENTIFIER))
-        assert peers[500].statuses() == [0xFF00] * ITEMS + [0x0000]
+        peers.append(left_open.enter_context(raw_peer(service.dicom_port)))
+        peers[-1].send(associate_rq())
+        assert peers[-1].read()[:1] == b"\x02"
+        for peer in (peers[500], peers[-1]):
+            peer.send(find(IDENTIFIER))
+            assert peer.statuses() == [0xFF00] * ITEMS + [0x0000]
     until(lambda: open_associations(service) == 0, "all of them are gone")
 
 

@@ -45,7 +45,7 @@ async def test_a_listener_with_a_deaf_neighbour_hears_and_is_not_replaced() -> N
     async with emulator() as relay, raw_listener(relay):  # the neighbour is connected, and comes to no rendezvous
         connection = relay.hybrid_connection("actions", KEY_NAME)
         missed: list[str] = []
-        options = {**OFTEN, "on_state": lambda status: states.append(status.state.value)}
+        options = {**OFTEN, "echo_timeout": 0.4, "on_state": lambda status: states.append(status.state.value)}
         async with listening(connection, echo, **options) as listener:
             last = None
             while len(missed) < 8:
