@@ -28,7 +28,6 @@ from tests.dicom.raw_peer import (
     n_create,
 )
 from tests.end_to_end.harness import GatewayProcess, running, until
-from tests.end_to_end.unit import Unit
 
 pytestmark = pytest.mark.slow
 
