@@ -97,14 +97,11 @@ class Answering:
         self._is_due = False
         until = time.monotonic() + _STRETCH
         while self._can_go_on() and time.monotonic() < until:
-            if self._operation is None:
-                self._begin(self._waiting.popleft())
-            else:
-                self._answer_here(self._operation)
+            self._step(self._operation or self._waiting.popleft())
         self._flush()
         if self._can_go_on():
             self._go_on_later()
-        elif self._operation is None:
+        elif self._operation is None and not self._has_next():
             self._line.rested()
 
     def room(self) -> None:
@@ -140,6 +137,10 @@ class Answering:
             return False
         if self._operation is not None:
             return self._answers is not None
+        return self._has_next()
+
+    def _has_next(self) -> bool:
+        """Whether another request waits for its turn, and will have it."""
         return bool(self._waiting) and not self._is_stopping
 
     def _go_on_later(self) -> None:
@@ -147,6 +148,16 @@ class Answering:
         if not self._is_due:
             self._is_due = True
             self._line.loop.call_soon(self._line.loop.call_soon, self.go_on)
+
+    def _step(self, operation: Operation) -> None:
+        """Begin with it, or answer more of it."""
+        try:
+            if operation is self._operation:
+                self._answer_here()
+            else:
+                self._begin(operation)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the others are served on
+            self._fail(operation, error)
 
     def _begin(self, operation: Operation) -> None:
         self._operation = operation
@@ -160,17 +171,14 @@ class Answering:
             self._future = self._lend(place, partial(self._answer_aside, answers, self._handover))
             self._future.add_done_callback(partial(self._done, operation))
 
-    def _answer_here(self, operation: Operation) -> None:
+    def _answer_here(self) -> None:
         answers = cast("Responses", self._answers)
-        try:
-            batch, is_last = _gathered(answers, _STRETCH)
-            self._unwritten.append(batch)
-            if is_last:
-                self._flush()
-                _wind_up(answers)
-                self._finish()
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the others are served on
-            self._fail(operation, error)
+        batch, is_last = _gathered(answers, _STRETCH)
+        self._unwritten.append(batch)
+        if is_last:
+            self._flush()
+            self._finish()
+            _wind_up(answers)
 
     def _answer_aside(self, answers: Responses, handover: Handover) -> None:
         """In a thread of its own, for as long as there are answers and somebody wants them."""

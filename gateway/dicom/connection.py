@@ -212,10 +212,11 @@ class Connection(asyncio.Protocol):
         """Nothing is in progress."""
         if self._is_lost:
             return
+        self._account()
         if self._acceptor.state is State.RELEASING and not self._answering.waiting:
             self._end(self._acceptor.release())
-        elif self._is_stopping and self._deadlines.stopping is None:
-            self._deadlines.stopping = self._loop.time()
+        elif self._is_stopping:
+            self._deadlines.stopping = self._deadlines.stopping or self._loop.time()
         elif self._is_full:
             self._is_full = False
             self._transport.resume_reading()
