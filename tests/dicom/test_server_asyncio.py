@@ -79,6 +79,7 @@ class Endless(Responder):
         super().__init__(InMemory())
         self.quick, self.answers, self.made = quick, answers, 0
         self.over = threading.Event()
+        self.makers: list[str] = []
 
     def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
         return self.quick
@@ -89,6 +90,7 @@ class Endless(Responder):
         try:
             while self.made < self.answers and not is_cancelled():
                 self.made += 1
+                self.makers.append(threading.current_thread().name)
                 yield FindResponse(0xFF00, bytes(1000))
             yield FindResponse(0xFE00 if is_cancelled() else 0x0000)
         finally:
@@ -195,6 +197,16 @@ def test_a_long_answer_on_the_loop_holds_up_nobody_else(serve: Serve) -> None:
         other.send(echo())
         assert other.response().Status == 0x0000
         assert not responder.over.is_set()
+
+
+def test_the_rest_of_an_answer_that_was_believed_short_is_made_in_a_thread(serve: Serve) -> None:
+    responder = Endless(quick=True, answers=200)
+    with associated(serve(responder=responder).port) as peer:
+        peer.send(find(ALL, 1), echo(2))
+        assert peer.statuses() == [0xFF00] * 200 + [0x0000]
+        assert peer.response().MessageIDBeingRespondedTo == 2
+    places = [maker.split("_")[0] for maker in responder.makers]
+    assert places == ["dicom-loop"] * 75 + ["dicom-scan"] * 125
 
 
 # --- what a context or a class does not have
