@@ -241,6 +241,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close the connection without a word."""
+        self._acceptor.abort()  # it is not the peer who leaves within a message
         self._transport.abort()
 
     def _give_up(self, why: str) -> None:

@@ -216,6 +216,10 @@ def test_queries_are_known_up_to_a_bound_and_with_what_they_found(monkeypatch: p
     for number in range(5):
         asked(f"{number}")
     assert len(queries._queries) == 3
+    again = asked("2")
+    asked("5")
+    asked("6")
+    assert again in queries._queries, "the least recent one gives way"
     asked("9", 1_500)
     asked("8", 1_500)
     assert [query.weight for query in queries._queries.values()] == [2_000]

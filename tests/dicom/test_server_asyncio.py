@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -304,15 +304,23 @@ def test_silent_connections_are_no_associations_and_the_oldest_makes_room(
 ) -> None:
     monkeypatch.setattr(server_asyncio, "_SILENT", 8)
     server = serve(maximum_associations=1)
-    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE) for _ in range(12)]
-    try:
+    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE)]
+    silent[0].sendall(b"\1")
+    silent += [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE) for _ in range(11)]
+    with captured_logs() as logs, ExitStack() as closing:
+        for each in silent:
+            closing.enter_context(each)
         with associated(server.port) as peer:
             peer.send(echo())
             assert peer.response().Status == 0x0000
-        assert silent[0].recv(1) == b""
-    finally:
-        for connection in silent:
-            connection.close()
+        assert not _heard(silent[0])
+    assert not [line for line in logs if line["event"] == "connection_broken"], "it did not leave by itself"
+
+
+def _heard(connection: socket.socket) -> bytes:
+    with suppress(ConnectionError):  # what it sent was not read
+        return connection.recv(1)
+    return b""
 
 
 def test_what_is_held_for_all_peers_together_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
