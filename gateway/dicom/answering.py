@@ -25,6 +25,12 @@ from gateway.dicom.responder import Responder
 _BATCH_BYTES = 64 * 1024
 """Bytes of answers that go out in one write."""
 
+_MOST_HERE = 75
+"""Answers made on the event loop: before a hundred items, where a list may have to wait its turn (`Gateway.worklist`).
+
+A list that was short may have grown since; the rest of it is made in a thread.
+"""
+
 _STRETCH = 0.002
 """Seconds that one association has the event loop for; then it is the others' turn."""
 
@@ -60,6 +66,8 @@ class Answering:
         self._operation: Operation | None = None
         """The one in progress; `_answers` are its responses if they are made here, the other two if aside."""
         self._answers: Responses | None = None
+        self._made = 0
+        """How many of them there were already."""
         self._handover: Handover | None = None
         self._future: Future[None] | None = None
         self._unwritten: list[bytes] = []
@@ -97,14 +105,11 @@ class Answering:
         self._is_due = False
         until = time.monotonic() + _STRETCH
         while self._can_go_on() and time.monotonic() < until:
-            if self._operation is None:
-                self._begin(self._waiting.popleft())
-            else:
-                self._answer_here(self._operation)
+            self._step(self._operation or self._waiting.popleft())
         self._flush()
         if self._can_go_on():
             self._go_on_later()
-        elif self._operation is None:
+        elif self._operation is None and not self._has_next():
             self._line.rested()
 
     def room(self) -> None:
@@ -140,6 +145,10 @@ class Answering:
             return False
         if self._operation is not None:
             return self._answers is not None
+        return self._has_next()
+
+    def _has_next(self) -> bool:
+        """Whether another request waits for its turn, and will have it."""
         return bool(self._waiting) and not self._is_stopping
 
     def _go_on_later(self) -> None:
@@ -148,29 +157,43 @@ class Answering:
             self._is_due = True
             self._line.loop.call_soon(self._line.loop.call_soon, self.go_on)
 
+    def _step(self, operation: Operation) -> None:
+        """Begin with it, or answer more of it."""
+        try:
+            if operation is self._operation:
+                self._answer_here(operation)
+            else:
+                self._begin(operation)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the others are served on
+            self._fail(operation, error)
+
     def _begin(self, operation: Operation) -> None:
         self._operation = operation
         self._deadlines.operation = self._line.loop.time()
         answers = operations.responses(operation, self._responder)
         place = operations.place(operation, self._responder)
         if place is Place.HERE:
-            self._answers = answers
+            self._answers, self._made = answers, 0
         else:
-            self._handover = Handover(self._tell)
-            self._future = self._lend(place, partial(self._answer_aside, answers, self._handover))
-            self._future.add_done_callback(partial(self._done, operation))
+            self._go_on_aside(operation, place, answers)
 
     def _answer_here(self, operation: Operation) -> None:
         answers = cast("Responses", self._answers)
-        try:
-            batch, is_last = _gathered(answers, _STRETCH)
-            self._unwritten.append(batch)
-            if is_last:
-                self._flush()
-                _wind_up(answers)
-                self._finish()
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told, and the others are served on
-            self._fail(operation, error)
+        batch, is_last = _gathered(answers, _STRETCH, _MOST_HERE - self._made)
+        self._unwritten += batch
+        self._made += len(batch)
+        if is_last:
+            self._flush()
+            self._finish()
+            _wind_up(answers)
+        elif self._made >= _MOST_HERE:
+            self._answers = None
+            self._go_on_aside(operation, Place.SCAN, answers)
+
+    def _go_on_aside(self, operation: Operation, place: Place, answers: Responses) -> None:
+        self._handover = Handover(self._tell)
+        self._future = self._lend(place, partial(self._answer_aside, answers, self._handover))
+        self._future.add_done_callback(partial(self._done, operation))
 
     def _answer_aside(self, answers: Responses, handover: Handover) -> None:
         """In a thread of its own, for as long as there are answers and somebody wants them."""
@@ -222,16 +245,16 @@ class Answering:
             self._line.write(batch)
 
 
-def _gathered(answers: Responses, seconds: float) -> tuple[bytes, bool]:
-    """The PDUs of one write, made in so many seconds, and whether they are the last."""
+def _gathered(answers: Responses, seconds: float, most: int) -> tuple[list[bytes], bool]:
+    """The PDUs of one write, made in so many seconds and of at most so many answers, and whether they are the last."""
     batch: list[bytes] = []
     length, until = 0, time.monotonic() + seconds
     for pdus, is_final in answers:
         batch.append(pdus)
         length += len(pdus)
-        if is_final or length >= _BATCH_BYTES or time.monotonic() >= until:
-            return b"".join(batch), is_final
-    return b"".join(batch), True
+        if is_final or length >= _BATCH_BYTES or len(batch) >= most or time.monotonic() >= until:
+            return batch, is_final
+    return batch, True
 
 
 def _wind_up(answers: Responses) -> None:

@@ -212,10 +212,11 @@ class Connection(asyncio.Protocol):
         """Nothing is in progress."""
         if self._is_lost:
             return
+        self._account()
         if self._acceptor.state is State.RELEASING and not self._answering.waiting:
             self._end(self._acceptor.release())
-        elif self._is_stopping and self._deadlines.stopping is None:
-            self._deadlines.stopping = self._loop.time()
+        elif self._is_stopping:
+            self._deadlines.stopping = self._deadlines.stopping or self._loop.time()
         elif self._is_full:
             self._is_full = False
             self._transport.resume_reading()
@@ -240,6 +241,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close the connection without a word."""
+        self._acceptor.abort()  # it is not the peer who leaves within a message
         self._transport.abort()
 
     def _give_up(self, why: str) -> None:

@@ -46,8 +46,12 @@ class Deadlines:
 
     @property
     def are_far(self) -> bool:
-        """Whether nothing has begun that may not last: what is left can only have moved away since it was looked at."""
-        return self.pdu is self.message is self.blocked is self.stopping is self.over is None
+        """Whether nothing has begun that may not last: what is left can only have moved away since it was looked at.
+
+        Unless an association may do nothing for less time than its request may take: then accepting it moves it nearer.
+        """
+        is_one_way = self.times.idle >= self.times.acse
+        return is_one_way and self.pdu is self.message is self.blocked is self.stopping is self.over is None
 
     def next(self, state: State) -> tuple[float, str]:
         """When it will have taken too long, and what; infinity when nothing is waited for."""

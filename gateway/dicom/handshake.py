@@ -62,6 +62,8 @@ class Handshake(asyncio.Protocol):
 
     async def _shake(self) -> None:
         try:
+            if self._is_lost:  # it was dropped at the door
+                return
             async with asyncio.timeout(self._seconds):
                 secured = await asyncio.get_running_loop().start_tls(
                     self._transport, self, self._context, server_side=True, ssl_handshake_timeout=2 * self._seconds

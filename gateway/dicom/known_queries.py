@@ -72,7 +72,7 @@ class KnownQueries:
         query = read()
         if len(question[0]) <= LONGEST:
             with self._lock:
-                self._queries[question] = query
+                query = self._queries.setdefault(question, query)  # another thread may have been first
                 self._make_room()
         return query
 

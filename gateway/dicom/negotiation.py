@@ -43,6 +43,9 @@ _MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS_UID, _IMPLEMENTATION_VERSION_NAME = 0x51,
 _CONTEXT_HEADER = _ITEM.size + 4
 """Bytes of a presentation context before its abstract and transfer syntaxes (PS3.8 Table 9-13)."""
 
+_MOST_CONTEXTS = 128
+"""Presentation contexts of one request: as many as there are odd IDs in a byte (PS3.8 Table 9-13)."""
+
 _MOST_SUB_ITEMS = 100
 """Sub-items of one presentation context; there are some 60 transfer syntaxes, and the time grows with their square."""
 
@@ -126,12 +129,15 @@ class Refusal:
 def read(pdu: bytes) -> Request:
     """The request that a whole A-ASSOCIATE-RQ is. Raises `Malformed`."""
     _, _, version, called, calling, reserved = _FIXED.unpack_from(pdu)
-    application_context, kept = b"", []
+    application_context, kept, contexts = b"", [], 0
     for kind, item in _items(pdu[_FIXED.size :]):
         if kind == _APPLICATION:
             application_context = item[_ITEM.size :]
             kept.append(item)
         elif kind == _PRESENTATION_CONTEXT:
+            contexts += 1
+            if contexts > _MOST_CONTEXTS:
+                raise Malformed("more presentation contexts than there are IDs")
             if sum(1 for _ in _items(item[_CONTEXT_HEADER:])) > _MOST_SUB_ITEMS:
                 raise Malformed("a presentation context with more transfer syntaxes than there are")
             kept.append(item)

@@ -129,8 +129,9 @@ class Responder:
         True: an index serves it, it looks at few items, and each step of the generator computes about a millisecond at
         most, whatever the size of the worklist; it waits for no turn and does not rest. False: it may scan, wait and
         rest, up to many seconds; give it a thread. A query for one item, study or patient is quick, another one once an
-        answer to it was; that a list has grown long since is found out by answering it, once. Asking costs microseconds
-        for a query that was asked before, and what reading the identifier costs for another.
+        answer to it was; that a list has grown long since is found out by answering it: from the hundredth item on it
+        may wait and rest. Asking costs microseconds for a query that was asked before, and what reading the identifier
+        costs for another.
         """
         return self._worklist.is_quick(caller, data, transfer_syntax)
 

@@ -107,7 +107,8 @@ class AsyncioServer:
         """Those that are not yet within TLS."""
         self._established: set[Connection] = set()
         self._from_address: Counter[str] = Counter()
-        self._is_empty = asyncio.Event()
+        self._is_empty: asyncio.Event
+        self._is_closing = False
 
     @property
     def port(self) -> int:
@@ -237,6 +238,8 @@ class AsyncioServer:
             self._is_empty.set()
 
     def _wait(self, peer: Connection | Handshake) -> None:
+        if self._is_closing:  # the door was open when it came
+            peer.drop()
         if another := self._silent.enter(peer, peer.address):
             another.drop()
 
@@ -255,6 +258,7 @@ class AsyncioServer:
 
     async def _open(self, doors: list[socket.socket]) -> None:
         """Listen at all doors."""
+        self._is_empty, self._is_closing = asyncio.Event(), False  # an event is of one loop
         self._servers = [await self.loop.create_server(self._connection, sock=doors[0], backlog=_BACKLOG)]
         if self._tls:
             shaking = partial(self._handshake, self._tls)
@@ -267,6 +271,7 @@ class AsyncioServer:
         return Handshake(self, tls.context, self.times.acse, self._connection)
 
     async def _close(self, deadline: float) -> None:
+        self._is_closing = True
         for server in self._servers:
             server.close()
         for handshake in list(self._handshakes):

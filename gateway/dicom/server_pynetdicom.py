@@ -7,7 +7,6 @@ the same segment as its query is lost, an unknown application context name is ac
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import ssl
 import threading
@@ -16,12 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from typing import Any, TypeVar
 
-from pydicom import config
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, evt
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 
+from gateway.dicom import (
+    command_set,
+    toolkit,  # noqa: F401  it sets pynetdicom right
+)
 from gateway.dicom.association import (
     ACSE_SECONDS,
     ANNOUNCED_PDU_LENGTH,
@@ -44,15 +46,6 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING, SUCCESS
 from gateway.dicom.step_scp import NResponse
 from gateway.dicom.tls import TlsDoor, TlsPortUnusable
-
-# pynetdicom logs whole identifiers, and handler errors with their text: patients. What matters we log ourselves.
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
-_config.LOG_HANDLER_LEVEL = "none"
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-_config.VALIDATORS["UI"] = lambda _: (True, "")  # a UID that is none gets 0x0117 from us, not an abort
-config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
-config.settings.writing_validation_mode = config.IGNORE
 
 _Answer = TypeVar("_Answer")
 
@@ -79,21 +72,6 @@ _PERMANENT = 1
 
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 """Result, source and reason of the rejection of one association too many: for the time being (PS3.8 9.3.4)."""
-
-_OPERATIONS = {
-    0x0001: "C-STORE",
-    0x0010: "C-GET",
-    0x0020: "C-FIND",
-    0x0021: "C-MOVE",
-    0x0030: "C-ECHO",
-    0x0100: "N-EVENT-REPORT",
-    0x0110: "N-GET",
-    0x0120: "N-SET",
-    0x0130: "N-ACTION",
-    0x0140: "N-CREATE",
-    0x0150: "N-DELETE",
-}
-"""Requests by Command Field (PS3.7 E.1)."""
 
 _ANSWERED = ("N-CREATE", "N-SET", "N-GET", "N-EVENT-REPORT")
 _SERVED = {WORKLIST.uid: ("C-FIND",), PERFORMED_STEP.uid: _ANSWERED, RETRIEVE.uid: _ANSWERED}
@@ -291,7 +269,7 @@ class PynetdicomServer:
         """
         event.assoc.intake.message_received()
         command = event.message.command_set
-        operation = _OPERATIONS.get(command.get("CommandField"))
+        operation = command_set.NAMES.get(command.get("CommandField"))
         context = next((c for c in event.assoc.accepted_contexts if c.context_id == event.message.context_id), None)
         if operation is None or context is None or operation == "C-ECHO":
             return

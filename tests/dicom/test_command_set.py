@@ -68,6 +68,13 @@ def test_a_request_that_pydicom_wrote_is_read(
     assert command_set.read(encoded(written)) == expected
 
 
+def test_an_element_of_another_group_is_none_of_the_command_s() -> None:
+    written = Dataset()
+    written.CommandField, written.MessageID, written.CommandDataSetType = 0x0030, 7, 0x0101
+    stranger = bytes.fromhex("08001001020000000900")  # (0008,0110), where (0000,0110) is the Message ID
+    assert command_set.read(encoded(written) + stranger) == Command(0x0030, 7, has_data_set=False)
+
+
 @given(
     field=st.sampled_from(sorted(NAMES)),
     message_id=NUMBERS,

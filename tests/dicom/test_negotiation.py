@@ -154,6 +154,13 @@ def test_what_is_no_proper_request_is_malformed(pdu: bytes) -> None:
         negotiation.agree(negotiation.read(pdu))
 
 
+def test_of_more_contexts_than_there_are_ids_none_is_decoded() -> None:
+    contexts = [proposed(number % 256, WORKLIST.uid, IMPLICIT) for number in range(1, 259, 2)]
+    negotiation.read(associate_rq(contexts=contexts[:-1]))
+    with pytest.raises(Malformed):
+        negotiation.read(associate_rq(contexts=contexts))
+
+
 RQ = associate_rq(user=ASYNCHRONOUS + IDENTITY)
 
 

@@ -22,6 +22,7 @@ from gateway.dicom import find, identifier, known_queries, prepared
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.find import FindResponse, Writing
+from gateway.dicom.known_queries import KnownQuery
 from gateway.dicom.prepared import Form, PreparedItem, PreparedItems
 from gateway.dicom.profiles import Profile
 from gateway.dicom.responder import Responder
@@ -215,6 +216,10 @@ def test_queries_are_known_up_to_a_bound_and_with_what_they_found(monkeypatch: p
     for number in range(5):
         asked(f"{number}")
     assert len(queries._queries) == 3
+    again = asked("2")
+    asked("5")
+    asked("6")
+    assert again in queries._queries, "the least recent one gives way"
     asked("9", 1_500)
     asked("8", 1_500)
     assert [query.weight for query in queries._queries.values()] == [2_000]
@@ -327,6 +332,20 @@ def test_a_row_without_a_patient_has_no_version_whatever_it_says(gateway: Gatewa
         prompt.execute("DELETE FROM main.worklist_items")
         prompt.execute("INSERT INTO main.worklist_items SELECT * FROM temp.rows")
     assert told(warm, EVERYTHING) == [FindResponse(0x0000)]
+
+
+def test_two_threads_that_read_a_query_at_once_share_what_one_of_them_keeps() -> None:
+    queries = known_queries.KnownQueries()
+    question = (b"", IMPLICIT, "MAMMO1")
+    found = {("ACC001", 1): (("ACC001", 1), FindResponse(0xFF00, bytes(100)))}
+    first, second = (KnownQuery(*[None] * 5) for _ in range(2))  # type: ignore[arg-type]  # none of it is looked at
+
+    def read_slowly() -> KnownQuery:
+        assert queries.of(question, lambda: first) is first
+        queries.remember(question, first, found)  # type: ignore[arg-type]
+        return second
+
+    assert queries.of(question, read_slowly) is first
 
 
 # --- what is quick

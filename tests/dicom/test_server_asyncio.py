@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import select
 import socket
 import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,7 +37,7 @@ from raw_peer import (
     value,
 )
 
-from gateway.dicom import server_asyncio
+from gateway.dicom import connection, server_asyncio
 from gateway.dicom.association import PERFORMED_STEP, WORKLIST
 from gateway.dicom.caller import Caller
 from gateway.dicom.deadlines import MESSAGE_STALLS
@@ -76,6 +79,7 @@ class Endless(Responder):
         super().__init__(InMemory())
         self.quick, self.answers, self.made = quick, answers, 0
         self.over = threading.Event()
+        self.makers: list[str] = []
 
     def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
         return self.quick
@@ -86,6 +90,7 @@ class Endless(Responder):
         try:
             while self.made < self.answers and not is_cancelled():
                 self.made += 1
+                self.makers.append(threading.current_thread().name)
                 yield FindResponse(0xFF00, bytes(1000))
             yield FindResponse(0xFE00 if is_cancelled() else 0x0000)
         finally:
@@ -194,6 +199,16 @@ def test_a_long_answer_on_the_loop_holds_up_nobody_else(serve: Serve) -> None:
         assert not responder.over.is_set()
 
 
+def test_the_rest_of_an_answer_that_was_believed_short_is_made_in_a_thread(serve: Serve) -> None:
+    responder = Endless(quick=True, answers=200)
+    with associated(serve(responder=responder).port) as peer:
+        peer.send(find(ALL, 1), echo(2))
+        assert peer.statuses() == [0xFF00] * 200 + [0x0000]
+        assert peer.response().MessageIDBeingRespondedTo == 2
+    places = [maker.split("_")[0] for maker in responder.makers]
+    assert places == ["dicom-loop"] * 75 + ["dicom-scan"] * 125
+
+
 # --- what a context or a class does not have
 
 
@@ -253,6 +268,19 @@ def test_our_own_failure_aborts_its_association_and_no_other(serve: Serve) -> No
     assert "SMITH" not in str(line)
 
 
+def test_a_failure_before_there_is_any_answer_aborts_the_association_too(serve: Serve) -> None:
+    class Broken(Responder):
+        def is_quick(self, caller: Caller, data: bytes | None, transfer_syntax: str) -> bool:
+            raise ValueError("SMITH^JANE")
+
+    server = serve(responder=Broken(InMemory(samples())))
+    with captured_logs() as logs, associated(server.port) as peer:
+        peer.send(echo(1), find(ALL, 2))
+        assert peer.response().Status == 0x0000
+        assert peer.read() == ABORT_2_0
+    assert [line["phase"] for line in logs if line["event"] == "request_failed"] == ["operation"]
+
+
 # --- limits
 
 
@@ -276,15 +304,23 @@ def test_silent_connections_are_no_associations_and_the_oldest_makes_room(
 ) -> None:
     monkeypatch.setattr(server_asyncio, "_SILENT", 8)
     server = serve(maximum_associations=1)
-    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE) for _ in range(12)]
-    try:
+    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE)]
+    silent[0].sendall(b"\1")
+    silent += [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE) for _ in range(11)]
+    with captured_logs() as logs, ExitStack() as closing:
+        for each in silent:
+            closing.enter_context(each)
         with associated(server.port) as peer:
             peer.send(echo())
             assert peer.response().Status == 0x0000
-        assert silent[0].recv(1) == b""
-    finally:
-        for connection in silent:
-            connection.close()
+        assert not _heard(silent[0])
+    assert not [line for line in logs if line["event"] == "connection_broken"], "it did not leave by itself"
+
+
+def _heard(connection: socket.socket) -> bytes:
+    with suppress(ConnectionError):  # what it sent was not read
+        return connection.recv(1)
+    return b""
 
 
 def test_what_is_held_for_all_peers_together_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,16 +330,20 @@ def test_what_is_held_for_all_peers_together_is_bounded(serve: Serve, monkeypatc
     with associated(server.port) as first, associated(server.port) as second, associated(server.port) as third:
         first.send(half, pdu(4, value(FINDING, 0, b"")))
         second.send(half)
-        aborted = [peer for peer in (first, second) if _reads_abort(peer)]
-        assert len(aborted) == 1
+        told, _, _ = select.select([first.socket, second.socket], [], [], MINUTE)
+        assert [peer.read() for peer in (first, second) if peer.socket in told] == [ABORT_2_0]
         third.send(find(ALL))
         assert third.statuses()[-1] == 0x0000, "who asks for little is served"
 
 
-def _reads_abort(peer: RawPeer) -> bool:
-    """Whether it is aborted now; a peer that goes on gets an answer instead, a refusal of its nonsense."""
-    peer.send(pdu(4, value(FINDING, 2, b"the end.")))
-    return peer.read()[:1] in (b"\x07", b"")
+def test_what_is_answered_is_held_no_more(serve: Serve) -> None:
+    server = serve()
+    large = to_bytes(query({"Modality": "MG"}, PatientID="1" * 100_000))
+    with associated(server.port) as peer:
+        peer.send(find(large), echo(2))
+        assert peer.statuses() == [0x0000]
+        assert peer.response().Status == 0x0000
+        assert server._shared == 0
 
 
 # --- time (deadlines are total: a drip does not move them)
@@ -373,6 +413,29 @@ def test_for_a_peer_that_does_not_read_no_more_is_made_and_then_it_is_dropped(se
             assert other.response().Status == 0x0000
     reasons = [line["reason"] for line in logs if line["event"] == "association_aborted"]
     assert reasons == ["read none of its answers for 0.3 s"]
+
+
+def test_of_a_peer_that_does_not_read_no_more_requests_are_taken_than_may_wait(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(Responder):
+        echoes = 0
+
+        def echo(self, caller: Caller) -> int:
+            self.echoes += 1
+            return super().echo(caller)
+
+    monkeypatch.setattr(connection, "_UNSENT_BYTES", 2048)
+    responder = Counting(InMemory())
+    server = serve(responder=responder, stall_timeout=0.3)
+    with associated(server.port) as peer:
+        (served,) = server._connections
+        served._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with suppress(OSError):  # it is dropped in the end
+            while True:
+                peer.send(*map(echo, range(100)))
+    assert served._acceptor.messages - responder.echoes <= connection._WAITING + 1
 
 
 @on_the_loop_or_aside
@@ -483,11 +546,35 @@ def test_a_stop_waits_no_longer_than_its_deadline_for_a_peer_that_does_not_read(
 
 def test_it_starts_again_after_a_stop(serve: Serve) -> None:
     server = serve()
-    server.stop()
-    server.start()
-    with associated(server.port) as peer:
-        peer.send(echo())
-        assert peer.response().Status == 0x0000
+    for _ in range(2):
+        with associated(server.port) as peer:
+            peer.send(echo())
+            assert peer.response().Status == 0x0000
+            server.stop()
+            assert peer.read() == ABORT_2_0
+            assert server.loop.is_closed()
+        server.start()
+
+
+def test_who_comes_through_the_door_while_it_closes_is_sent_away(serve: Serve) -> None:
+    application = Committing()
+    server = serve(application, acse_timeout=MINUTE)
+    with (
+        associated(server.port) as peer,
+        associated(server.port) as idle,
+        socket.create_server(("127.0.0.1", 0)) as door,
+        connected(door.getsockname()[1]) as late,
+    ):
+        peer.send(n_create(STEP, "1.2.1"))
+        assert application.began.wait(MINUTE)
+        stopping = threading.Thread(target=server.stop, args=(MINUTE,))
+        stopping.start()
+        assert idle.read() == ABORT_2_0, "the stop is under way"
+        coming = server.loop.connect_accepted_socket(server._connection, door.accept()[0])
+        asyncio.run_coroutine_threadsafe(coming, server.loop).result(MINUTE)
+        assert late.read() == b""
+        application.goes_on.set()
+        stopping.join(MINUTE)
 
 
 # --- TLS

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
 from dicom_samples import AE_TITLE, InMemory, captured_logs, query, samples
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityWorklistInformationFind
+from raw_peer import associate_rq
 from tls_certificates import Hospital, Pair
 
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
-from gateway.dicom.tls import tls_door
+from gateway.dicom.tls import TlsPortUnusable, tls_door
 from gateway.errors import CertificateUnusable
 from tests.serving import association_server, serving
 
@@ -124,6 +125,25 @@ def test_tls_1_2_and_1_3_are_spoken(server: AssociationServer, hospital: Hospita
     context = hospital.trusting(hospital.modality)
     context.minimum_version = context.maximum_version = version
     assert answers(server.tls_port, context) == ["ACC000", "ACC001", "ACC002"]
+
+
+def test_a_request_in_one_segment_with_the_end_of_the_handshake_is_heard(
+    server: AssociationServer, hospital: Hospital
+) -> None:
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inside = hospital.trusting(hospital.modality).wrap_bio(received, sent, server_hostname="localhost")
+    with connected(server) as connection:
+
+        def once_it_came(attempt: Callable[[], Any]) -> Any:
+            while True:
+                with suppress(ssl.SSLWantReadError):
+                    return attempt()
+                connection.sendall(sent.read())
+                received.write(connection.recv(65536))
+
+        once_it_came(inside.do_handshake)
+        inside.write(associate_rq())
+        assert once_it_came(lambda: inside.read(1)) == b"\x02"
 
 
 def test_only_the_suites_of_b_12_are_offered_for_tls_1_2(hospital: Hospital) -> None:
@@ -227,7 +247,7 @@ def test_when_the_tls_port_is_taken_neither_door_opens(hospital: Hospital) -> No
         taken = int(holder.getsockname()[1])
         door = tls_door(taken, hospital.gateway.certificate, hospital.gateway.key)
         server = association_server(Responder(InMemory()), tls=door)
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(TlsPortUnusable, match="in use"):
             server.start()
     assert not server.listening
 

@@ -20,3 +20,5 @@ def test_whoever_asks_makes_room_and_one_that_is_not_there_may_leave_too() -> No
     room.leave("f1")
     assert room.enter("unit", "u") is None
     assert room.enter("f3", "f") == "f2"
+    room.leave("f3")
+    assert [*room._from_address] == ["u"], "nothing is kept of an address that left"
