@@ -26,6 +26,13 @@ _FIRST_GROUP = 0x0008
 
 _TRAILING_PADDING = 0xFFFCFFFC
 
+_LONGEST = 64 * 1024
+"""Bytes of an identifier: room for a thousand UIDs; real ones have some hundreds."""
+
+_LONGEST_TEXT = 1024
+_MOST_VALUES = 100
+"""Characters and values of one key that is no list of UIDs. Each item is held against all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -68,6 +75,8 @@ def read(data: bytes | None, transfer_syntax: str, default: CharacterSet = ASCII
     """
     if not data:
         raise _refused("the identifier is absent")
+    if len(data) > _LONGEST:
+        raise _refused(f"the identifier is longer than {_LONGEST} bytes")
     try:
         elements = data_set.decode(data, transfer_syntax)
     except Undecodable as error:
@@ -120,9 +129,12 @@ def _item(element: Element, character_set: CharacterSet) -> Iterator[Key]:
 
 def _text(element: Element, attribute: Attribute, character_set: CharacterSet) -> str:
     try:
-        return character_set.decode(element.value.rstrip(b"\0"), attribute.vr).strip(" ")
+        text = character_set.decode(element.value.rstrip(b"\0"), attribute.vr).strip(" ")
     except (UnicodeError, LookupError):
         raise _refused("a key is not in the declared character set", element.tag) from None
+    if attribute.matching is not Matching.UID and (len(text) > _LONGEST_TEXT or text.count("\\") >= _MOST_VALUES):
+        raise _refused(f"a key of more than {_LONGEST_TEXT} characters or {_MOST_VALUES} values", element.tag)
+    return text
 
 
 def _refused(comment: str, tag: int | None = None) -> RequestRefused:

@@ -327,7 +327,7 @@ def _period(dates: Key | None, times: Key | None) -> Criterion | None:
 
 def _uid_test(key: Key) -> Test:
     """Any UID of the list (PS3.4 C.2.2.2.2); no wildcards."""
-    asked = _uids(key)
+    asked = frozenset(_uids(key))
     return lambda values: any(value in asked for value in values)
 
 

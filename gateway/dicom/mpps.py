@@ -119,9 +119,14 @@ def read_set(
     )
 
 
+def is_uid(text: str) -> bool:
+    """Whether it may be one, leading zeros aside (PS3.5 9.1); what is none may be anything, a name too."""
+    return bool(re.fullmatch(r"[0-9.]{1,64}", text))
+
+
 def require_uid(sop_instance_uid: str) -> None:
     """Raise `RequestRefused` (0x0117) for an instance that no UID names; leading zeros are left to a warning."""
-    if not re.fullmatch(r"[0-9.]{1,64}", sop_instance_uid):
+    if not is_uid(sop_instance_uid):
         raise RequestRefused(INVALID_OBJECT_INSTANCE, "the SOP Instance UID is no UID")
 
 

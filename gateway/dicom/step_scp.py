@@ -200,7 +200,7 @@ class StepScp:
             _log.warning(
                 "step_refused",
                 **caller.logged(),
-                sop_instance_uid=uid,
+                sop_instance_uid=uid if mpps.is_uid(uid) else "not a UID",
                 status=f"0x{response.status:04X}",
                 reason=response.error_comment,
             )

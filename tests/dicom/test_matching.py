@@ -311,6 +311,19 @@ def test_a_key_outside_its_character_set_is_refused() -> None:
     assert refused.value.tags == (0x00100010,)
 
 
+@pytest.mark.parametrize("value", ["*A" * 513, "*A*\\" * 100])
+def test_a_key_that_is_longer_than_anybody_asks_is_refused_before_each_item_is_held_against_it(value: str) -> None:
+    assert refusal({}, PatientName=value).tags == (0x00100010,)
+
+
+def test_an_identifier_of_megabytes_is_refused_unread_a_list_of_a_thousand_uids_is_not() -> None:
+    with pytest.raises(RequestRefused) as refused:
+        identifier.read(to_bytes(query({}, StudyInstanceUID=["1.2.3"] * 20_000)), IMPLICIT)
+    assert refused.value.status == 0xA900
+    many = [f"1.2.826.0.1.3680043.8.498.1{number:037}" for number in range(1000)]
+    assert found({}, row(study_instance_uid=many[-1]), StudyInstanceUID=many)
+
+
 def test_each_criterion_names_its_keys_and_its_clause_or_the_setting_that_demands_it() -> None:
     *of_keys, status, test = plan_of(query({**PERIOD, "Modality": "MG"}, PatientName="A*")).criteria
     for criterion in of_keys:

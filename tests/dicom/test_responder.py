@@ -269,6 +269,13 @@ def test_an_unknown_instance_is_0112_to_retrieve_too(responder: Responder) -> No
     assert responder.n_get(CALLER, RETRIEVE_SOP_CLASS, "abc", (), IMPLICIT).status == 0x0117
 
 
+def test_what_stands_in_the_place_of_a_uid_may_be_a_name_and_is_not_logged(responder: Responder) -> None:
+    with captured_logs() as logs:
+        response = responder.n_create(CALLER, SOP_CLASS, "SMITH^JANE", to_bytes(created()), IMPLICIT)
+    assert response.status == 0x0117
+    assert [log["sop_instance_uid"] for log in logs] == ["not a UID"]
+
+
 def test_a_stored_step_that_can_not_be_decoded_is_0110(responder: Responder, application: InMemory) -> None:
     application.reports[UID] = StepReport(
         sop_instance_uid=UID, references=(), attribute_list=b"garbage", transfer_syntax=IMPLICIT
