@@ -100,6 +100,12 @@ class Recorder(SQLiteApplicationRecorder):
         except OutcomeUnknown as error:
             raise StoreUnusable(error.message, remedy=error.remedy) from error
 
+    def is_known(self, stream_id: UUID) -> bool:
+        """Whether there is an event of this stream."""
+        statement = "SELECT 1 FROM stored_events WHERE originator_id = ? LIMIT 1"
+        with self.datastore.readers.connection() as connection:
+            return connection.execute(statement, (stream_id.hex,)).fetchone() is not None
+
     def insert_events(
         self,
         stored_events: Sequence[StoredEvent],
@@ -203,6 +209,10 @@ class InlineEventStore(EventStore[UUID]):
             if self.sealing:
                 self.sealing.forget()
             raise
+
+    def is_known(self, stream_id: UUID) -> bool:
+        """Whether there is an event of this stream."""
+        return self.recorder.is_known(stream_id)
 
     def put_within(self, cursor: sqlite3.Cursor, domain_events: Sequence[DomainEventProtocol[UUID]]) -> None:
         """Append inside a transaction that somebody else began: for a decision over the log as it is then."""
