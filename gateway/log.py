@@ -31,15 +31,24 @@ class _Logger:
         self._name = name
 
     def info(self, event: str, **values: Any) -> None:  # noqa: ANN401  whatever a line tells
-        """As of structlog, past the standard library where our handler is the only one.
+        """As of structlog."""
+        self._write("info", event, values)
 
-        Each query writes such a line, and a record of the standard library would be a fifth of what a query takes.
+    def warning(self, event: str, **values: Any) -> None:  # noqa: ANN401  the same
+        """As of structlog."""
+        self._write("warning", event, values)
+
+    def _write(self, level: str, event: str, values: dict[str, Any]) -> None:
+        """Past the standard library where our handler is the only one.
+
+        Each query and each MPPS message writes such a line: a record of the standard library would be a fifth of what a
+        query takes.
         """
         handlers = logging.getLogger().handlers
         if len(handlers) == 1 and isinstance(handlers[0], _OurHandler):
-            handlers[0].write("info", {**values, "event": event})
+            handlers[0].write(level, {**values, "event": event})
         else:
-            self._of_structlog.info(event, **values)
+            getattr(self._of_structlog, level)(event, **values)
 
     def __getattr__(self, method: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
         return getattr(self._of_structlog, method)
