@@ -7,19 +7,20 @@ same request is answered from the receipt ever after. What an operator or a moda
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
+from random import uniform
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.persistence import InfrastructureFactory, IntegrityError
 from eventsourcing.utils import Environment, EnvType
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 import projections.epochs
 import projections.outbox
@@ -61,6 +62,7 @@ from gateway.eventstore import chain, positions, rebuilding, replay
 from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
+from gateway.eventstore.recent import Recent
 from gateway.eventstore.recorder import Datastore, InlineEventStore
 from gateway.eventstore.sealing import KeyIndex, Sealing, default_path
 from gateway.eventstore.sequence_mark import SequenceMark
@@ -89,7 +91,15 @@ _APART = tuple(
 )
 """What a second process builds of a long log: those that need to know who it was. It is about half of the work."""
 
+_GOING_ON = (StepStatus.IN_PROGRESS, Status.IN_PROGRESS)
+
+_MOST_RECENT = 256
+"""Steps in progress and their items that are kept in memory: more than a site's units have at a time."""
+
 _TRIES = 25
+
+_LONGEST_PAUSE = 0.01
+"""Seconds between two of them at most."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stream)
@@ -138,6 +148,7 @@ class Gateway(Application[UUID]):
         self.report_wrong_entry = report_wrong_entry
         self._listeners: list[Callable[[], None]] = []
         self._turns = Turns()
+        self._recent = Recent(_MOST_RECENT)
         super().__init__()
         self.caught_up = replay.catch_up(path, self.datastore.writer, self.mapper, PROJECTIONS)
         self.keys_destroyed = self.destroy_erased_keys()
@@ -334,7 +345,7 @@ class Gateway(Application[UUID]):
         """An N-CREATE: keep the step whole and start the items it was performed for. Raises `StepExists`."""
 
         def decide() -> Decision[StepOutcome]:
-            if self._load(PerformedProcedureStep, PerformedProcedureStep.create_id(report.sop_instance_uid)):
+            if self._events.is_known(PerformedProcedureStep.create_id(report.sop_instance_uid)):
                 raise StepExists("the performed procedure step exists")
             items, unmatched = self._linked(report)
             alerts = [*unmatched, *_over(items)]
@@ -360,11 +371,13 @@ class Gateway(Application[UUID]):
         """An N-SET: keep it whole and finish the items when it is final. Raises `StepUnknown`, `StepFinal`."""
 
         def decide() -> Decision[StepOutcome]:
-            step = self._load(PerformedProcedureStep, PerformedProcedureStep.create_id(change.sop_instance_uid))
+            step_id = PerformedProcedureStep.create_id(change.sop_instance_uid)
+            step = self._recent.take(step_id) or self._load(PerformedProcedureStep, step_id)
             if step is None:
                 raise StepUnknown("there is no such performed procedure step")
             step.change(change, received_at.isoformat())
-            items = [self._item(number) for number in step.accession_numbers] if lifecycle.is_final(step.status) else []
+            is_final = lifecycle.is_final(step.status)
+            items = [self._recent_item(number) for number in step.accession_numbers] if is_final else []
             alerts = () if step.status is StepStatus.WITHDRAWN else tuple(_over(items))
             finished = [stream for item in items for stream in self._finished(item, step)]
             return StepOutcome(tuple(step.accession_numbers), alerts=alerts), [step, *finished]
@@ -401,27 +414,20 @@ class Gateway(Application[UUID]):
         return list(items.values()), unmatched
 
     def _referenced(self, reference: Reference, patient_id: str) -> WorklistItem | str:
-        by_study = self._rows(
-            WorklistFilter(study_instance_uids=(reference.study_instance_uid,)), reference.study_instance_uid
-        )
-        by_number = self._rows(WorklistFilter(accession_number=reference.accession_number), reference.accession_number)
-        step_id = reference.scheduled_procedure_step_id
-        by_step = self._rows(WorklistFilter(accession_number=step_id), step_id)
-        named = {row.accession_number: row for row in (*by_study, *by_number)}
-        if len(named.keys() | {row.accession_number for row in by_step if named}) > 1:
-            return "the keys of the step name two items"
-        if not named:
+        study, number = reference.study_instance_uid, reference.accession_number
+        with self.reading() as connection:
+            rows = projections.worklist.named(connection, study, (number, reference.scheduled_procedure_step_id))
+        if not any(number == row.accession_number or (study and study == row.study_instance_uid) for row in rows):
             return "no item has the accession number or the Study Instance UID of the step"
-        [(accession_number, row)] = named.items()
-        if patient_id and row.patient_id and patient_id != row.patient_id:
+        if len(rows) > 1:
+            return "the keys of the step name two items"
+        [(accession_number, _, item_patient_id)] = rows
+        if patient_id and item_patient_id and patient_id != item_patient_id:
             return f"the step is of another patient than item {accession_number}"
         item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
         if item and item.is_erased:
             return f"the person of item {accession_number} was erased"
         return item or f"no event explains item {accession_number}"
-
-    def _rows(self, wanted: WorklistFilter, key: str) -> list[WorklistRow]:
-        return self.find_items(wanted) if key else []
 
     # --- what delivery reports
 
@@ -672,7 +678,8 @@ class Gateway(Application[UUID]):
     def save_within(self, cursor: sqlite3.Cursor, streams: Sequence[Stream]) -> None:
         """Save inside a transaction of the writer's: for a decision over the log as it is then."""
         events = [event for stream in streams for event in stream.collect_events()]
-        cast("InlineEventStore", self.events).put_within(cursor, events)
+        self._events.put_within(cursor, events)
+        self._recent.clear()  # an erasure, most often: nothing of the person is to stay in memory
 
     def close(self) -> None:
         """Let go of the files."""
@@ -722,6 +729,10 @@ class Gateway(Application[UUID]):
         """The connections."""
         return cast("StoreFactory", self.factory).datastore
 
+    @property
+    def _events(self) -> InlineEventStore:
+        return cast("InlineEventStore", self.events)
+
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Nothing from the process's environment: `gateway.settings` is its only reader."""
         return Environment(name, env)
@@ -769,19 +780,25 @@ class Gateway(Application[UUID]):
 
     def _retry(self, decide: Callable[[], Decision[T]]) -> T:
         """Decide on fresh state and save; when somebody else was faster, decide again."""
-        try:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(IntegrityError),
-                stop=stop_after_attempt(_TRIES),
-                wait=wait_random(0, 0.01),
-            ):
-                with attempt:
-                    answer, streams = decide()
-                    self._cover_sequences(streams)
-                    self._save(streams)
-        except RetryError as error:
-            raise Contention("the item was changed by others on every try", remedy="ask again") from error
-        return answer
+        for pauses_left in reversed(range(_TRIES)):
+            try:
+                answer, streams = decide()
+                self._cover_sequences(streams)
+                self._save(streams)
+            except IntegrityError as error:
+                if not pauses_left:
+                    raise Contention("the item was changed by others on every try", remedy="ask again") from error
+                time.sleep(uniform(0, _LONGEST_PAUSE))  # noqa: S311  no secret: so that two don't meet again
+            else:
+                self._keep_unfinished(streams)
+                return answer
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _keep_unfinished(self, streams: Sequence[Stream]) -> None:
+        """Steps that go on and their items: the next message is about them."""
+        for stream in streams:
+            if isinstance(stream, PerformedProcedureStep | WorklistItem) and stream.status in _GOING_ON:
+                self._recent.keep(stream.id, stream)
 
     def _save(self, streams: Sequence[Stream]) -> None:
         """As the library's `save`, without looking each stream and event through for its protocols' methods."""
@@ -792,6 +809,11 @@ class Gateway(Application[UUID]):
         if item is None:
             raise NotFound("there is no item with this accession number", field="accession_number")
         return item
+
+    def _recent_item(self, accession_number: str) -> WorklistItem:
+        """The item, perhaps behind the log: for decisions that save an event of it in any case."""
+        item: WorklistItem | None = self._recent.take(WorklistItem.create_id(accession_number))
+        return item or self._item(accession_number)
 
     def load(self, stream: type[S], stream_id: UUID) -> S | None:
         """What a stream amounts to; None when there is no such stream."""

@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 _LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing")
 
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
+
 
 def get_logger(name: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
     """A module's logger: `log.info("action_answered", accession_number=…)`.
@@ -31,15 +33,24 @@ class _Logger:
         self._name = name
 
     def info(self, event: str, **values: Any) -> None:  # noqa: ANN401  whatever a line tells
-        """As of structlog, past the standard library where our handler is the only one.
+        """As of structlog."""
+        self._write("info", event, values)
 
-        Each query writes such a line, and a record of the standard library would be a fifth of what a query takes.
+    def warning(self, event: str, **values: Any) -> None:  # noqa: ANN401  the same
+        """As of structlog."""
+        self._write("warning", event, values)
+
+    def _write(self, level: str, event: str, values: dict[str, Any]) -> None:
+        """Past the standard library where our handler is the only one.
+
+        Each query and each MPPS message writes such a line: a record of the standard library would be a fifth of what a
+        query takes.
         """
         handlers = logging.getLogger().handlers
         if len(handlers) != 1 or not isinstance(handlers[0], _OurHandler):
-            self._of_structlog.info(event, **values)
-        elif logging.getLogger(self._name).isEnabledFor(logging.INFO):
-            handlers[0].write("info", {**values, "event": event})
+            getattr(self._of_structlog, level)(event, **values)
+        elif logging.getLogger(self._name).isEnabledFor(_LEVELS[level]):
+            handlers[0].write(level, {**values, "event": event})
 
     def __getattr__(self, method: str) -> Any:  # noqa: ANN401  structlog's loggers have no type of their own
         return getattr(self._of_structlog, method)

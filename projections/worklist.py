@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.domain.lifecycle import Status
 from gateway.domain.names import folded
@@ -183,6 +183,25 @@ def get(connection: sqlite3.Connection, accession_numbers: Sequence[str]) -> Ite
     marks = _marks(accession_numbers)
     statement = f"SELECT {_COLUMNS} FROM worklist_items WHERE accession_number IN ({marks}) {_ORDER}"  # noqa: S608  our own words
     return map(_row, _execute(connection, statement, accession_numbers))
+
+
+class Named(NamedTuple):
+    """What tells whether an item is meant."""
+
+    accession_number: str
+    study_instance_uid: str | None
+    patient_id: str
+
+
+def named(connection: sqlite3.Connection, study_instance_uid: str, accession_numbers: tuple[str, str]) -> list[Named]:
+    """The items that have this Study Instance UID or one of two accession numbers; "" names none."""
+    statement = (
+        "SELECT accession_number, study_instance_uid, patient_id FROM worklist_items WHERE accession_number IN (?, ?)"
+        " UNION SELECT accession_number, study_instance_uid, patient_id FROM worklist_items"
+        " WHERE study_instance_uid = ?"
+    )
+    keys = (key or None for key in (*accession_numbers, study_instance_uid))
+    return [Named(*row) for row in _execute(connection, statement, tuple(keys))]
 
 
 def _select(connection: sqlite3.Connection, columns: str, wanted: WorklistFilter) -> sqlite3.Cursor:

@@ -141,10 +141,12 @@ class AttributeList:
         for element in self.data_set.values():
             if data_set.is_private(element.tag):
                 continue
-            for oddity in _oddities(element, self.character_set):
-                self.warnings.name(oddity, element.tag)
-            for item in self.items(element.tag):
-                item.examine()
+            if element.value:
+                for oddity in _oddities(element, self.character_set):
+                    self.warnings.name(oddity, element.tag)
+            elif element.items:
+                for item in self.items(element.tag):
+                    item.examine()
 
 
 def text_of(element: Element, character_set: CharacterSet, vr: str) -> tuple[str, bool]:
@@ -157,16 +159,21 @@ def text_of(element: Element, character_set: CharacterSet, vr: str) -> tuple[str
 
 
 def _oddities(element: Element, character_set: CharacterSet) -> Iterator[str]:
-    if element.vr not in _LIMITS:
+    vr = element.vr
+    longest = _LIMITS.get(vr)
+    if longest is None:
         return
-    text, inside = text_of(element, character_set, element.vr)
+    text, inside = text_of(element, character_set, vr)
     if not inside:
         yield OUTSIDE_ITS_SET
-    parts = [text] if element.vr in ONE_VALUE else [part.strip(" \0") for part in text.split("\\")]
-    groups = [group for part in parts for group in (part.split("=") if element.vr == "PN" else [part])]
-    if any(len(group) > _LIMITS[element.vr] for group in groups):
-        yield TOO_LONG
-    well_formed = _WELL_FORMED.get(element.vr)
+    well_formed = _WELL_FORMED.get(vr)
+    if len(text) <= longest and not well_formed:
+        return  # most values: nothing in them is longer than they are
+    parts = [text] if vr in ONE_VALUE else [part.strip(" \0") for part in text.split("\\")]
+    if len(text) > longest:
+        groups = [group for part in parts for group in (part.split("=") if vr == "PN" else [part])]
+        if any(len(group) > longest for group in groups):
+            yield TOO_LONG
     if well_formed and not all(well_formed(part) for part in parts if part):
         yield MALFORMED
 

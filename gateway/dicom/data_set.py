@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import VR
@@ -29,6 +29,7 @@ _LONGEST_SHORT = 0xFFFF
 """Bytes that a 16 bit length can announce."""
 _IMPLICIT, _SHORT, _LONG = struct.Struct("<HHI"), struct.Struct("<HH2sH"), struct.Struct("<HH2sHI")
 """What stands before a value: in implicit VR, and in explicit VR with a length of 16 or 32 bit (PS3.5 7.1.2, 7.1.3)."""
+_LENGTH = struct.Struct("<I")
 _NUL_PADDED = frozenset({"UI", "OB", "UN"})
 _DEEPEST = 16
 """More nesting than any object has; a limit against data made to exhaust the stack."""
@@ -43,8 +44,7 @@ class Undecodable(ValueError):
         self.tag = tag
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One data element: `value` as encoded, or the `items` of a sequence."""
 
     tag: int
@@ -112,7 +112,7 @@ class _Reader:
 
     def _header(self, position: int, end: int) -> tuple[int, str, int, int]:
         """Tag, VR, length, and where the value starts (PS3.5 7.1.1)."""
-        group, number, length = self._unpack("<HHI", position, end)
+        group, number, length = self._unpack(_IMPLICIT, position, end)
         tag = group << 16 | number
         if group == _DELIMITERS:
             return tag, "", length, position + 8
@@ -124,7 +124,7 @@ class _Reader:
         vr = code.decode("ascii")
         if vr in _SHORT_VRS:
             return tag, vr, length >> 16, position + 8
-        (length,) = self._unpack("<I", position + 8, end)
+        (length,) = self._unpack(_LENGTH, position + 8, end)
         return tag, vr, length, position + 12
 
     def _element(self, tag: int, vr: str, length: int, position: int, end: int) -> tuple[Element, int]:
@@ -146,7 +146,7 @@ class _Reader:
             raise Undecodable("a sequence is longer than the data")
         items: list[DataSet] = []
         while position < end:
-            group, number, item_length = self._unpack("<HHI", position, end)
+            group, number, item_length = self._unpack(_IMPLICIT, position, end)
             tag, position = group << 16 | number, position + 8
             if tag == _SEQUENCE_END and length == _UNDEFINED:
                 return tuple(items), position
@@ -161,10 +161,10 @@ class _Reader:
             raise Undecodable("a sequence does not end")
         return tuple(items), position
 
-    def _unpack(self, layout: str, position: int, end: int) -> tuple[int, ...]:
-        if position + struct.calcsize(layout) > end:
+    def _unpack(self, layout: struct.Struct, position: int, end: int) -> tuple[int, ...]:
+        if position + layout.size > end:
             raise Undecodable("the data ends inside an element")
-        return struct.unpack_from(layout, self.data, position)
+        return layout.unpack_from(self.data, position)
 
 
 def encode(elements: Iterable[Element], transfer_syntax: str) -> bytes:

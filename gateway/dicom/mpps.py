@@ -63,6 +63,11 @@ OPERATIONS = {"N-CREATE": SOP_CLASS, "N-SET": SOP_CLASS, "N-GET": RETRIEVE_SOP_C
 _MOST_SCHEDULED_STEPS = 100
 """Scheduled steps of one performed step that are looked up; more than any clinic groups."""
 
+_TYPE_1, _TYPE_2 = (tuple(sorted(of_type(TABLE, kind))) for kind in "12")
+_STEP_TYPE_2 = tuple(of_type(BY_TAG[SCHEDULED_STEP_ATTRIBUTES_SEQUENCE].items, "2"))
+_SERIES_TYPE_1, _SERIES_TYPE_2 = (tuple(of_type(BY_TAG[PERFORMED_SERIES_SEQUENCE].items, kind)) for kind in "12")
+"""The attributes of these types for the SCU of an N-CREATE."""
+
 _SETTABLE = {status.value: status for status in (StepStatus.IN_PROGRESS, StepStatus.COMPLETED, StepStatus.DISCONTINUED)}
 _FINAL = (StepStatus.COMPLETED, StepStatus.DISCONTINUED)
 
@@ -142,9 +147,8 @@ def _decoded(data: bytes, transfer_syntax: str) -> AttributeList:
 
 def _require_type_1(attributes: AttributeList) -> None:
     """Type 1 of the create, that of the scheduled steps included (PS3.4 Table F.7.2-1)."""
-    type_1 = sorted(of_type(TABLE, "1"))
-    missing = [tag for tag in type_1 if tag not in attributes.data_set]
-    empty = [tag for tag in type_1 if tag in attributes.data_set and not attributes.filled(tag)]
+    missing = [tag for tag in _TYPE_1 if tag not in attributes.data_set]
+    empty = [tag for tag in _TYPE_1 if tag in attributes.data_set and not attributes.filled(tag)]
     if empty == [SCHEDULED_STEP_ATTRIBUTES_SEQUENCE] and not missing and attributes.filled(PATIENT_ID):
         empty = []  # an unscheduled step, badly put; `_warn_of_create` says so
     nameless = [item for item in attributes.items(SCHEDULED_STEP_ATTRIBUTES_SEQUENCE) if not _names_its_step(item)]
@@ -187,11 +191,10 @@ def _warn_of_create(sop_instance_uid: str, attributes: AttributeList) -> None:
         warnings.say("the step names no Patient ID")
     if attributes.filled(DISCONTINUATION_REASON_CODE_SEQUENCE):
         warnings.say(f"filled although the step only starts: {names([DISCONTINUATION_REASON_CODE_SEQUENCE])}")
-    absent = [tag for tag in of_type(TABLE, "2") if tag not in attributes.data_set]
+    absent = [tag for tag in _TYPE_2 if tag not in attributes.data_set]
     if absent:
         warnings.say(f"missing (type 2): {names(absent)}")
-    rows = BY_TAG[SCHEDULED_STEP_ATTRIBUTES_SEQUENCE].items
-    absent = [tag for tag in of_type(rows, "2") if any(tag not in item.data_set for item in steps)]
+    absent = [tag for tag in _STEP_TYPE_2 if any(tag not in item.data_set for item in steps)]
     if absent:
         warnings.say(f"missing (type 2) in a scheduled step: {names(absent)}")
     _warn_of_series(attributes)
@@ -219,11 +222,10 @@ def _warn_of_final(attributes: AttributeList, before: Callable[[], AttributeList
 
 def _warn_of_series(attributes: AttributeList) -> None:
     series = attributes.items(PERFORMED_SERIES_SEQUENCE)
-    rows = BY_TAG[PERFORMED_SERIES_SEQUENCE].items
-    empty = [tag for tag in of_type(rows, "1") if not all(item.filled(tag) for item in series)]
+    empty = [tag for tag in _SERIES_TYPE_1 if not all(item.filled(tag) for item in series)]
     if empty:
         attributes.warnings.say(f"missing or empty (type 1) in a series: {names(empty)}")
-    absent = [tag for tag in of_type(rows, "2") if not all(tag in item.data_set for item in series)]
+    absent = [tag for tag in _SERIES_TYPE_2 if not all(tag in item.data_set for item in series)]
     if absent:
         attributes.warnings.say(f"missing (type 2) in a series: {names(absent)}")
 

@@ -18,7 +18,7 @@ Units are those of PS3.3 C.4.16. A number that can't be read is left out, and na
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.dicom import character_sets, data_set
 from gateway.dicom.attribute_list import AttributeList, text_of
@@ -128,10 +128,10 @@ def in_utf_8(element: Element, character_set: CharacterSet) -> Element:
     """The element with its text in UTF-8, that of its items too."""
     if element.items:
         items = tuple(_item_in_utf_8(item, character_sets.declared(item, character_set)) for item in element.items)
-        return replace(element, items=items)
+        return element._replace(items=items)
     if not character_sets.governs(element.vr):
         return element
-    return replace(element, value=text_of(element, character_set, element.vr)[0].encode("utf-8"))
+    return element._replace(value=text_of(element, character_set, element.vr)[0].encode("utf-8"))
 
 
 def _item_in_utf_8(item: DataSet, character_set: CharacterSet) -> DataSet:

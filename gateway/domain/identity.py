@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+_KNOWN = 1024
+"""Ids that are known still when the next message asks for them: a digest and a UUID object each time add up."""
 
 _ROOT = uuid5(NAMESPACE_URL, "https://worklist-gateway/streams")
 
 
+@lru_cache(maxsize=_KNOWN)
 def worklist_item_id(accession_number: str) -> UUID:
     """The stream of the item with this accession number."""
     return uuid5(_ROOT, f"/worklist-items/{accession_number}")
 
 
+@lru_cache(maxsize=_KNOWN)
 def performed_step_id(sop_instance_uid: str) -> UUID:
     """The stream of the MPPS with this SOP Instance UID."""
     return uuid5(_ROOT, f"/performed-procedure-steps/{sop_instance_uid}")

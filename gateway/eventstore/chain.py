@@ -40,13 +40,13 @@ def link(
     previous: bytes, position: int, stream: str, version: int, topic: str, committed_at: str, state: bytes | str
 ) -> bytes:
     """The link of one stored event."""
-    digest = sha256(previous)
     raw = state if isinstance(state, bytes) else str(state).encode()
-    for part in (str(position), str(stream), str(version), str(topic), str(committed_at)):
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
-    digest.update(len(raw).to_bytes(4, "big") + raw)
-    return digest.digest()
+    parts = [previous]
+    for text in (str(position), str(stream), str(version), str(topic), str(committed_at)):
+        part = text.encode()
+        parts += len(part).to_bytes(4, "big"), part
+    parts += len(raw).to_bytes(4, "big"), raw
+    return sha256(b"".join(parts)).digest()
 
 
 def head(cursor: sqlite3.Cursor | sqlite3.Connection) -> tuple[int, str, bytes]:

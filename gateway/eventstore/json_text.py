@@ -1,6 +1,7 @@
-"""Python values → the JSON text that projections keep, as `json.dumps` writes it.
+"""Python values → JSON text, as `json.dumps` writes it.
 
-`json.dumps` makes an encoder anew for every text, which takes longer than the text does; here it is made once.
+`json.dumps` makes an encoder anew for every text, and so does each `encode` of a `JSONEncoder`, which takes longer than
+the text does; here it is made once.
 """
 
 from __future__ import annotations
@@ -13,12 +14,20 @@ from typing import Any
 
 def writer(*, ensure_ascii: bool) -> Callable[[Any], str]:
     """A function that writes as `json.dumps(value, ensure_ascii=…)` does, for values without cycles."""
-    settings = json.JSONEncoder(ensure_ascii=ensure_ascii)
+    return writer_of(json.JSONEncoder(ensure_ascii=ensure_ascii))
+
+
+def writer_of(settings: json.JSONEncoder) -> Callable[[Any], str]:
+    """A function that writes as this encoder's `encode` does, for values without cycles that are no mere text.
+
+    The encoder has no indentation, nor does it sort or skip keys.
+    """
     make = getattr(encoder, "c_make_encoder", None)
     if make is None:
         return settings.encode
-    text = encoder.encode_basestring_ascii if ensure_ascii else encoder.encode_basestring
-    pieces = make(None, settings.default, text, None, ": ", ", ", False, False, True)
+    text = encoder.encode_basestring_ascii if settings.ensure_ascii else encoder.encode_basestring
+    item, key = settings.item_separator, settings.key_separator
+    pieces = make(None, settings.default, text, None, key, item, False, False, settings.allow_nan)
 
     def write(value: Any) -> str:  # noqa: ANN401  any JSON value
         return "".join(pieces(value, 0))

@@ -78,6 +78,7 @@ class Recorder(SQLiteApplicationRecorder):
     def __init__(self, datastore: Datastore, projections: Sequence[Projection]) -> None:
         super().__init__(datastore)
         self.projections = projections
+        self._of_class: dict[type, tuple[Projection, ...]] = {}
         self.insert_events_statement = (
             "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?)"
         )
@@ -98,6 +99,12 @@ class Recorder(SQLiteApplicationRecorder):
                     cursor.execute(statement)
         except OutcomeUnknown as error:
             raise StoreUnusable(error.message, remedy=error.remedy) from error
+
+    def is_known(self, stream_id: UUID) -> bool:
+        """Whether there is an event of this stream."""
+        statement = "SELECT 1 FROM stored_events WHERE originator_id = ? LIMIT 1"
+        with self.datastore.readers.connection() as connection:
+            return connection.execute(statement, (stream_id.hex,)).fetchone() is not None
 
     def insert_events(
         self,
@@ -126,10 +133,18 @@ class Recorder(SQLiteApplicationRecorder):
         committed_at = self._link(cursor, ids, stored_events)
         for position, event in zip(ids, inline, strict=True):
             recorded = RecordedEvent(position, committed_at, event)
-            for projection in self.projections:
+            for projection in self._concerned(type(event)):
                 projection.apply(cursor, recorded)
         positions.advance(cursor, self.projections, ids[-1])
         return ids
+
+    def _concerned(self, event_class: type) -> tuple[Projection, ...]:
+        """The projections that write anything about events of this class."""
+        found = self._of_class.get(event_class)
+        if found is None:
+            found = tuple(projection for projection in self.projections if event_class in projection.CONCERNED)
+            self._of_class[event_class] = found
+        return found
 
     def insert_within(
         self,
@@ -145,12 +160,14 @@ class Recorder(SQLiteApplicationRecorder):
         """Write the links; all events of one save carry one time that never decreases."""
         _, previous_time, previous = chain.head(cursor)
         committed_at = max(previous_time, datetime.now(UTC).isoformat(timespec="microseconds"))
+        links = []
         for position, stored in zip(ids, stored_events, strict=True):
             stream = stored.originator_id.hex if isinstance(stored.originator_id, UUID) else stored.originator_id
             previous = chain.link(
                 previous, position, stream, stored.originator_version, stored.topic, committed_at, stored.state
             )
-            cursor.execute("INSERT INTO event_chain VALUES (?, ?, ?)", (position, committed_at, previous))
+            links.append((position, committed_at, previous))
+        cursor.executemany("INSERT INTO event_chain VALUES (?, ?, ?)", links)
         return committed_at
 
 
@@ -192,6 +209,10 @@ class InlineEventStore(EventStore[UUID]):
             if self.sealing:
                 self.sealing.forget()
             raise
+
+    def is_known(self, stream_id: UUID) -> bool:
+        """Whether there is an event of this stream."""
+        return self.recorder.is_known(stream_id)
 
     def put_within(self, cursor: sqlite3.Cursor, domain_events: Sequence[DomainEventProtocol[UUID]]) -> None:
         """Append inside a transaction that somebody else began: for a decision over the log as it is then."""
