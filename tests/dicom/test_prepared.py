@@ -206,8 +206,8 @@ def test_queries_are_known_up_to_a_bound_and_with_what_they_found(monkeypatch: p
     queries = known_queries.KnownQueries()
     responder = Responder(None)  # type: ignore[arg-type]  it only reads
 
-    def asked(patient_id: str, size: int = 0) -> known_queries.Question:
-        data = to_bytes(query(PatientID=patient_id))
+    def asked(patient_id: str, size: int = 0, **keys: str) -> known_queries.Question:
+        data = to_bytes(query(PatientID=patient_id, **keys))
         question = (data, IMPLICIT, "MAMMO1")
         known = queries.of(question, lambda: responder._worklist._read(*question))
         queries.remember(question, known, {("A", 1): (("A", 1), FindResponse(0xFF00, bytes(size)))} if size else {})
@@ -225,7 +225,7 @@ def test_queries_are_known_up_to_a_bound_and_with_what_they_found(monkeypatch: p
     assert [query.weight for query in queries._queries.values()] == [2_000]
     asked("8", 100)
     assert queries._weight == 600
-    asked("7" * 5_000)
+    asked("7", PatientComments="long" * 1_500)
     assert all(len(data) <= known_queries.LONGEST for data, _, _ in queries._queries)
 
 

@@ -338,7 +338,7 @@ def test_what_is_held_for_all_peers_together_is_bounded(serve: Serve, monkeypatc
 
 def test_what_is_answered_is_held_no_more(serve: Serve) -> None:
     server = serve()
-    large = to_bytes(query({"Modality": "MG"}, PatientID="1" * 100_000))
+    large = to_bytes(query({"Modality": "MG"}, PatientID="NOBODY", PatientComments="1" * 100_000))
     with associated(server.port) as peer:
         peer.send(find(large), echo(2))
         assert peer.statuses() == [0x0000]
