@@ -56,14 +56,16 @@ class Appointment:
     @classmethod
     def of(cls, accession_number: str, person: dict[str, Any], step: dict[str, Any]) -> Appointment:
         """The appointment that `person()` and `step()` were taken from; fields of later versions are ignored."""
-        known = {f.name for f in fields(cls)}
-        values = {k: v for k, v in {**person, **step}.items() if k in known}
+        values = {k: v for k, v in {**person, **step}.items() if k in _FIELDS}
         values["station_ae_titles"] = tuple(step.get("station_ae_titles") or ())
         return cls(accession_number=accession_number, **values)
 
     def first_difference(self, other: Appointment) -> str | None:
         """The name of the first field that differs, the patient's first, or None."""
         return next((f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)), None)
+
+
+_FIELDS = frozenset(f.name for f in fields(Appointment))
 
 
 class WorklistItem(Stream):
