@@ -346,6 +346,8 @@ def test_two_threads_that_read_a_query_at_once_share_what_one_of_them_keeps() ->
         return second
 
     assert queries.of(question, read_slowly) is first
+    queries.remember(question, second, found)  # type: ignore[arg-type]
+    assert queries._weight == first.weight, "what is not kept has no weight"
 
 
 # --- what is quick
