@@ -354,6 +354,7 @@ def test_what_is_answered_is_held_no_more(serve: Serve) -> None:
         peer.send(find(large), echo(2))
         assert peer.statuses() == [0x0000]
         assert peer.response().Status == 0x0000
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.loop).result(MINUTE)  # what wrote it is through
         assert server._shared == 0
 
 
