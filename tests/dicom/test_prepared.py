@@ -334,6 +334,14 @@ def test_a_row_without_a_patient_has_no_version_whatever_it_says(gateway: Gatewa
     assert told(warm, EVERYTHING) == [FindResponse(0x0000)]
 
 
+def test_of_a_long_list_only_the_beginning_is_remembered(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.dicom.worklist_scp.MOST_FOUND", 1)
+    warm = Responder(gateway)
+    assert len(told(warm, EVERYTHING)) == 3
+    (known,) = warm._worklist.queries._queries.values()
+    assert [*known.found] == [("ACC001", 1)]
+
+
 def test_two_threads_that_read_a_query_at_once_share_what_one_of_them_keeps() -> None:
     queries = known_queries.KnownQueries()
     question = (b"", IMPLICIT, "MAMMO1")
@@ -346,6 +354,8 @@ def test_two_threads_that_read_a_query_at_once_share_what_one_of_them_keeps() ->
         return second
 
     assert queries.of(question, read_slowly) is first
+    queries.remember(question, second, found)  # type: ignore[arg-type]
+    assert queries._weight == first.weight, "what is not kept has no weight"
 
 
 # --- what is quick

@@ -86,7 +86,8 @@ def test_listed_statuses_are_a_setting() -> None:
 
 
 def test_an_item_without_study_instance_uid_is_left_out_and_logged() -> None:
-    responder = Responder(InMemory([row("A", study_instance_uid=None), row("B")]))
+    erased = row("C", patient_id="", patient_name="", patient_birth_date="")
+    responder = Responder(InMemory([row("A", study_instance_uid=None), row("B"), erased]))
     with captured_logs() as logs:
         assert numbers(ask(responder, to_bytes(query({}, AccessionNumber="")))) == ["B"]
     assert {"event": "items_incomplete", "log_level": "warning", "accession_numbers": ["A"]} in logs

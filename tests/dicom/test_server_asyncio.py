@@ -281,6 +281,17 @@ def test_a_failure_before_there_is_any_answer_aborts_the_association_too(serve: 
     assert [line["phase"] for line in logs if line["event"] == "request_failed"] == ["operation"]
 
 
+def test_a_step_that_came_with_a_violation_is_neither_kept_nor_answered(serve: Serve) -> None:
+    application = InMemory(samples())
+    server = serve(application)
+    with associated(server.port) as peer:
+        peer.send(n_create(STEP, "1.2.1"), b"\xff")
+        assert peer.read().hex() == "07000000000400000201"
+        server.stop()
+        assert peer.read() == b""
+    assert not application.reports
+
+
 # --- limits
 
 
@@ -343,6 +354,7 @@ def test_what_is_answered_is_held_no_more(serve: Serve) -> None:
         peer.send(find(large), echo(2))
         assert peer.statuses() == [0x0000]
         assert peer.response().Status == 0x0000
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.loop).result(MINUTE)  # what wrote it is through
         assert server._shared == 0
 
 
@@ -398,6 +410,19 @@ def test_an_association_that_does_nothing_is_aborted_at_the_idle_timeout(serve: 
         peer.send(echo())
         assert peer.response().Status == 0x0000
         assert peer.read() == ABORT_2_0
+
+
+def test_who_waits_for_an_answer_is_not_idle_and_has_all_the_time_again_after_it(serve: Serve) -> None:
+    application = Committing()
+    server = serve(application, idle_timeout=0.5)
+    with associated(server.port) as peer, associated(server.port) as idle:
+        peer.send(n_create(STEP, "1.2.1"))
+        assert application.began.wait(MINUTE)
+        assert idle.read() == ABORT_2_0
+        application.goes_on.set()
+        assert peer.response().Status == 0x0000
+        peer.send(echo(2))
+        assert peer.response().Status == 0x0000
 
 
 @on_the_loop_or_aside

@@ -152,6 +152,10 @@ def test_only_the_suites_of_b_12_are_offered_for_tls_1_2(hospital: Hospital) -> 
                        (("128", "256"), ("256", "384"))}  # fmt: skip
 
 
+def test_nobody_renegotiates(hospital: Hospital) -> None:
+    assert hospital.door().context.options & ssl.OP_NO_RENEGOTIATION
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

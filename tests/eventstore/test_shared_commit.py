@@ -23,7 +23,7 @@ from gateway.application import Gateway, opened
 from gateway.domain.relay_action import ActionReply, RelayAction
 from gateway.errors import Contention, OutcomeUnknown
 from gateway.eventstore import shared_commit
-from gateway.eventstore.connections import Writer
+from gateway.eventstore.connections import PATIENCE, Writer
 from gateway.eventstore.projection import RecordedEvent
 from projections.worklist import WorklistFilter
 
@@ -129,6 +129,8 @@ def test_no_more_than_64_share_a_commit_and_who_came_first_is_saved_first(gatewa
     with statements(gateway) as seen:
         together(gateway, *calls)
     assert Counter(seen)["COMMIT"] == 1 + 2
+    first = seen[2 : seen.index("COMMIT", 2)]
+    assert Counter(first)["RELEASE taken_along"] == 64 - 1
     with gateway.reading() as connection:
         rows = connection.execute("SELECT state FROM stored_events ORDER BY rowid").fetchall()
     assert all(f"action-{number:02}" in str(row[0]) for number, row in enumerate(rows))
@@ -340,6 +342,15 @@ def test_who_waits_in_vain_is_told_so_and_is_not_saved_afterwards(gateway: Gatew
     assert isinstance(outcomes[1], Contention)
     shared.save(lambda _: done.append("later"))
     assert done == ["leads", "later"]
+
+
+def test_who_leads_waits_no_longer_for_another_process_either(gateway: Gateway) -> None:
+    with closing(sqlite3.connect(gateway.path, isolation_level=None)) as prompt:
+        prompt.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(Contention):
+            gateway.datastore.shared_commit.save(lambda _: None, patience=0.05)
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_who_was_taken_along_is_told_the_outcome_however_long_it_takes(gateway: Gateway) -> None:

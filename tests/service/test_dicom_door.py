@@ -10,9 +10,11 @@ import pytest
 
 from gateway.application import Gateway
 from gateway.dicom.responder import Responder
+from gateway.dicom.server_asyncio import AsyncioServer
 from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import SettingsInvalid
 from gateway.settings import load
+from tests.dicom import raw_peer
 from tests.dicom.tls_certificates import Hospital
 
 
@@ -72,7 +74,25 @@ def test_health_tells_engine_ports_and_associations(hospital: Hospital, gateway:
     assert check == {"ok": True, "ae_title": "ORTHANC_MWL", "engine": engine, "open_associations": 0}
 
 
-@pytest.mark.parametrize(("days", "word"), [(29, "ends on"), (-1, "ended on")])
+def test_limits_are_as_set(gateway: Gateway) -> None:
+    settings = load(
+        gateway_dicom_host="127.0.0.1",
+        gateway_dicom_port=0,
+        gateway_dicom_max_associations_per_address=1,
+        gateway_dicom_idle_seconds=123,
+    )
+    server = dicom_door(settings, Responder(gateway), None).server
+    server.start()
+    try:
+        assert isinstance(server, AsyncioServer)
+        assert server.times.idle == 123
+        with raw_peer.associated(server.port):
+            assert raw_peer.rejection(server.port) == (2, 3, 2)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(("days", "word"), [(31, ""), (29, "ends on"), (-1, "ended on")])
 def test_health_warns_of_a_certificate_that_ends_within_30_days(
     hospital: Hospital, gateway: Gateway, days: int, word: str
 ) -> None:
@@ -92,4 +112,4 @@ def test_health_warns_of_a_certificate_that_ends_within_30_days(
     finally:
         door.server.stop()
     assert check["ok"]
-    assert f"{word} {until:%Y-%m-%d}" in check["warning"]
+    assert f"{word} {until:%Y-%m-%d}" in check["warning"] if word else "warning" not in check

@@ -79,6 +79,18 @@ def test_an_exception_is_told_by_its_type_and_its_places_and_never_by_its_text(l
     assert "SMITH" not in repr(line)
 
 
+def test_so_is_one_that_a_line_of_information_tells(lines: Lines) -> None:
+    log.get_logger("a").info("it_failed", exc_info=ValueError("SMITH^JANE"))
+    [line] = lines()
+    assert line["exception"] == "ValueError"
+    assert "SMITH" not in repr(line)
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(lines: Lines, stream: io.StringIO) -> None:
+    stream.close()
+    log.get_logger("a").info("action_answered")
+
+
 def test_so_is_one_that_nobody_waited_for(lines: Lines) -> None:
     async def main() -> None:
         task = asyncio.create_task(later())
