@@ -352,7 +352,7 @@ def test_what_is_answered_is_held_no_more(serve: Serve) -> None:
     large = to_bytes(query({"Modality": "MG"}, PatientID="NOBODY", PatientComments="1" * 100_000))
     with associated(server.port) as peer:
         peer.send(find(large), echo(2))
-        assert peer.statuses() == [0x0000]
+        assert peer.statuses() == [0xA900], "an identifier of more than 64 KiB"
         assert peer.response().Status == 0x0000
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.loop).result(MINUTE)  # what wrote it is through
         assert server._shared == 0
