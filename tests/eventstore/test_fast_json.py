@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.eventstore.collecting import CollectingCursor
 from gateway.eventstore.decoding import decoder
 from gateway.eventstore.json_text import as_text, as_unicode
-from gateway.eventstore.mapper import register_transcodings
+from gateway.eventstore.mapper import EnvelopeMapper, register_transcodings
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -43,11 +43,18 @@ def transcoder() -> JSONTranscoder:
     return made
 
 
-def outcome(decode: Any, text: bytes) -> Any:
+def outcome(decode: Any, text: Any) -> Any:
     try:
         return repr(decode(text))
     except Exception as error:  # noqa: BLE001  they must be the same
         return type(error)
+
+
+@given(state=states)
+def test_a_state_is_encoded_byte_by_byte_as_the_library_encodes_it(
+    transcoder: JSONTranscoder, state: dict[str, Any]
+) -> None:
+    assert outcome(EnvelopeMapper(transcoder).encode, state) == outcome(transcoder.encode, state)
 
 
 @given(state=states)

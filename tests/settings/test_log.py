@@ -138,16 +138,17 @@ def test_a_log_that_can_not_be_written_stops_nobody(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("level", ["info", "warning"])
 def test_a_line_that_takes_the_short_way_is_the_line_that_the_standard_library_writes(
-    stream: io.StringIO, log_format: str
+    stream: io.StringIO, log_format: str, level: str
 ) -> None:
     log.configure(log_format)
     handler = logging.getLogger().handlers[0]
     handler.setStream(stream)  # type: ignore[attr-defined]  it is a StreamHandler
     structlog.contextvars.bind_contextvars(asker="é")
-    log.get_logger("a").info("query_answered", answers=2, keys=["A"], note="two\nlines")
+    getattr(log.get_logger("a"), level)("query_answered", answers=2, keys=["A"], note="two\nlines")
     logging.getLogger().addHandler(logging.NullHandler())
-    log.get_logger("a").info("query_answered", answers=2, keys=["A"], note="two\nlines")
+    getattr(log.get_logger("a"), level)("query_answered", answers=2, keys=["A"], note="two\nlines")
     structlog.contextvars.clear_contextvars()
     short, long = (re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+", "", line) for line in stream.getvalue().splitlines())
     assert (short, "query_answered" in short, "é" in short or "u00e9" in short) == (long, True, True)
