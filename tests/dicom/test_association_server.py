@@ -337,7 +337,7 @@ def _taken(wire: socket.socket, pdu: bytes, times: int) -> bool:
     try:
         for _ in range(times):
             wire.sendall(pdu)
-        return bool(wire.recv(1))
+        return wire.recv(1) not in (b"", b"\x07")  # closed, aborted
     except OSError:
         return False
 

@@ -440,27 +440,18 @@ def test_for_a_peer_that_does_not_read_no_more_is_made_and_then_it_is_dropped(se
     assert reasons == ["read none of its answers for 0.3 s"]
 
 
-def test_of_a_peer_that_does_not_read_no_more_requests_are_taken_than_may_wait(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Counting(Responder):
-        echoes = 0
-
-        def echo(self, caller: Caller) -> int:
-            self.echoes += 1
-            return super().echo(caller)
-
-    monkeypatch.setattr(connection, "_UNSENT_BYTES", 2048)
-    responder = Counting(InMemory())
-    server = serve(responder=responder, stall_timeout=0.3)
-    with associated(server.port) as peer:
-        (served,) = server._connections
-        served._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with suppress(OSError):  # it is dropped in the end
-            while True:
-                peer.send(*map(echo, range(100)))
-    assert served._acceptor.messages - responder.echoes <= connection._WAITING + 1
+def test_of_a_peer_that_does_not_read_no_more_requests_are_taken_than_may_wait(serve: Serve) -> None:
+    server = serve()
+    with associated(server.port) as peer, associated(server.port) as other:
+        (served,) = [each for each in server._connections if each._port == peer.socket.getsockname()[1]]
+        server.loop.call_soon_threadsafe(served.pause_writing)
+        peer.send(*map(echo, range(200)))
+        for _ in range(20):  # turns of the loop
+            other.send(echo())
+            assert other.response().Status == 0x0000
+        assert served._acceptor.messages == connection._WAITING
+        server.loop.call_soon_threadsafe(served.resume_writing)
+        assert [peer.response().MessageIDBeingRespondedTo for _ in range(200)] == list(range(200))
 
 
 @on_the_loop_or_aside
