@@ -1,6 +1,7 @@
 """The operations of one association: one in progress, the others in the order they came (PS3.7 D.3.3.3).
 
-All of it runs on the server's event loop except `_answer_aside`, which is a thread's while it answers one operation.
+All of it runs on the server's event loop except `_make`, which is a thread's while it answers one operation. When the
+peer does not read, the thread goes to others, and another goes on with the operation when it reads again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -67,11 +68,13 @@ class Answering:
         """The one in progress; `_answers` are its responses if they are made here, the other two if aside."""
         self._answers: Responses | None = None
         self._made = 0
-        """How many of them there were already."""
+        """How many of them were made here."""
         self._handover: Handover | None = None
         self._future: Future[None] | None = None
+        self._paused: Responses | None = None
+        """Those made aside, while no thread is at them."""
         self._unwritten: list[bytes] = []
-        self._is_due = self._is_stopping = False
+        self._is_due = self._is_stopping = self._has_begun = False
 
     @property
     def waiting(self) -> int:
@@ -120,7 +123,7 @@ class Answering:
     def stop(self) -> None:
         """Finish the operation in progress, if it has begun, and begin no other."""
         self._is_stopping = True
-        if self._future and self._future.cancel():
+        if self._future and not self._has_begun and self._future.cancel():
             self.forget()
 
     def forget(self) -> None:
@@ -131,11 +134,12 @@ class Answering:
             self._future.cancel()
         if self._handover:
             self._handover.close()
-        if self._answers:
-            self._answers.close()
+        for answers in (self._answers, self._paused):
+            if answers:
+                answers.close()
         self._waiting.clear()
         self._unwritten.clear()
-        self._operation = self._answers = self._handover = self._future = None
+        self._operation = self._answers = self._handover = self._future = self._paused = None
 
     def _in_progress(self) -> list[Operation]:
         return [self._operation, *self._waiting] if self._operation else [*self._waiting]
@@ -172,8 +176,9 @@ class Answering:
         self._deadlines.operation = self._line.loop.time()
         answers = operations.responses(operation, self._responder)
         place = operations.place(operation, self._responder)
+        self._made = 0
         if place is Place.HERE:
-            self._answers, self._made = answers, 0
+            self._answers = answers
         else:
             self._go_on_aside(operation, place, answers)
 
@@ -192,18 +197,12 @@ class Answering:
 
     def _go_on_aside(self, operation: Operation, place: Place, answers: Responses) -> None:
         self._handover = Handover(self._tell)
-        self._future = self._lend(place, partial(self._answer_aside, answers, self._handover))
-        self._future.add_done_callback(partial(self._done, operation))
+        self._has_begun = self._made > 0
+        self._go_aside(place, operation, answers, self._handover)
 
-    def _answer_aside(self, answers: Responses, handover: Handover) -> None:
-        """In a thread of its own, for as long as there are answers and somebody wants them."""
-        with closing(answers):
-            is_final = False
-            for pdus, is_final in answers:
-                if not handover.put(pdus, is_last=is_final):
-                    return
-            if not is_final:
-                handover.put(b"", is_last=True)
+    def _go_aside(self, place: Place, operation: Operation, answers: Responses, handover: Handover) -> None:
+        self._future = self._lend(place, partial(_make, answers, handover))
+        self._future.add_done_callback(partial(self._done, operation, answers, handover))
 
     def _tell(self) -> None:
         """Also in that thread."""
@@ -220,18 +219,39 @@ class Answering:
             self.go_on()
         else:
             self._flush()
+            self._resume()
+
+    def _pause(self, operation: Operation, answers: Responses) -> None:
+        """The thread has left them: enough is made for now, or nobody wants more."""
+        if operation is self._operation:
+            self._paused, self._has_begun = answers, True
+            self._resume()
+        else:
+            answers.close()
+
+    def _resume(self) -> None:
+        """Have a thread make more, if the peer reads."""
+        operation, answers, handover = self._operation, self._paused, self._handover
+        if operation and answers and handover and self._deadlines.blocked is None:
+            self._paused = None
+            self._go_aside(Place.SCAN, operation, answers, handover)
 
     def _finish(self) -> None:
-        self._operation = self._answers = self._handover = self._future = None
+        self._operation = self._answers = self._handover = self._future = self._paused = None
         self._deadlines.operation = None
         self._deadlines.heard = self._line.loop.time()
 
-    def _done(self, operation: Operation, future: Future[None]) -> None:
-        """The thread is through; if it failed, it is told."""
-        error = None if future.cancelled() else future.exception()
-        if error:
-            with suppress(RuntimeError):  # the loop is closed
+    def _done(self, operation: Operation, answers: Responses, handover: Handover, future: Future[None]) -> None:
+        """The thread is through; if it failed, or left something to be made, it is told."""
+        if future.cancelled():
+            answers.close()
+            return
+        error = future.exception()
+        with suppress(RuntimeError):  # the loop is closed
+            if error:
                 self._line.loop.call_soon_threadsafe(self._fail, operation, error)
+            elif not handover.is_over:
+                self._line.loop.call_soon_threadsafe(self._pause, operation, answers)
 
     def _fail(self, operation: Operation, error: BaseException) -> None:
         failed("operation", operation.caller, error)
@@ -243,6 +263,17 @@ class Answering:
             batch = b"".join(self._unwritten)
             self._unwritten.clear()
             self._line.write(batch)
+
+
+def _make(answers: Responses, handover: Handover) -> None:
+    """In a thread: as many answers as are taken, and a few ahead."""
+    for pdus, is_final in answers:
+        if not handover.put(pdus, is_last=is_final):
+            if handover.is_closed:
+                answers.close()
+            return
+    if not handover.is_over:
+        handover.put(b"", is_last=True)
 
 
 def _gathered(answers: Responses, seconds: float, most: int) -> tuple[list[bytes], bool]:

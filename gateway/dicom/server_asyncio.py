@@ -48,7 +48,10 @@ _SILENT = 1024
 """Connections without an association: more than a backlog of those whose request has come and is still to be read."""
 
 _THREADS = 16
-"""Threads that wait for the store, so that what comes together shares a commit; and as many for long answers."""
+"""Threads that wait for the store, so that what comes together shares a commit."""
+
+_LONG_ANSWERS = 256
+"""Threads for answers that may be long. Those rest most of the time, and a short one must not wait for their end."""
 
 _OWN_SHARE = 64 * 1024
 """Bytes that each connection may hold of what is not yet answered."""
@@ -142,7 +145,8 @@ class AsyncioServer:
             doors[0].close()
             raise TlsPortUnusable(error.errno, error.strerror) from error
         self._pools = {
-            place: ThreadPoolExecutor(_THREADS, f"dicom-{place.name.lower()}") for place in (Place.COMMIT, Place.SCAN)
+            place: ThreadPoolExecutor(threads, f"dicom-{place.name.lower()}")
+            for place, threads in ((Place.COMMIT, _THREADS), (Place.SCAN, _LONG_ANSWERS))
         }
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_failed)

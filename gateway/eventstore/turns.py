@@ -23,6 +23,9 @@ _RESTS = 3.0
 _STRETCH = 0.001
 """Seconds a long answer computes before it rests."""
 
+_TAKING = 0.005
+"""Seconds of computing that taking one thing is believed to cost, at most."""
+
 T = TypeVar("T")
 
 
@@ -49,14 +52,19 @@ class Turns:
             self._scanning.release()
 
     def slowly(self, things: Iterable[T]) -> Iterator[T]:
-        """The same things, with rests between them, by what this thread computes meanwhile, whoever takes them."""
-        began = time.thread_time()
+        """The same things, with rests between them, by what making and taking them computes.
+
+        They may be taken by one thread after another. What those did between two things is not told from taking one.
+        """
+        worked, began = 0.0, time.thread_time()
         for thing in things:
+            made = time.thread_time()
             yield thing
-            worked = time.thread_time() - began
+            worked, began = worked + made - began, time.thread_time()
+            worked += min(max(0.0, began - made), _TAKING)
             if worked >= _STRETCH:
                 time.sleep(self._rest(worked))
-                began = time.thread_time()
+                worked, began = 0.0, time.thread_time()
 
     def _rest(self, worked: float) -> float:
         """Seconds until all that rest may go on: after each other, not at once."""

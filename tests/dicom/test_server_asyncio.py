@@ -454,6 +454,19 @@ def test_of_a_peer_that_does_not_read_no_more_requests_are_taken_than_may_wait(s
         assert [peer.response().MessageIDBeingRespondedTo for _ in range(200)] == list(range(200))
 
 
+def test_a_peer_that_does_not_read_keeps_no_thread_from_the_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_asyncio, "_LONG_ANSWERS", 1)
+    server = serve(responder=Endless(quick=False))
+    with associated(server.port) as silent, associated(server.port) as other:
+        silent.send(find(ALL))
+        other.send(find(ALL))
+        assert other.response().Status == 0xFF00
+        for _ in range(12_000):  # 12 MB: more than any buffer on the way holds
+            assert silent.response().Status == 0xFF00, "it reads again, and gets more"
+
+
 @on_the_loop_or_aside
 def test_a_peer_that_reads_slowly_gets_all_of_it(serve: Serve, quick: bool) -> None:
     server = serve(responder=Endless(quick=quick, answers=5000))
