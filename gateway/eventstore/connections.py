@@ -30,6 +30,8 @@ _NAP_MILLISECONDS = 250
 """How long SQLite itself waits for the write lock at a stretch: we look between, whether waiting makes sense still."""
 
 _IDLE_READERS = 8
+_READER_CACHE_KIB = 512
+"""Pages that each of them may keep: SQLite's 2 MiB would be 16 in all, and every commit empties them."""
 _A_FEW_SAVES = 512 * 1024
 
 
@@ -261,6 +263,7 @@ class Readers:
             connection = self._idle.pop()
         except IndexError:
             connection = connect(self._path, read_only=True)
+            connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
         try:
             yield connection
         except sqlite3.DatabaseError as error:
