@@ -608,6 +608,8 @@ def test_who_comes_through_the_door_while_it_closes_is_sent_away(serve: Serve) -
         asyncio.run_coroutine_threadsafe(coming, server.loop).result(MINUTE)
         assert late.read() == b""
         application.goes_on.set()
+        assert peer.response().Status == 0x0000
+        peer.send(RELEASE_RQ)
         stopping.join(MINUTE)
 
 
