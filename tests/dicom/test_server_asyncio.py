@@ -314,17 +314,22 @@ def test_silent_connections_are_no_associations_and_the_oldest_makes_room(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_asyncio, "_SILENT", 8)
-    server = serve(maximum_associations=1)
-    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE)]
-    silent[0].sendall(b"\1")
-    silent += [socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE) for _ in range(11)]
-    with captured_logs() as logs, ExitStack() as closing:
-        for each in silent:
-            closing.enter_context(each)
+    server = serve(maximum_associations=2)
+    with captured_logs() as logs, associated(server.port) as early, ExitStack() as closing:
+
+        def silent() -> socket.socket:
+            return closing.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE))
+
+        oldest = silent()
+        oldest.sendall(b"\1")
+        for _ in range(11):
+            silent()
         with associated(server.port) as peer:
             peer.send(echo())
             assert peer.response().Status == 0x0000
-        assert not _heard(silent[0])
+        assert not _heard(oldest)
+        early.send(echo())
+        assert early.response().Status == 0x0000, "who has an association waits for none"
     assert not [line for line in logs if line["event"] == "connection_broken"], "it did not leave by itself"
 
 
@@ -356,6 +361,19 @@ def test_what_is_answered_is_held_no_more(serve: Serve) -> None:
         assert peer.response().Status == 0x0000
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.loop).result(MINUTE)  # what wrote it is through
         assert server._shared == 0
+
+
+def test_who_leaves_within_a_message_is_told_of_and_holds_nothing_any_more(serve: Serve) -> None:
+    server = serve()
+    with captured_logs() as logs, associated(server.port) as other:
+        with associated(server.port) as peer:
+            peer.send(pdu(4, value(FINDING, 3, command(0x20, 1, b""))), pdu(4, value(FINDING, 0, bytes(100_000))))
+        while server.open_associations > 1:
+            other.send(echo())
+            assert other.response().Status == 0x0000
+        assert server._shared == 0
+    reasons = [line["reason"] for line in logs if line["event"] == "association_aborted"]
+    assert reasons == ["closed the connection within a message"]
 
 
 # --- time (deadlines are total: a drip does not move them)
@@ -603,6 +621,8 @@ def test_who_comes_through_the_door_while_it_closes_is_sent_away(serve: Serve) -
         asyncio.run_coroutine_threadsafe(coming, server.loop).result(MINUTE)
         assert late.read() == b""
         application.goes_on.set()
+        assert peer.response().Status == 0x0000
+        peer.send(RELEASE_RQ)
         stopping.join(MINUTE)
 
 
