@@ -246,6 +246,12 @@ def test_an_operation_of_another_context_is_0211_and_told_in_the_log(
     assert not application.reports
 
 
+def test_an_echo_of_another_class_is_0122(serve: Serve) -> None:
+    with associated(serve().port) as peer:
+        peer.send(message(FINDING, 0x0030, 1, AffectedSOPClassUID=WORKLIST.uid), echo(2))
+        assert [peer.response().Status for _ in range(2)] == [0x0122, 0x0000]
+
+
 def test_a_command_with_a_value_that_cannot_be_read_is_0212(serve: Serve) -> None:
     damaged = command(0x0140, 1, AffectedSOPClassUID=PERFORMED_STEP.uid) + bytes.fromhex("00000110020000003180")
     with associated(serve().port) as peer:
