@@ -233,7 +233,7 @@ class Service:
             stopping.append(asyncio.create_task(self.listener.stop(_STOP_SECONDS)))
         await asyncio.wait(stopping, timeout=_STOP_SECONDS)
         self.gateway.give_up_waiting()
-        ops.should_exit = True
+        ops.stop()
         await asyncio.wait([*parts, *stopping], timeout=_STOP_MARGIN)
         for part in parts:
             part.cancel()

@@ -43,12 +43,14 @@ class OpsServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                date_header=False,
                 lifespan="off",
                 ws="none",
                 timeout_graceful_shutdown=2,
             )
         )
         self._socket = _bound(host, port)
+        self._stop = asyncio.Event()
 
     @property
     def port(self) -> int:
@@ -64,9 +66,19 @@ class OpsServer(uvicorn.Server):
         """Signals belong to the service."""
         yield
 
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn's own loop looks ten times a second: most of what an idle gateway would do."""
+        await self.on_tick(0)
+        await self._stop.wait()
+
     async def run_until_stopped(self) -> None:
-        """Serve until `should_exit` is set."""
+        """Serve until `stop`."""
         await self.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Begin a clean end."""
+        self.should_exit = True
+        self._stop.set()
 
 
 def _bound(host: str, port: int) -> socket.socket:

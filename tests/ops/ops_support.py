@@ -65,7 +65,7 @@ async def serving(checks: dict[str, Callable[[], Check]], warnings: list[str] | 
     try:
         yield server.port
     finally:
-        server.should_exit = True
+        server.stop()
         await running
 
 
