@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import sqlite3
 import sys
 from datetime import UTC, datetime
@@ -39,24 +40,21 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all if none is given")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and events: does it still run?")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
-    parser.add_argument("--write", action="store_true", help=f"put the results into {README.name}; only all of them")
+    parser.add_argument("--write", action="store_true", help=f"put the results into {README.name}")
     options = parser.parse_args()
     if unknown := set(options.names) - set(known):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    if options.write and options.names:
-        parser.error("--write replaces all results, so all benches have to run")
-    machine = _machine()
-    reports = {name: _run(name, quick=options.quick) for name in options.names or known}
-    results = "\n\n".join(
-        [machine, *(f"### {BENCHES[f'bench.{name}']}\n\n{report.text}" for name, report in reports.items())]
-    )
+    reports = {name: (_machine(), _run(name, quick=options.quick)) for name in options.names or known}
+    sections = {
+        f"### {BENCHES[f'bench.{name}']}": f"{machine}\n\n{report.text}" for name, (machine, report) in reports.items()
+    }
     if options.json:
-        data = {"machine": machine, **{name: report.data for name, report in reports.items()}}
+        data = {name: {"machine": machine, "results": report.data} for name, (machine, report) in reports.items()}
         print(json.dumps(data, indent=2, ensure_ascii=False))
     else:
-        print(results)
+        print("\n\n".join(f"{title}\n\n{text}" for title, text in sections.items()))
     if options.write:
-        _write(results)
+        README.write_text(_written(README.read_text(), sections))
 
 
 def _run(name: str, *, quick: bool) -> Report:
@@ -74,10 +72,15 @@ def _machine() -> str:
     )
 
 
-def _write(results: str) -> None:
-    text = README.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
+def _written(text: str, sections: dict[str, str]) -> str:
+    """The page with these sections of its results replaced; the others stay as they were measured."""
+    before, rest = text.split(BEGIN)
+    results, after = rest.split(END)
+    for title, section in sections.items():
+        found = re.search(rf"^{re.escape(title)}\n.*?(?=^### |\Z)", results, re.DOTALL | re.MULTILINE)
+        start, end = found.span() if found else (len(results), len(results))
+        results = f"{results[:start]}{title}\n\n{section}\n\n{results[end:]}"
+    return f"{before}{BEGIN}\n\n{results.strip()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

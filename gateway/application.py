@@ -845,10 +845,10 @@ def _read(
     connection: sqlite3.Connection, versions: Sequence[Version], known: Callable[[Version], T | None]
 ) -> list[WorklistRow | T]:
     """What is known of these items, and the rows of the others, as far as they are still there."""
-    held = [known(version) for version in versions]
-    numbers = [number for (number, _), thing in zip(versions, held, strict=True) if thing is None]
-    if not numbers:
+    held = list(map(known, versions))
+    if None not in held:
         return cast("list[WorklistRow | T]", held)
+    numbers = [number for (number, _), thing in zip(versions, held, strict=True) if thing is None]
     rows = {row.accession_number: row for row in projections.worklist.get(connection, numbers)}
     either = (rows.get(number) if thing is None else thing for (number, _), thing in zip(versions, held, strict=True))
     return [thing for thing in either if thing is not None]

@@ -6,6 +6,7 @@ their warnings: what they say in detail may hold data sets.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -105,7 +106,7 @@ class _Lines(logging.Formatter):
 
         if self._console:
             return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        return structlog.processors.JSONRenderer()
+        return structlog.processors.JSONRenderer(serializer=_json)
 
     @cached_property
     def _form(self) -> logging.Formatter:
@@ -132,6 +133,14 @@ class _OurHandler(logging.StreamHandler[TextIO]):
         with self.lock or nullcontext(), suppress(OSError, ValueError):
             self.stream.write(line)
             self.stream.flush()
+
+
+_encode = json.JSONEncoder(default=repr).encode
+
+
+def _json(event: MutableMapping[str, Any], **_: Any) -> str:  # noqa: ANN401  structlog's own way to encode
+    """By one encoder: `json.dumps` would make one for each line."""
+    return _encode(event)
 
 
 def _common() -> list[Any]:

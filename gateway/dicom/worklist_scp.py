@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol, TypeVar
 
 from pydicom.datadict import keyword_for_tag
@@ -128,9 +127,8 @@ class WorklistScp:
         found: dict[Version, Found] = {}
         lost: list[str] = []
         number, computed, began = 0, 0.0, time.thread_time()
-        things: Iterator[WorklistRow | PreparedItem | Found] = self.application.worklist(
-            query.plan.wanted, partial(self._known, query)
-        )
+        known: Callable[[Version], PreparedItem | Found | None] = query.found.get if query.found else self.items.get
+        things: Iterator[WorklistRow | PreparedItem | Found] = self.application.worklist(query.plan.wanted, known)
         try:
             for number, thing in enumerate(things, 1):
                 computed = computed or time.thread_time() - began
@@ -149,9 +147,6 @@ class WorklistScp:
             self.queries.remember(question, query, found)
         if lost:
             _log.warning("items_incomplete", accession_numbers=lost)
-
-    def _known(self, query: KnownQuery, version: Version) -> Found | PreparedItem | None:
-        return query.found.get(version) or self.items.get(version)
 
     def _look(
         self, query: KnownQuery, thing: WorklistRow | PreparedItem, lost: list[str], *, kept: bool

@@ -140,7 +140,8 @@ def test_the_image_says_what_it_is(image: Image) -> None:
 
 def test_its_ports_and_variables_are_the_settings(image: Image) -> None:
     defaults = load(None)
-    ports = {f"{defaults.gateway_dicom_port}/tcp", f"{defaults.gateway_ops_port}/tcp"}
+    within_tls = 2762  # the registered one; the gateway has none by default
+    ports = {f"{port}/tcp" for port in (defaults.gateway_dicom_port, within_tls, defaults.gateway_ops_port)}
     assert set(image.config["ExposedPorts"]) == ports
     ours = {
         name
