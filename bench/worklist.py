@@ -37,7 +37,7 @@ from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
-from gateway.dicom.server_pynetdicom import PynetdicomServer
+from gateway.dicom.server_asyncio import AsyncioServer
 from gateway.domain.events import circumstances
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.projection import RecordedEvent
@@ -369,7 +369,7 @@ def _serve(path: Path, size: int, started: int, told: Connection) -> None:
     seed(path, size, started)
     gc.collect()
     with opened(path) as gateway:
-        server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0)
+        server = AsyncioServer(Responder(gateway), host="127.0.0.1", port=0)
         server.start()
         told.send(server.port)
         threading.Event().wait()
