@@ -428,12 +428,12 @@ def test_an_address_with_another_s_nonce_is_not_ours() -> None:
 @asynchronous
 async def test_each_renewal_is_proven_by_an_echo_and_no_sender_notices() -> None:
     async with emulator(token_grace=0) as relay:
-        async with proving(relay, Witness(), echo_interval=(60, 60), token_lifetime=timedelta(seconds=2)) as listener:
+        async with proving(relay, Witness(), echo_interval=(60, 60), token_lifetime=timedelta(seconds=5)) as listener:
             proofs = {listener.status().last_proof}
-            while relay.log.count("renew", 200) < 3:
+            while relay.log.count("renew", 200) < 2:
                 assert await Sender(listener.connection).send("hello") == "hello"
                 proofs.add(listener.status().last_proof)
-            assert len(proofs) >= 3
+            assert len(proofs) >= 2
             assert listener.status().reconnects == 0
         assert relay.log.outages("actions") == []
 
