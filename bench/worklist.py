@@ -33,6 +33,7 @@ from bench.figures import Figure, table
 from bench.synthetic import RECEIVED, appointment, participant, schedule, step_uid
 from gateway import log
 from gateway.application import opened
+from gateway.dicom.association import AcceptorOptions
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.dicom.record import QueryRecord
@@ -369,7 +370,7 @@ def _serve(path: Path, size: int, started: int, told: Connection) -> None:
     seed(path, size, started)
     gc.collect()
     with opened(path) as gateway:
-        server = AsyncioServer(Responder(gateway), host="127.0.0.1", port=0)
+        server = AsyncioServer(Responder(gateway), AcceptorOptions(host="127.0.0.1", port=0))
         server.start()
         told.send(server.port)
         threading.Event().wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from gateway.dicom.association import AcceptorOptions
 from gateway.dicom.engines import AssociationServer, engine
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, tls_door
@@ -49,8 +50,7 @@ class DicomDoor:
 
 def dicom_door(settings: Settings, responder: Responder, tls: TlsDoor | None) -> DicomDoor:
     """The door that answers by `responder`; `tls` is what `within_tls` says."""
-    server = engine(settings.gateway_dicom_engine)(
-        responder,
+    options = AcceptorOptions(
         host=settings.gateway_dicom_host,
         port=settings.gateway_dicom_port,
         ae_title=settings.gateway_ae_title,
@@ -60,7 +60,7 @@ def dicom_door(settings: Settings, responder: Responder, tls: TlsDoor | None) ->
         idle_timeout=settings.gateway_dicom_idle_seconds,
         tls=tls,
     )
-    return DicomDoor(settings, server, tls)
+    return DicomDoor(settings, engine(settings.gateway_dicom_engine)(responder, options), tls)
 
 
 def within_tls(settings: Settings) -> TlsDoor | None:

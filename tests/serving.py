@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gateway.dicom.association import AcceptorOptions
 from gateway.dicom.engines import AssociationServer, EngineName, engine
 from gateway.dicom.responder import Responder
 
@@ -15,7 +16,7 @@ chosen: EngineName = "asyncio"
 
 def association_server(responder: Responder, **settings: Any) -> AssociationServer:
     """One on this machine at any free port, not started."""
-    return engine(chosen)(responder, **{"host": "127.0.0.1", "port": 0, **settings})
+    return engine(chosen)(responder, AcceptorOptions(**{"host": "127.0.0.1", "port": 0, **settings}))
 
 
 @contextmanager

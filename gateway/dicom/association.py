@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway import __version__
+from gateway.dicom.tls import TlsDoor
 
 IMPLEMENTATION_CLASS_UID = "2.25.310902836384782716391779515086606277785"
 """Who we are, the same for ever (PS3.7 D.3.3.2); derived from a UUID (PS3.5 B.2)."""
@@ -35,6 +36,31 @@ STALL_SECONDS = 30.0
 
 IDLE_SECONDS = 600.0
 """How long an association may do nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptorOptions:
+    """How associations are taken, whatever the engine.
+
+    `ae_title` is ours; an association that calls another is rejected unless `accept_any_called_ae`. Port 0 takes any
+    free one; `tls` is a second door. `acse_timeout` is how long a peer may take for the TLS handshake, and then to ask
+    for an association, `stall_timeout` to send a PDU that it began or to read what it is sent, `idle_timeout` how long
+    an association may do nothing; all in seconds.
+    """
+
+    ae_title: str = "ORTHANC_MWL"
+    host: str = "0.0.0.0"  # noqa: S104  modalities come from the network
+    port: int = 4243
+    accept_any_called_ae: bool = False
+    maximum_associations: int = MAXIMUM_ASSOCIATIONS
+    maximum_associations_per_address: int = MAXIMUM_ASSOCIATIONS_PER_ADDRESS
+    acse_timeout: float = ACSE_SECONDS
+    stall_timeout: float = STALL_SECONDS
+    idle_timeout: float = IDLE_SECONDS
+    tls: TlsDoor | None = None
+
+
+DEFAULTS = AcceptorOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,12 @@ def comment(text: str) -> str:
 
 def failed(phase: str, caller: Caller, error: BaseException) -> None:
     """Log our own failure. Only our errors are known to name nobody; of others, the type and the place are logged."""
-    frame = extract_tb(error.__traceback__)[-1]
     what = {"code": error.code, "message": str(error)} if isinstance(error, GatewayError) else {}
-    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    where = place_of(error)
     _log.error("request_failed", phase=phase, **caller.logged(), error=type(error).__name__, where=where, **what)
+
+
+def place_of(error: BaseException | None) -> str:
+    """File and line where an exception was raised, "" when it never was: what may be told of one whose text may not."""
+    frames = extract_tb(error.__traceback__) if error else []
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -6,10 +6,11 @@ own server, three threads for each association: the one to compare with, and to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
+from gateway.dicom.association import AcceptorOptions
 from gateway.dicom.responder import Responder
-from gateway.dicom.tls import TlsDoor
 
 EngineName = Literal["asyncio", "pynetdicom"]
 
@@ -42,25 +43,8 @@ class AssociationServer(Protocol):
         """Accept no more, let every association finish its present operation, close them; in `deadline` seconds."""
 
 
-class Engine(Protocol):
-    """What makes a server: the same settings for each engine, told by `gateway.dicom.association`."""
-
-    def __call__(
-        self,
-        responder: Responder,
-        *,
-        ae_title: str = ...,
-        host: str = ...,
-        port: int = ...,
-        accept_any_called_ae: bool = ...,
-        maximum_associations: int = ...,
-        maximum_associations_per_address: int = ...,
-        acse_timeout: float = ...,
-        stall_timeout: float = ...,
-        idle_timeout: float = ...,
-        tls: TlsDoor | None = ...,
-    ) -> AssociationServer:
-        """A server, not yet started."""
+Engine = Callable[[Responder, AcceptorOptions], AssociationServer]
+"""What makes a server, not yet started."""
 
 
 def engine(name: EngineName) -> Engine:

@@ -16,19 +16,11 @@ from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
 from gateway.dicom import negotiation
-from gateway.dicom.association import (
-    ACSE_SECONDS,
-    IDLE_SECONDS,
-    MAXIMUM_ASSOCIATIONS,
-    MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
-    STALL_SECONDS,
-)
-from gateway.dicom.caller import Caller
+from gateway.dicom.association import DEFAULTS, AcceptorOptions
+from gateway.dicom.caller import Caller, place_of
 from gateway.dicom.connection import Connection
 from gateway.dicom.deadlines import Times
 from gateway.dicom.handshake import Handshake
@@ -64,38 +56,14 @@ _LAST_MOMENT = 1.0
 
 
 class AsyncioServer:
-    """Listens for associations and answers them by `responder`.
+    """Listens for associations and answers them by `responder`."""
 
-    `ae_title` is ours; an association that calls another is rejected unless `accept_any_called_ae`. Port 0 takes any
-    free one. `acse_timeout` is how long a peer may take to ask for an association, `stall_timeout` to send a PDU that
-    it began or to read what it is sent, `idle_timeout` how long an association may do nothing; all in seconds.
-    """
-
-    def __init__(
-        self,
-        responder: Responder,
-        *,
-        ae_title: str = "ORTHANC_MWL",
-        host: str = "0.0.0.0",  # noqa: S104  modalities come from the network
-        port: int = 4243,
-        accept_any_called_ae: bool = False,
-        maximum_associations: int = MAXIMUM_ASSOCIATIONS,
-        maximum_associations_per_address: int = MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
-        acse_timeout: float = ACSE_SECONDS,
-        stall_timeout: float = STALL_SECONDS,
-        idle_timeout: float = IDLE_SECONDS,
-        tls: TlsDoor | None = None,
-    ) -> None:
+    def __init__(self, responder: Responder, options: AcceptorOptions = DEFAULTS) -> None:
         self.responder = responder
-        self.ae_title = ae_title
-        self.host = host
-        self.times = Times(acse_timeout, stall_timeout, idle_timeout)
+        self.times = Times(options.acse_timeout, options.stall_timeout, options.idle_timeout)
         self.loop: asyncio.AbstractEventLoop
-        self._wanted_port = port
-        self._tls = tls
-        self._accept_any_called_ae = accept_any_called_ae
-        self._maximum = maximum_associations
-        self._maximum_per_address = maximum_associations_per_address
+        self._options = options
+        self._tls = options.tls
         self._doors: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._thread: threading.Thread | None = None
@@ -116,7 +84,7 @@ class AsyncioServer:
     @property
     def port(self) -> int:
         """The port it listens on; before `start` the one asked for."""
-        return int(self._doors[0].getsockname()[1]) if self._doors else self._wanted_port
+        return int(self._doors[0].getsockname()[1]) if self._doors else self._options.port
 
     @property
     def tls_port(self) -> int | None:
@@ -137,7 +105,7 @@ class AsyncioServer:
 
     def start(self) -> None:
         """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
-        doors = [self._door(self._wanted_port)]
+        doors = [self._door(self._options.port)]
         try:
             if self._tls:
                 doors.append(self._door(self._tls.port))
@@ -189,16 +157,18 @@ class AsyncioServer:
 
     def refusal(self, request: Request, caller: Caller) -> Refusal | None:
         """Why this association is to be rejected (PS3.8 9.3.4); None when it may be accepted."""
-        refusal = negotiation.refusal(request, self.ae_title, accept_any_called_ae=self._accept_any_called_ae)
+        options = self._options
+        any_called = options.accept_any_called_ae
+        refusal = negotiation.refusal(request, options.ae_title, accept_any_called_ae=any_called)
         if refusal:
             return refusal
         rejection = self.responder.rejection(caller)
         if rejection:
             return Refusal(1, rejection.source, rejection.reason, rejection.why, rejection.remedy)
-        if len(self._established) >= self._maximum:
-            return Refusal(2, 3, 2, f"{self._maximum} associations are open", "close what no unit needs")
-        if self._from_address[caller.address] >= self._maximum_per_address:
-            why = f"{self._maximum_per_address} associations from this address are open"
+        if len(self._established) >= options.maximum_associations:
+            return Refusal(2, 3, 2, f"{options.maximum_associations} associations are open", "close what no unit needs")
+        if self._from_address[caller.address] >= options.maximum_associations_per_address:
+            why = f"{options.maximum_associations_per_address} associations from this address are open"
             return Refusal(2, 3, 2, why, "see why it opens so many")
         return None
 
@@ -250,8 +220,9 @@ class AsyncioServer:
     # --- the loop's thread
 
     def _door(self, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server((self.host, port), family=family, backlog=_BACKLOG)
+        host = self._options.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -301,6 +272,4 @@ class AsyncioServer:
 def _failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log our own failure, without its text: nobody knows whom it names."""
     error = context.get("exception")
-    frames = extract_tb(error.__traceback__) if error else []
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    _log.error("engine_failed", error=type(error).__name__, where=where)
+    _log.error("engine_failed", error=type(error).__name__, where=place_of(error))

@@ -25,18 +25,15 @@ from gateway.dicom import (
     toolkit,  # noqa: F401  it sets pynetdicom right
 )
 from gateway.dicom.association import (
-    ACSE_SECONDS,
     ANNOUNCED_PDU_LENGTH,
-    IDLE_SECONDS,
+    DEFAULTS,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
-    MAXIMUM_ASSOCIATIONS,
-    MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
     PERFORMED_STEP,
     RETRIEVE,
     SOP_CLASSES,
-    STALL_SECONDS,
     WORKLIST,
+    AcceptorOptions,
 )
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import TRANSFER_SYNTAXES
@@ -45,7 +42,7 @@ from gateway.dicom.pynetdicom_sockets import Intake, Sockets
 from gateway.dicom.responder import Responder
 from gateway.dicom.status import PENDING, SUCCESS
 from gateway.dicom.step_scp import NResponse
-from gateway.dicom.tls import TlsDoor, TlsPortUnusable
+from gateway.dicom.tls import TlsPortUnusable
 
 _Answer = TypeVar("_Answer")
 
@@ -82,47 +79,23 @@ _INVALID_PDU = "Evt19"
 
 
 class PynetdicomServer:
-    """Listens for associations and answers them by `responder`.
+    """Listens for associations and answers them by `responder`."""
 
-    `ae_title` is ours; an association that calls another is rejected unless `accept_any_called_ae`. Port 0 takes any
-    free one; `tls` is a second door. `acse_timeout` is how long a peer may take for the TLS handshake, and then to ask
-    for an association, `stall_timeout` how long for a PDU, `idle_timeout` how long an association may do nothing; all
-    in seconds.
-    """
-
-    def __init__(
-        self,
-        responder: Responder,
-        *,
-        ae_title: str = "ORTHANC_MWL",
-        host: str = "0.0.0.0",  # noqa: S104  modalities come from the network
-        port: int = 4243,
-        accept_any_called_ae: bool = False,
-        maximum_associations: int = MAXIMUM_ASSOCIATIONS,
-        maximum_associations_per_address: int = MAXIMUM_ASSOCIATIONS_PER_ADDRESS,
-        acse_timeout: float = ACSE_SECONDS,
-        stall_timeout: float = STALL_SECONDS,
-        idle_timeout: float = IDLE_SECONDS,
-        tls: TlsDoor | None = None,
-    ) -> None:
+    def __init__(self, responder: Responder, options: AcceptorOptions = DEFAULTS) -> None:
         self.responder = responder
-        self.ae_title = ae_title
-        self.host = host
-        self.stall_timeout = stall_timeout
-        self._wanted_port = port
-        self._tls = tls
-        self._maximum_per_address = maximum_associations_per_address
+        self._options = options
+        self._tls = options.tls
         self._servers: list[Sockets] = []
         """One for each door, the one for TLS last."""
         self._details: dict[tuple[Any, int], NResponse] = {}
         """What `_complete` adds to a response, by association and the message responded to."""
         self._serving: set[Any] = set()
         """The associations in the middle of an operation."""
-        self._ae = AE(ae_title=ae_title)
-        self._ae.require_called_aet = not accept_any_called_ae
-        self._ae.maximum_associations = min(maximum_associations, MOST_ASSOCIATIONS)
-        self._ae.acse_timeout = acse_timeout
-        self._ae.network_timeout = idle_timeout
+        self._ae = AE(ae_title=options.ae_title)
+        self._ae.require_called_aet = not options.accept_any_called_ae
+        self._ae.maximum_associations = min(options.maximum_associations, MOST_ASSOCIATIONS)
+        self._ae.acse_timeout = options.acse_timeout
+        self._ae.network_timeout = options.idle_timeout
         self._ae.maximum_pdu_size = ANNOUNCED_PDU_LENGTH
         self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -132,7 +105,7 @@ class PynetdicomServer:
     @property
     def port(self) -> int:
         """The port it listens on; before `start` the one asked for."""
-        return int(self._servers[0].server_address[1]) if self._servers else self._wanted_port
+        return int(self._servers[0].server_address[1]) if self._servers else self._options.port
 
     @property
     def tls_port(self) -> int | None:
@@ -153,7 +126,7 @@ class PynetdicomServer:
 
     def start(self) -> None:
         """Listen at all doors, or at none. Raises OSError, `TlsPortUnusable` for the TLS port, when it can't be had."""
-        servers = [self._listening(self._wanted_port)]
+        servers = [self._listening(self._options.port)]
         if self._tls:
             try:
                 servers.append(self._listening(self._tls.port, self._tls.context))
@@ -167,10 +140,12 @@ class PynetdicomServer:
             ).start()
 
     def _listening(self, port: int, tls: ssl.SSLContext | None = None) -> Sockets:
-        server: Sockets = self._ae.make_server((self.host, port), evt_handlers=self._handlers(), server_class=Sockets)
+        server: Sockets = self._ae.make_server(
+            (self._options.host, port), evt_handlers=self._handlers(), server_class=Sockets
+        )
         server.tls = tls
         server.handshake_timeout = self._ae.acse_timeout
-        server.stall_timeout = self.stall_timeout
+        server.stall_timeout = self._options.stall_timeout
         server.broken = lambda address, reason: self.responder.connection_broken(address, reason=reason)
         return server
 
@@ -222,7 +197,7 @@ class PynetdicomServer:
             event.assoc.dul.socket,
             lambda reason: self.responder.connection_broken(address, reason=reason),
             first_within=self._ae.acse_timeout,
-            patience=self.stall_timeout,
+            patience=self._options.stall_timeout,
         )
 
     def _requested(self, event: Any) -> None:  # noqa: ANN401
@@ -232,13 +207,13 @@ class PynetdicomServer:
         """
         event.assoc.intake.requested()
         caller = _caller(event)
-        if self._ae.require_called_aet and caller.called_ae_title != self.ae_title.strip():
+        if self._ae.require_called_aet and caller.called_ae_title != self._options.ae_title.strip():
             return
         rejection = self.responder.rejection(caller)
         if rejection:
             self.responder.association_refused(caller, reason=rejection.why, remedy=rejection.remedy)
             _reject(event, _PERMANENT, rejection.source, rejection.reason)
-        elif self._from(caller.address) > self._maximum_per_address:
+        elif self._from(caller.address) > self._options.maximum_associations_per_address:
             self.responder.association_refused(caller, reason="too many associations from this address")
             _reject(event, *_LOCAL_LIMIT_EXCEEDED)
 

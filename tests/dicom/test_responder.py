@@ -9,7 +9,7 @@ from dicom_samples import SYNTAXES, InMemory, captured_logs, changed, created, f
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.dicom.caller import Caller
+from gateway.dicom.caller import Caller, failed
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.find import FindResponse
@@ -347,3 +347,10 @@ def test_a_query_is_logged_with_its_keywords_and_the_number_of_answers(responder
     (line,) = [line for line in logs if line["event"] == "query_answered"]
     assert (line["calling_ae"], line["address"], line["answers"]) == ("MAMMO1", "192.0.2.7", 2)
     assert line["keys"] == ["PatientName", "Modality"]
+
+
+def test_a_failure_that_was_never_raised_is_told_as_well(caller: Caller) -> None:
+    with captured_logs() as logs:
+        failed("operation", caller, ValueError("SMITH^JANE"))
+    ((error, where),) = [(line["error"], line["where"]) for line in logs]
+    assert (error, where) == ("ValueError", "")

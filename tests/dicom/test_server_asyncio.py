@@ -38,7 +38,7 @@ from raw_peer import (
 )
 
 from gateway.dicom import connection, server_asyncio
-from gateway.dicom.association import PERFORMED_STEP, WORKLIST
+from gateway.dicom.association import PERFORMED_STEP, WORKLIST, AcceptorOptions
 from gateway.dicom.caller import Caller
 from gateway.dicom.deadlines import MESSAGE_STALLS
 from gateway.dicom.find import FindResponse
@@ -61,7 +61,7 @@ def serve() -> Iterator[Serve]:
 
     def start(application: Any = None, *, responder: Responder | None = None, **settings: Any) -> AsyncioServer:
         responder = responder or Responder(application or InMemory(samples()))
-        server = AsyncioServer(responder, host="127.0.0.1", port=0, **settings)
+        server = AsyncioServer(responder, AcceptorOptions(host="127.0.0.1", port=0, **settings))
         server.start()
         started.append(server)
         return server

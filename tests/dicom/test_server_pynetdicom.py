@@ -13,6 +13,7 @@ from bench.dicom_client import Client
 from bench.synthetic import participant, schedule
 from gateway.application import Gateway
 from gateway.dicom import server_pynetdicom
+from gateway.dicom.association import AcceptorOptions
 from gateway.dicom.responder import Responder
 from gateway.dicom.server_pynetdicom import PynetdicomServer
 
@@ -36,7 +37,7 @@ def test_a_peer_that_asks_for_everything_and_does_not_read_holds_up_nobody(
         wait(waiting)
 
     monkeypatch.setattr(server_pynetdicom, "_wait_for_room", noticed)
-    server = PynetdicomServer(Responder(gateway), host="127.0.0.1", port=0, stall_timeout=MINUTE)
+    server = PynetdicomServer(Responder(gateway), AcceptorOptions(host="127.0.0.1", port=0, stall_timeout=MINUTE))
     server.start()
     with closing(Client(server.port)) as slow, closing(Client(server.port)) as other:
         (association,) = [a for a in server._ae.active_associations if a.requestor.port == slow.port]

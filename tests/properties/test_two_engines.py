@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import A_ASSOCIATE_AC
 
-from gateway.dicom.association import PERFORMED_STEP, RETRIEVE, VERIFICATION, WORKLIST
+from gateway.dicom.association import PERFORMED_STEP, RETRIEVE, VERIFICATION, WORKLIST, AcceptorOptions
 from gateway.dicom.data_set import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.engines import EngineName, engine
@@ -62,7 +62,7 @@ def ports() -> Iterator[dict[EngineName, int]]:
     with ExitStack() as running:
         found: dict[EngineName, int] = {}
         for name in ENGINES:
-            server = engine(name)(Responder(InMemory(samples())), host="127.0.0.1", port=0)
+            server = engine(name)(Responder(InMemory(samples())), AcceptorOptions(host="127.0.0.1", port=0))
             server.start()
             running.callback(server.stop, 5)
             found[name] = server.port
