@@ -39,6 +39,7 @@ from gateway.log import get_logger
 from gateway.ops.access import Access
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
+from gateway.ops.own_token import own_token
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
@@ -127,7 +128,7 @@ class Service:
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
         )
-        self.access = Access(settings)
+        self.access = Access(settings, own_token(settings))
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )

@@ -113,14 +113,16 @@ _ROLES = {
 class Access:
     """Decides who a visitor is. Used by the event loop's threads; what it keeps are single dict operations."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Tokens, proxy and names come from the settings."""
+    def __init__(self, settings: Settings, own_token: str | None = None) -> None:
+        """Tokens, proxy and names come from the settings; `own_token` is an operator's (`gateway.ops.own_token`)."""
         given = {
             Role.VIEWER: settings.gateway_ops_viewer_token,
             Role.OPERATOR: settings.gateway_ops_operator_token,
             Role.AUDITOR: settings.gateway_ops_auditor_token,
         }
         self._tokens = {role: token.get_secret_value().encode() for role, token in given.items() if token}
+        if own_token:
+            self._tokens[Role.OPERATOR] = own_token.encode()
         self._header = (settings.gateway_ops_identity_header or "").lower()
         self._proxies = [ipaddress.ip_network(one, strict=False) for one in settings.gateway_ops_trusted_proxies]
         self._operators = frozenset(settings.gateway_ops_operators)

@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.ops.access import Access, Asked, is_loopback
@@ -83,9 +83,8 @@ def application(health: Health, access: Access, window: ASGIApp) -> Starlette:
             report = {name: report[name] for name in ("healthy", "version")}
         return JSONResponse(report, status_code=status)
 
-    web = Starlette(
-        routes=[Route("/health", show_health), Mount("/", window)], middleware=[Middleware(SecurityHeaders)]
-    )
+    web = Starlette(routes=[Route("/health", show_health)], middleware=[Middleware(SecurityHeaders)])
+    web.router.default = window
     web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
     return web
 

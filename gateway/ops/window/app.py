@@ -143,7 +143,7 @@ class Window:
         given = visit(self.access, request)
         self.access.require_own_form(asked(request), form.get("secret", ""))
         told = act(self.sources, given, form)
-        if "application/json" in request.headers.get("accept", ""):
+        if _wants_json(request):
             return JSONResponse({"done": told})
         given.session.notices += [told] if told else []
         return RedirectResponse(_own_path(form.get("back", "")), status_code=303)
@@ -291,7 +291,8 @@ def _status_of(error: GatewayError) -> int:
 
 
 def _wants_json(request: Request) -> bool:
-    return request.url.path.endswith(".json") or "application/json" in request.headers.get("accept", "")
+    """A browser says that it takes HTML; who does not say so is a program."""
+    return request.url.path.endswith(".json") or "text/html" not in request.headers.get("accept", "")
 
 
 def _as_json(shown: object) -> Response:
