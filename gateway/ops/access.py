@@ -63,20 +63,24 @@ class Refused(GatewayError):
         self.status = status
 
 
+def _now() -> float:
+    return time.monotonic()
+
+
 @dataclass(slots=True)
 class Session:
     """What we remember of one browser: its secret for acts, who signed in, and what was revealed to it until when."""
 
     visitor: Visitor
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    began: float = field(default_factory=time.monotonic)
-    used: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=_now)
+    used: float = field(default_factory=_now)
     revealed: dict[str, float] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     def reveal(self, subject: str, seconds: float) -> None:
         """From now on, for so long, names of this subject are shown."""
-        self.revealed[subject] = time.monotonic() + seconds
+        self.revealed[subject] = _now() + seconds
 
     def hide(self) -> None:
         """All names are masked again."""
@@ -84,7 +88,7 @@ class Session:
 
     def seconds_revealed(self, subject: str) -> float:
         """How long names of this subject are shown yet; 0.0: they are masked."""
-        return max(0.0, self.revealed.get(subject, 0.0) - time.monotonic())
+        return max(0.0, self.revealed.get(subject, 0.0) - _now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,7 @@ class Access:
 
     def _role_of(self, token: str) -> Role:
         """Raises `Refused` for an unknown token, and for all while too many unknown ones were tried."""
-        now = time.monotonic()
+        now = _now()
         self._failures = [at for at in self._failures if now - at < _FAILURES_SECONDS]
         if len(self._failures) >= _MOST_FAILURES:
             raise Refused("too many wrong tokens were tried", status=429, remedy="wait a minute")
@@ -226,7 +230,7 @@ class Access:
         session = self._sessions.get(self._key(asked))
         if session is None or self._is_over(session):
             return None
-        session.used = time.monotonic()
+        session.used = _now()
         return session
 
     def require_own_form(self, asked: Asked, secret: str) -> None:
@@ -258,7 +262,7 @@ class Access:
 
     @staticmethod
     def _is_over(session: Session) -> bool:
-        now = time.monotonic()
+        now = _now()
         return now - session.used > IDLE_SECONDS or now - session.began > LONGEST_SECONDS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from gateway.domain.masking import masked_id, masked_name
 from gateway.domain.moments import moment_of
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.values import date_of
+from gateway.errors import InvalidValue
 from gateway.ops.window.sources import Sources
 from projections.worklist import WorklistFilter, WorklistRow
 
@@ -101,10 +103,16 @@ def choose(sources: Sources, *, day: str = "", at: str = "", minute: str = "") -
     if at:
         standing = standing_at(sources.gateway, moment_of(at.replace("T", " "), sources.zone, field="at"))
         return Chosen(wanted if day else sources.site.day_of(standing.instant), standing)
-    if minute and int(minute) < _slider(sources, wanted)[1]:
-        clock = datetime.strptime(wanted, "%Y%m%d") + timedelta(minutes=int(minute))  # noqa: DTZ007  a wall clock
+    if minute and _minute_of(minute) < _slider(sources, wanted)[1]:
+        clock = datetime.strptime(wanted, "%Y%m%d") + timedelta(minutes=_minute_of(minute))  # noqa: DTZ007  a wall clock
         return Chosen(wanted, standing_at(sources.gateway, moment_of(f"{clock:%Y-%m-%d %H:%M}", sources.zone)))
     return Chosen(wanted, None)
+
+
+def _minute_of(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", text) or int(text) > _MINUTES:
+        raise InvalidValue(f"minute: must be a minute of the day, 0 to {_MINUTES}", field="minute")
+    return int(text)
 
 
 def clinic(sources: Sources, chosen: Chosen, items: Sequence[Item]) -> Clinic:

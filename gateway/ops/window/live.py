@@ -75,6 +75,7 @@ class Live:
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
         self._strip = ""
+        self._unsent: list[dict[str, Any]] = []
         self._version = 0
         self._watchers: set[asyncio.Queue[bytes | None]] = set()
         self._woken = asyncio.Event()
@@ -85,8 +86,19 @@ class Live:
     def present(self) -> tuple[int, list[Line]]:
         """The list as it is now, and its version."""
         with self._lock:
-            self._look()
+            changes = self._look()
+            self._unsent += changes if self._watchers else []  # who comes later has loaded this version
             return self._version, [self._lines[number] for number in self._order]
+
+    def changes(self) -> list[dict[str, Any]]:
+        """What changed since it was asked last, as `window.js` applies it: rows put in, out, or all to be loaded anew.
+
+        A row is `{accession_number, html, before, status}`: it goes before that of the number `before`, to the end
+        where that is None; without `html` it is gone.
+        """
+        with self._lock:
+            changes, self._unsent = self._unsent + self._look(), []
+            return changes
 
     def _look(self) -> list[dict[str, Any]]:
         """Take in what changed. Returns the changes as `window.js` applies them."""
@@ -146,25 +158,23 @@ class Live:
     def _take_out(self, numbers: Iterable[str]) -> list[dict[str, Any]]:
         for number in numbers:
             del self._lines[number]
-            self._order.remove(number)
         return [{"accession_number": number, "html": None} for number in numbers]
 
     def _put_in(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        news = [item for item in items if self._is_other(item)]
-        for item in news:
-            self._lines[item.accession_number] = Line(item, self._row(item))
-        if news:
-            self._order = sorted(self._lines, key=lambda number: (self._lines[number].item.scheduled_time, number))
-        after = dict(zip(self._order, [*self._order[1:], None], strict=True))
-        return [
-            {
-                "accession_number": item.accession_number,
-                "html": self._lines[item.accession_number].html,
-                "before": after[item.accession_number],
-                "status": item.status,
-            }
-            for item in news
-        ]
+        """From the end of the list to its beginning, so that each finds the row that it goes before."""
+        news = {item.accession_number: item for item in items if self._is_other(item)}
+        for number, item in news.items():
+            self._lines[number] = Line(item, self._row(item))
+        self._order = sorted(self._lines, key=lambda number: (self._lines[number].item.scheduled_time, number))
+        changes: list[dict[str, Any]] = []
+        before = None
+        for number in reversed(self._order):
+            if number in news:
+                line = self._lines[number]
+                told = {"accession_number": number, "html": line.html, "before": before, "status": line.item.status}
+                changes.append(told)
+            before = number
+        return changes
 
     def _is_other(self, item: Item) -> bool:
         line = self._lines.get(item.accession_number)
@@ -216,8 +226,7 @@ class Live:
             self._send(_event("strip", strip))
 
     def _news(self) -> tuple[list[dict[str, Any]], str]:
-        with self._lock:
-            changes = self._look()
+        changes = self.changes()
         strip = self._render_strip()
         if strip == self._strip:
             return changes, ""
