@@ -134,6 +134,8 @@ class Service:
         )
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
+        self.ops_port = settings.gateway_ops_port
+        """Where the window is, once all doors are open."""
         self.on_relay_state: Callable[[ListenerStatus], None] = lambda _: None
         """Told of each change of the control channel's state."""
         self.listener: Listener | None = None
@@ -204,6 +206,7 @@ class Service:
             ops.close()
             raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
         self.record.start()
+        self.ops_port = ops.port
         return ops
 
     def _window(self) -> Window:

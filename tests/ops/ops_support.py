@@ -85,21 +85,12 @@ async def serving(checks: dict[str, Callable[[], Check]], warnings: list[str] | 
 @asynccontextmanager
 async def running(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Service, int]]:
     """The whole service; gives it and its ops port."""
-    ports: list[int] = []
-    opened_doors = Service._open_doors
-
-    def noted(service: Service) -> OpsServer:
-        ops = opened_doors(service)
-        ports.append(ops.port)
-        return ops
-
-    monkeypatch.setattr(Service, "_open_doors", noted)
     service, started = Service(settings), asyncio.Event()
     running_service = asyncio.create_task(service.run(started.set))
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait([waiting, running_service], return_when=asyncio.FIRST_COMPLETED)
     try:
-        yield service, ports[0]
+        yield service, service.ops_port
     finally:
         service.ask_to_stop()
         await running_service
