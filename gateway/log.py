@@ -69,10 +69,11 @@ class _Logger:
         return structlog.get_logger(self._name)
 
 
-def configure(log_format: str) -> None:
-    """Send log lines to stderr: `json`, `console`, or `auto` (console when a terminal is watching)."""
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    handler = _OurHandler(_Lines(console=console))
+def configure(log_format: str, stream: TextIO | None = None) -> None:
+    """Send log lines to stderr, or to another stream: `json`, `console`, or `auto` (when a terminal is watching)."""
+    stream = stream or sys.stderr
+    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    handler = _OurHandler(_Lines(console=console), stream)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -120,10 +121,10 @@ class _Lines(logging.Formatter):
 
 
 class _OurHandler(logging.StreamHandler[TextIO]):
-    """Writes to stderr what libraries log, and what we do."""
+    """Writes what libraries log, and what we do."""
 
-    def __init__(self, lines: _Lines) -> None:
-        super().__init__(sys.stderr)
+    def __init__(self, lines: _Lines, stream: TextIO) -> None:
+        super().__init__(stream)
         self.setFormatter(lines)
         self._lines = lines
 

@@ -98,9 +98,13 @@ class Service:
             sealing=settings.gateway_sealing,
             keys_path=settings.gateway_keys_path,
         )
-        self._ownership = Ownership(settings.worklist_db_path)
-        self.gateway.sealing.make_ready()
-        self.gateway.keep_sequence_mark()
+        with contextlib.ExitStack() as undo:  # a program that hosts us lives on, and tries again
+            undo.callback(self.gateway.close)
+            self._ownership = Ownership(settings.worklist_db_path)
+            undo.callback(self._ownership.release)
+            self.gateway.sealing.make_ready()
+            self.gateway.keep_sequence_mark()
+            undo.pop_all()
         self.backups = _daily_backup(settings)
         self._say_what_is_there(is_new=is_new)
         self._stop = asyncio.Event()
@@ -142,8 +146,12 @@ class Service:
         self._stop.set()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Serve until asked to stop; `started` is called when all doors are open."""
-        ops = self._open_doors()
+        """Serve until asked to stop; `started` is called when all doors are open. Raises `PortUnusable`."""
+        try:
+            ops = self._open_doors()
+        except GatewayError:
+            self._give_back()
+            raise
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._record_start)
         parts = [
@@ -191,6 +199,12 @@ class Service:
             raise _port_unusable("DICOM", self.settings.gateway_dicom_port, error) from error
         self.record.start()
         return ops
+
+    def _give_back(self) -> None:
+        """Let the database go, of a service that does not come to serve."""
+        self._end_threads()
+        self.gateway.close()
+        self._ownership.release()
 
     def _record_start(self) -> None:
         """For the auditor: when we served, and that the one before was cut off."""
@@ -509,8 +523,9 @@ def _port_unusable(door: str, port: int | None, error: OSError) -> PortUnusable:
     )
 
 
-def _make_room_for_files(wanted: int) -> None:
-    """Let this process open so many files, as far as the system lets it: each sender and each association takes one."""
+def make_room_for_files(settings: Settings) -> None:
+    """Let this process open more files, as far as the system lets it: each sender and each association takes one."""
+    wanted = settings.gateway_relay_max_open + settings.gateway_dicom_max_associations + _OTHER_FILES
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed >= wanted or allowed == resource.RLIM_INFINITY:
         return
@@ -528,7 +543,7 @@ def _make_room_for_files(wanted: int) -> None:
 
 async def serve(settings: Settings, started: Callable[[], None] = lambda: None) -> None:
     """Run until SIGTERM or SIGINT; a second one ends at once. `started` is called when all doors are open."""
-    _make_room_for_files(settings.gateway_relay_max_open + settings.gateway_dicom_max_associations + _OTHER_FILES)
+    make_room_for_files(settings)
     service = Service(settings)
     loop = asyncio.get_running_loop()
 
