@@ -142,7 +142,7 @@ class HostedGateway:
             except GatewayError as error:
                 self._failure = Failure(error.code, error.message, error.remedy)
                 log.error("gateway_failed", **asdict(self._failure), retry_in_seconds=self._wait)
-            except Exception as error:
+            except BaseException as error:  # a part that was cancelled, too: whatever it is ends here
                 remedy = "the log says where; it is started again by itself"
                 self._failure = Failure("internal", f"the gateway ended by itself ({type(error).__name__})", remedy)
                 log.exception("gateway_failed", **asdict(self._failure), retry_in_seconds=self._wait)

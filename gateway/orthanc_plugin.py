@@ -1,4 +1,4 @@
-"""The gateway as a plugin of Orthanc, whose Python plugin loads this very file (`PythonScript`): docs/orthanc-plugin.md.
+"""The gateway as a plugin of Orthanc, whose Python plugin loads this file (`PythonScript`): docs/orthanc-plugin.md.
 
 It starts and stops with Orthanc, and shows `/mwl/health` and `/mwl/worklist` under Orthanc's REST interface. Whatever
 fails here is told there and in Orthanc's log; Orthanc itself goes on.
