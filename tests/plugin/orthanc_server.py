@@ -49,7 +49,7 @@ def _missing(reason: str) -> None:
 class OrthancProcess(Process):
     """Orthanc on ports and folders of its own; `configuration` is written at each start."""
 
-    def __init__(self, folder: Path, configuration: dict[str, Any] | Path, **settings: object) -> None:
+    def __init__(self, folder: Path, configuration: dict[str, Any], **settings: object) -> None:
         super().__init__(folder, "orthanc", [], dict(settings))
         self.program = orthanc()
         self.configuration = configuration
@@ -58,13 +58,9 @@ class OrthancProcess(Process):
 
     def launch(self) -> None:
         """Start it, and wait for nothing."""
-        written = self.configuration
-        if isinstance(written, dict):
-            written = self.folder / "orthanc.json"
-            written.write_text(json.dumps(self._own() | self.configuration), encoding="utf-8")
         with self.out.open("ab") as out, self.err.open("ab") as err:
             self.process = subprocess.Popen(
-                [self.program, written],
+                self.command_line(),
                 cwd=self.folder,
                 env=environment(**self.settings),
                 stdin=subprocess.DEVNULL,
@@ -72,16 +68,19 @@ class OrthancProcess(Process):
                 stderr=err,
             )
 
-    def _own(self) -> dict[str, Any]:
-        store = str(self.folder / "images")
-        return {
+    def command_line(self) -> list[str]:
+        """How it is started."""
+        images, written = str(self.folder / "images"), self.folder / "orthanc.json"
+        own = {
             "Name": "under test",
-            "StorageDirectory": store,
-            "IndexDirectory": store,
+            "StorageDirectory": images,
+            "IndexDirectory": images,
             "HttpPort": self.http_port,
             "DicomPort": self.dicom_port,
             "RemoteAccessAllowed": False,
         }
+        written.write_text(json.dumps(own | self.configuration), encoding="utf-8")
+        return [self.program, str(written)]
 
     def start(self) -> OrthancProcess:
         """Start it and wait until its REST interface answers."""
