@@ -146,6 +146,17 @@ def test_the_section_wins_over_the_proof_of_concept_s_words() -> None:
     assert settings_of(written).gateway_ae_title == "B"
 
 
-def test_a_name_in_the_section_that_is_no_setting_is_refused() -> None:
-    with pytest.raises(SettingsInvalid, match="GATEWAY_DICOMPORT: there is no such setting"):
-        settings_of({"WorklistGateway": {"GATEWAY_DICOMPORT": 1}})
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"DicomPortMPPS": 70_000}, "GATEWAY_DICOM_PORT: "),
+        ({"MPPSAet": "MORE_THAN_SIXTEEN_CHARACTERS"}, "GATEWAY_AE_TITLE: "),
+        ({"MPPSAet": 4243}, "GATEWAY_AE_TITLE: "),
+        ({"WorklistGateway": {"GATEWAY_DICOMPORT": 1}}, "GATEWAY_DICOMPORT: there is no such setting"),
+        ({"WorklistGateway": {"virtualenvironment": "/opt"}}, "VIRTUALENVIRONMENT: there is no such setting"),
+        ({"WorklistGateway": []}, "WorklistGateway: must be an object"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_its_name(written: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsInvalid, match=said):
+        settings_of(written)

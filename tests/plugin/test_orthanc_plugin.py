@@ -170,21 +170,12 @@ def test_a_port_that_is_taken_is_told_by_503_and_served_once_it_is_free(hosting:
     assert hosting.stop(seconds=30) == 0
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"DicomPortMPPS": 70_000}, "GATEWAY_DICOM_PORT: "),
-        ({"MPPSAet": "MORE_THAN_SIXTEEN_CHARACTERS"}, "GATEWAY_AE_TITLE: "),
-        ({"WorklistGateway": {"GATEWAY_DICOMPORT": 4243}}, "GATEWAY_DICOMPORT"),
-        ({"WorklistGateway": []}, "WorklistGateway: "),
-    ],
-)
-def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    hosting = HostingOrthanc(tmp_path / "orthanc", **changes)
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    hosting = HostingOrthanc(tmp_path / "orthanc", DicomPortMPPS=70_000)
     with running(hosting):
         hosting.start()
         report = hosting.until_health(503, state="failed", code="settings_invalid")
-        assert said in report["error"]
+        assert "GATEWAY_DICOM_PORT" in report["error"]
         assert report["remedy"]
         assert hosting.stop(seconds=30) == 0
 
