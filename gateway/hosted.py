@@ -103,7 +103,7 @@ class HostedGateway:
 
     def health(self) -> Answer:
         """What `GET /health` answers, 200 or 503; without a service what is wrong and what to do."""
-        service = self._service
+        service = self._serving
         if service is None:
             return self._absence()
         report = service.health.report()
@@ -115,7 +115,7 @@ class HostedGateway:
         Names and ids are masked: to see more takes a reason that is recorded (`gateway worklist list --reveal`), and
         Orthanc does not tell who asks.
         """
-        service = self._service
+        service = self._serving
         if service is None:
             return self._absence()
         try:
@@ -126,6 +126,11 @@ class HostedGateway:
         except GatewayError as error:
             return 503, {"code": error.code, "error": error.message, "remedy": error.remedy}
         return 200, {"date": wanted.dates[0], "items": [_shown(row) for row in rows]}
+
+    @property
+    def _serving(self) -> Service | None:
+        """The service, unless it is about to close its database."""
+        return None if self._stopping.is_set() else self._service
 
     def _absence(self) -> Answer:
         failure = self._failure
