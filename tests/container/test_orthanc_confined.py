@@ -24,13 +24,7 @@ class ConfinedOrthanc(ComposedOrthanc):
     def command_line(self) -> list[str]:
         images = self.folder / "images"
         images.mkdir(exist_ok=True)
-        confined = [
-            tool("setpriv"),
-            "--no-new-privs",
-            "--bounding-set=-all",
-            "--inh-caps=-all",
-            *super().command_line(),
-        ]
+        powerless = [tool("setpriv"), "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         inner = READ_ONLY.format(images, '"$@"')
         return [tool("unshare"), "--mount", "sh", "-ec", inner, "sh", *powerless, *super().command_line()]
 
