@@ -15,8 +15,10 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
 from gateway.actions.door import ActionDoor
@@ -29,13 +31,15 @@ from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom import profiles
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
-from gateway.dicom.tls import TlsPortUnusable
+from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
+from gateway.ops.access import Access
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
+from gateway.ops.own_token import own_token
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
@@ -78,6 +82,9 @@ _DEAFNESS_UNNOTICED = (
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
 
+if TYPE_CHECKING:
+    from gateway.ops.window.app import Window
+
 log = get_logger(__name__)
 
 
@@ -102,9 +109,13 @@ class Service:
             undo.callback(self.gateway.close)
             self._ownership = Ownership(settings.worklist_db_path)
             undo.callback(self._ownership.release)
-            self.gateway.sealing.make_ready()
-            self.gateway.keep_sequence_mark()
+            self._assemble(settings, tls, is_new=is_new)
             undo.pop_all()
+
+    def _assemble(self, settings: Settings, tls: TlsDoor | None, *, is_new: bool) -> None:
+        """Make the parts over the database that is ours now."""
+        self.gateway.sealing.make_ready()
+        self.gateway.keep_sequence_mark()
         self.backups = _daily_backup(settings)
         self._say_what_is_there(is_new=is_new)
         self._stop = asyncio.Event()
@@ -125,6 +136,7 @@ class Service:
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
         )
+        self.access = Access(settings, own_token(settings))
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
@@ -186,7 +198,13 @@ class Service:
     def _open_doors(self) -> OpsServer:
         """Take both ports, the modalities' last: nobody comes in before all is well."""
         try:
-            ops = OpsServer(self.health, host=self.settings.gateway_ops_host, port=self.settings.gateway_ops_port)
+            ops = OpsServer(
+                self.health,
+                self.access,
+                self._window,
+                host=self.settings.gateway_ops_host,
+                port=self.settings.gateway_ops_port,
+            )
         except OSError as error:
             raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
         try:
@@ -205,6 +223,24 @@ class Service:
         self._end_threads()
         self.gateway.close()
         self._ownership.release()
+
+    def _window(self) -> Window:
+        """The pages for people: their libraries are loaded when somebody first comes."""
+        from gateway.dicom.explain import Site
+        from gateway.ops.window.app import Window
+        from gateway.ops.window.sources import Sources
+
+        settings = self.settings
+        site = Site(
+            zone=settings.zone,
+            listed_statuses=settings.gateway_listed_statuses,
+            test_ae_titles=settings.gateway_test_ae_titles,
+            profiles=self.profiles,
+        )
+        sources = Sources(
+            gateway=self.gateway, site=site, zone=settings.zone, health=self.health, relay=self._relay_state
+        )
+        return Window(sources, self.access)
 
     def _record_start(self) -> None:
         """For the auditor: when we served, and that the one before was cut off."""
@@ -463,6 +499,15 @@ class Service:
         elif status.proven_by == "pings":
             check["warning"] = _DEAFNESS_UNNOTICED
         return check
+
+    def _relay_state(self) -> dict[str, Any]:
+        """All that the listener knows of itself, in JSON values."""
+        if self.listener is None:
+            return {"state": "not configured"}
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(self.listener.status()).items()
+        }
 
     def _outbox_check(self) -> Check:
         check = outbox_check(self.gateway, delivers=self.courier is not None)

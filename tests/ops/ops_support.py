@@ -12,7 +12,9 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
+from gateway.ops.access import Access
 from gateway.ops.health import Check, Health
 from gateway.ops.server import OpsServer
 from gateway.service import Service
@@ -57,10 +59,21 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
+class NoPages:
+    """A window that shows nothing."""
+
+    def application(self) -> Starlette:
+        return Starlette()
+
+    async def run(self) -> None:
+        pass
+
+
 @asynccontextmanager
 async def serving(checks: dict[str, Callable[[], Check]], warnings: list[str] | None = None) -> AsyncIterator[int]:
     """The ops port alone, over these checks."""
-    server = OpsServer(Health(checks, lambda: warnings or []), host="127.0.0.1", port=0)
+    told, access = Health(checks, lambda: warnings or []), Access(Settings())
+    server = OpsServer(told, access, NoPages, host="127.0.0.1", port=0)
     running = asyncio.create_task(server.run_until_stopped())
     try:
         yield server.port

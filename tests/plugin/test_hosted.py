@@ -111,6 +111,16 @@ def test_a_port_that_another_holds_leaves_the_database_to_whoever_can_serve_it(s
     Ownership(settings.worklist_db_path).release()
 
 
+def test_a_service_that_fails_while_it_is_put_together_lets_the_database_go(settings: Settings) -> None:
+    unkept = settings.worklist_db_path.with_name(settings.worklist_db_path.name + ".ops-token")
+    unkept.mkdir()
+    elsewhere = settings.model_copy(update={"gateway_ops_host": "0.0.0.0"})
+    with hosted(lambda: elsewhere) as gateway:
+        assert str(unkept) in until_it_says(gateway, 503, code="settings_invalid")["error"]
+        unkept.rmdir()
+        until_it_says(gateway, 200)
+
+
 def test_a_database_that_another_serves_is_served_once_that_has_ended(settings: Settings) -> None:
     with opened(settings.worklist_db_path):
         other = Ownership(settings.worklist_db_path)
