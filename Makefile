@@ -130,10 +130,10 @@ $(PIP) --no-deps --no-build-isolation --editable . && \
 endef
 
 # Tests that need a tool from outside are skipped without it; this says so first. Names behind the colon: where Debian keeps it.
-TOOLS := findscu:dcmtk echoscu:dcmtk node:nodejs npm:npm sqlite3:sqlite3
+TOOLS := findscu:dcmtk echoscu:dcmtk node:nodejs npm:npm sqlite3:sqlite3 Orthanc:orthanc
 
 tools:
 	@for tool in $(TOOLS); do \
-	    command -v "$${tool%%:*}" >/dev/null 2>&1 || \
+	    PATH="$$PATH:/usr/sbin" command -v "$${tool%%:*}" >/dev/null 2>&1 || \
 	        echo "· $${tool%%:*} is missing: the tests that use it are skipped (Debian: apt-get install $${tool##*:})"; \
 	done

@@ -13,6 +13,7 @@ import threading
 from collections.abc import MutableMapping
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from io import TextIOBase
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -69,10 +70,11 @@ class _Logger:
         return structlog.get_logger(self._name)
 
 
-def configure(log_format: str) -> None:
-    """Send log lines to stderr: `json`, `console`, or `auto` (console when a terminal is watching)."""
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    handler = _OurHandler(_Lines(console=console))
+def configure(log_format: str, stream: TextIOBase | None = None) -> None:
+    """Send log lines to stderr, or to another stream: `json`, `console`, or `auto` (when a terminal is watching)."""
+    written = stream or sys.stderr
+    console = log_format == "console" or (log_format == "auto" and written.isatty())
+    handler = _OurHandler(_Lines(console=console), written)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -119,11 +121,11 @@ class _Lines(logging.Formatter):
         )
 
 
-class _OurHandler(logging.StreamHandler[TextIO]):
-    """Writes to stderr what libraries log, and what we do."""
+class _OurHandler(logging.StreamHandler[TextIO | TextIOBase]):
+    """Writes what libraries log, and what we do."""
 
-    def __init__(self, lines: _Lines) -> None:
-        super().__init__(sys.stderr)
+    def __init__(self, lines: _Lines, stream: TextIO | TextIOBase) -> None:
+        super().__init__(stream)
         self.setFormatter(lines)
         self._lines = lines
 

@@ -31,7 +31,7 @@ from gateway.delivery.courier import Courier, CourierOptions
 from gateway.dicom import profiles
 from gateway.dicom.record import QueryRecord
 from gateway.dicom.responder import Responder
-from gateway.dicom.tls import TlsPortUnusable
+from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
@@ -105,7 +105,15 @@ class Service:
             sealing=settings.gateway_sealing,
             keys_path=settings.gateway_keys_path,
         )
-        self._ownership = Ownership(settings.worklist_db_path)
+        with contextlib.ExitStack() as undo:  # a program that hosts us lives on, and tries again
+            undo.callback(self.gateway.close)
+            self._ownership = Ownership(settings.worklist_db_path)
+            undo.callback(self._ownership.release)
+            self._assemble(settings, tls, is_new=is_new)
+            undo.pop_all()
+
+    def _assemble(self, settings: Settings, tls: TlsDoor | None, *, is_new: bool) -> None:
+        """Make the parts over the database that is ours now."""
         self.gateway.sealing.make_ready()
         self.gateway.keep_sequence_mark()
         self.backups = _daily_backup(settings)
@@ -152,8 +160,12 @@ class Service:
         self._stop.set()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Serve until asked to stop; `started` is called when all doors are open."""
-        ops = self._open_doors()
+        """Serve until asked to stop; `started` is called when all doors are open. Raises `PortUnusable`."""
+        try:
+            ops = self._open_doors()
+        except GatewayError:
+            self._give_back()
+            raise
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._record_start)
         parts = [
@@ -208,6 +220,12 @@ class Service:
         self.record.start()
         self.ops_port = ops.port
         return ops
+
+    def _give_back(self) -> None:
+        """Let the database go, of a service that does not come to serve."""
+        self._end_threads()
+        self.gateway.close()
+        self._ownership.release()
 
     def _window(self) -> Window:
         """The pages for people: their libraries are loaded when somebody first comes."""
@@ -553,8 +571,9 @@ def _port_unusable(door: str, port: int | None, error: OSError) -> PortUnusable:
     )
 
 
-def _make_room_for_files(wanted: int) -> None:
-    """Let this process open so many files, as far as the system lets it: each sender and each association takes one."""
+def make_room_for_files(settings: Settings) -> None:
+    """Let this process open more files, as far as the system lets it: each sender and each association takes one."""
+    wanted = settings.gateway_relay_max_open + settings.gateway_dicom_max_associations + _OTHER_FILES
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed >= wanted or allowed == resource.RLIM_INFINITY:
         return
@@ -572,7 +591,7 @@ def _make_room_for_files(wanted: int) -> None:
 
 async def serve(settings: Settings, started: Callable[[], None] = lambda: None) -> None:
     """Run until SIGTERM or SIGINT; a second one ends at once. `started` is called when all doors are open."""
-    _make_room_for_files(settings.gateway_relay_max_open + settings.gateway_dicom_max_associations + _OTHER_FILES)
+    make_room_for_files(settings)
     service = Service(settings)
     loop = asyncio.get_running_loop()
 
