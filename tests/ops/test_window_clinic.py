@@ -389,3 +389,21 @@ async def test_health_is_told_in_full_to_who_may_look_and_in_two_words_to_anothe
     assert "checks" in here.json
     assert set(elsewhere.json) == {"healthy", "version"}
     assert "checks" in signed.json
+
+
+@asynchronous
+async def test_what_fails_inside_is_a_page_with_a_code_and_its_words_stay_inside(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("SMITH^JANE")
+
+    async with running(own_settings(), monkeypatch) as (service, port):
+        await Browser(port).get("/clinic")
+        monkeypatch.setattr(service.gateway, "find_items", broken)
+        page, told = (
+            await Browser(port).get("/clinic?day=2020-01-01"),
+            await Browser(port).get("/clinic.json?day=20200101"),
+        )
+    assert (page.status, told.status, told.json["code"]) == (500, 500, "internal")
+    assert "SMITH" not in text(page) + text(told)

@@ -84,7 +84,12 @@ class Window:
             routes += [Route(f"{page.path}.json", self._json(page)), Route(page.path, self._html(page))]
         web = Starlette(
             routes=routes,
-            exception_handlers={GatewayError: self._failed, 404: self._not_found, 405: self._not_found},
+            exception_handlers={
+                GatewayError: self._failed,
+                404: self._not_found,
+                405: self._not_found,
+                Exception: self._broken,
+            },
         )
         web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
         return web
@@ -174,6 +179,13 @@ class Window:
 
     async def _not_found(self, request: Request, _: Exception) -> Response:
         error = NotFound("there is no such page", remedy="the pages are named above; or /health")
+        return await run_in_threadpool(self._error, request, error)
+
+    async def _broken(self, request: Request, _: Exception) -> Response:
+        """Starlette raises it again once this is answered: it is in the log with its traceback."""
+        error = GatewayError(
+            "something failed inside the gateway", remedy="look at its log, and tell who looks after it"
+        )
         return await run_in_threadpool(self._error, request, error)
 
     # --- signing in
@@ -287,6 +299,8 @@ def _hide(_: Sources, given: Visit, __: dict[str, str]) -> str:
 
 
 def _status_of(error: GatewayError) -> int:
+    if type(error) is GatewayError:
+        return 500
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
 
 

@@ -220,6 +220,9 @@ class Live:
         except GatewayError as error:
             log.warning("window_not_live", code=error.code, error=str(error))
             return
+        except Exception:  # the next look may go well, and those who watch have nobody else
+            log.exception("window_not_live", code="internal")
+            return
         if changes:
             self._send(_event("rows", {"version": self._version, "changes": changes}))
         if strip:
