@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gateway import __version__
 from gateway.actions.door import ActionDoor
+from gateway.actions.replies import UNANSWERED
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
 from gateway.audit import activities
@@ -293,6 +294,7 @@ class Service:
             healthy_after=settings.gateway_relay_healthy_after_seconds,
             on_state=self._relay_state_changed,
             handle_request=self._answer_request,
+            failure_reply=json.dumps(UNANSWERED),
         )
 
     async def _answer_frame(self, message: Message) -> str:

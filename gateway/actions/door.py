@@ -20,6 +20,7 @@ from gateway import __version__
 from gateway.actions import messages
 from gateway.actions.limits import Allowance
 from gateway.actions.messages import CancelItem, CreateItem, UpdateItem, UpdateStatus, WorklistMessage
+from gateway.actions.replies import TRY_AGAIN, Done, Failed, HealthReport, Reply
 from gateway.actions.times import SiteClock
 from gateway.actions.translation import appointment_of, changes_of
 from gateway.application import Gateway
@@ -40,7 +41,6 @@ _LARGEST_LOOK = 4 * 1024
 """Characters; a larger frame is not looked into on the way to a thread."""
 
 _KEPT = 16 * 1024
-_ACTION_ID_LIMIT = 128
 _ACTION_TYPE = re.compile(r"[a-z_-]+(\.[a-z_-]+)*")
 
 log = get_logger(__name__)
@@ -70,7 +70,7 @@ class ActionDoor:
     `health` gives the present state for the `health` action.
     """
 
-    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], HealthReport]) -> None:
         self._gateway = gateway
         self._clock = clock
         self._health = health
@@ -82,7 +82,7 @@ class ActionDoor:
         message: dict[str, Any] = {}
         try:
             message = _parsed(frame)
-            reply = self._reply(message, frame, received)
+            reply: Reply = self._reply(message, frame, received)
         except Refusal as refusal:
             reply = self._refused(frame, message, refusal, received)
         except GatewayError as error:
@@ -105,12 +105,18 @@ class ActionDoor:
         except Refusal:
             return False
 
-    def _reply(self, message: dict[str, Any], frame: str | bytes, received: str) -> dict[str, Any]:
+    def _reply(self, message: dict[str, Any], frame: str | bytes, received: str) -> Reply:
         action_type = message.get("action_type")
         if action_type == "echo":
             return {"status": "echo", "payload": message}
         if action_type == "health":
-            return _told({"status": "ok", "action_id": _claimed_id(message), "health": self._health()}, received)
+            return {
+                "status": "ok",
+                "action_id": _claimed_id(message),
+                "health": self._health(),
+                "received_at": received,
+                "gateway_version": __version__,
+            }
         request = _request(message, frame, received)
         try:
             _require_version(message)
@@ -148,7 +154,7 @@ class ActionDoor:
                 cancelled = message.parameters.worklist_item
                 return self._gateway.cancel(cancelled.accession_number, cancelled.reason, request=request)
 
-    def _refused(self, frame: str | bytes, message: dict[str, Any], refusal: Refusal, received: str) -> dict[str, Any]:
+    def _refused(self, frame: str | bytes, message: dict[str, Any], refusal: Refusal, received: str) -> Reply:
         """The answer to a message without a usable action_id; kept under a random one, not without bound."""
         log.warning("message_refused", code=refusal.code, field=refusal.field, size=len(frame))
         if self._unidentified.take():
@@ -226,8 +232,8 @@ def _request(message: dict[str, Any], frame: str | bytes, received: str) -> Acti
     action_id = message.get("action_id")
     if action_id is None:
         raise InvalidValue("action_id: is required", field="action_id")
-    if not isinstance(action_id, str) or not action_id.strip() or len(action_id) > _ACTION_ID_LIMIT:
-        raise InvalidValue(f"action_id: must be 1 to {_ACTION_ID_LIMIT} characters", field="action_id")
+    if not isinstance(action_id, str) or not action_id.strip() or len(action_id) > messages.ACTION_ID_LIMIT:
+        raise InvalidValue(f"action_id: must be 1 to {messages.ACTION_ID_LIMIT} characters", field="action_id")
     if not action_id.isprintable():
         raise InvalidValue("action_id: no control characters", field="action_id")
     return ActionRequest(
@@ -278,33 +284,37 @@ def _plain(error_type: str) -> str:
     return words.get(error_type, "is not what it should be")
 
 
-def _wire(reply: ActionReply, action_id: str | None, action_type: str = "") -> dict[str, Any]:
-    told: dict[str, Any] = {"status": reply.status, "action_id": action_id}
+def _wire(reply: ActionReply, action_id: str | None, action_type: str = "") -> Done | Failed:
+    told: Done | Failed
     if reply.status == "error":
-        told["message"] = reply.message
-        told["code"] = reply.code
-        told["field"] = messages.path_of(reply.field, action_type) if reply.field else None
-        told["retryable"] = reply.retryable
-    elif reply.accession_number:
-        told["accession_number"] = reply.accession_number
+        told = {
+            "status": "error",
+            "action_id": action_id,
+            "message": reply.message,
+            "code": reply.code or "internal",
+            "field": messages.path_of(reply.field, action_type) if reply.field else None,
+            "retryable": reply.retryable,
+        }
+    else:
+        told = {"status": reply.status, "action_id": action_id}
+        if reply.accession_number:
+            told["accession_number"] = reply.accession_number
     if reply.duplicate:
         told["duplicate"] = True
-    return _told(told, reply.received_at)
+    told["received_at"] = reply.received_at
+    told["gateway_version"] = __version__
+    return told
 
 
-def _failure(message: dict[str, Any], received: str) -> dict[str, Any]:
+def _failure(message: dict[str, Any], received: str) -> Done | Failed:
     reply = ActionReply(
         status="error",
         code="internal",
-        message="the gateway could not do it now: ask again",
+        message=TRY_AGAIN,
         retryable=True,
         received_at=received,
     )
     return _wire(reply, _claimed_id(message))
-
-
-def _told(reply: dict[str, Any], received_at: str | None) -> dict[str, Any]:
-    return {**reply, "received_at": received_at, "gateway_version": __version__}
 
 
 def _named_type(message: dict[str, Any]) -> str:
@@ -316,7 +326,7 @@ def _named_type(message: dict[str, Any]) -> str:
 
 def _claimed_id(message: dict[str, Any]) -> str | None:
     action_id = message.get("action_id")
-    return action_id[:_ACTION_ID_LIMIT] if isinstance(action_id, str) else None
+    return action_id[: messages.ACTION_ID_LIMIT] if isinstance(action_id, str) else None
 
 
 def _claimed_accession(message: dict[str, Any]) -> str | None:
