@@ -19,7 +19,15 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.actions import messages
 from gateway.actions.limits import Allowance
-from gateway.actions.messages import CancelItem, CreateItem, UpdateItem, UpdateStatus, WorklistMessage
+from gateway.actions.messages import (
+    DEEPEST,
+    MAXIMUM_SIZE,
+    CancelItem,
+    CreateItem,
+    UpdateItem,
+    UpdateStatus,
+    WorklistMessage,
+)
 from gateway.actions.replies import TRY_AGAIN, Done, Failed, HealthReport, Reply
 from gateway.actions.times import SiteClock
 from gateway.actions.translation import appointment_of, changes_of
@@ -28,12 +36,6 @@ from gateway.domain import values
 from gateway.domain.relay_action import ActionReply, ActionRequest
 from gateway.errors import GatewayError, InvalidValue, Refusal
 from gateway.log import get_logger
-
-MAXIMUM_SIZE = 64 * 1024
-"""Bytes of a message; larger ones are answered `malformed`."""
-
-_DEEPEST = 100
-"""Objects and lists inside each other; far below what the interpreter can take, so that a reply can repeat it."""
 
 _LOOKS = ("echo", "health")
 _LOOK = re.compile(r'"(echo|health)"')
@@ -198,12 +200,12 @@ def _parsed(frame: str | bytes) -> dict[str, Any]:
         raise Malformed("the message is not JSON") from None
     if not isinstance(message, dict):
         raise Malformed("the message is not a JSON object")
-    if frame.count("{") + frame.count("[") > _DEEPEST and _depth(message) > _DEEPEST:
+    if frame.count("{") + frame.count("[") > DEEPEST and _depth(message) > DEEPEST:
         raise Malformed(_TOO_DEEP)
     return message
 
 
-_TOO_DEEP = f"the message is nested more than {_DEEPEST} deep"
+_TOO_DEEP = f"the message is nested more than {DEEPEST} deep"
 
 
 def _no_constant(_: str) -> None:

@@ -44,6 +44,12 @@ def _with_offset(value: object) -> datetime:
     return instant
 
 
+MAXIMUM_SIZE = 64 * 1024
+"""Bytes of a message; larger ones are answered `malformed`."""
+
+DEEPEST = 100
+"""Objects and lists inside each other; far below what the interpreter can take, so that a reply can repeat it."""
+
 ACTION_ID_LIMIT = 128
 """Characters of an action_id."""
 
@@ -117,7 +123,9 @@ StartsAt = Annotated[
     datetime,
     BeforeValidator(_with_offset),
     _schema(
-        format="date-time", description="ISO 8601 with an offset; wins over date and time, and can stand for them."
+        format="date-time",
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})$",
+        description="ISO 8601 with an offset; wins over date and time, and can stand for them.",
     ),
 ]
 StationAETitles = Annotated[
@@ -318,48 +326,56 @@ class ItemToCancel(_Message):
     reason: Annotated[str, Field(max_length=_REASON_LIMIT)] | None = None
 
 
-class _CreateParameters(_Message):
+class CreateParameters(_Message):
+    """The parameters of a create action."""
+
     worklist_item: ItemToCreate
 
 
-class _UpdateParameters(_Message):
+class UpdateParameters(_Message):
+    """The parameters of an update action."""
+
     worklist_item: ItemToUpdate
 
 
-class _StatusParameters(_Message):
+class StatusParameters(_Message):
+    """The parameters of a status action."""
+
     worklist_item: ItemWithStatus
 
 
-class _CancelParameters(_Message):
+class CancelParameters(_Message):
+    """The parameters of a cancel action."""
+
     worklist_item: ItemToCancel
 
 
 class CreateItem(_Action):
-    """`worklist.create_item`, and `worklist.create_test_item` for a rehearsal."""
+    """`worklist.create_item`: an appointment; `worklist.create_test_item`: one that only a rehearsal is shown."""
 
     action_type: Literal["worklist.create_item", "worklist.create_test_item"]
-    parameters: _CreateParameters
+    parameters: CreateParameters
 
 
 class UpdateItem(_Action):
-    """`worklist.update_item`."""
+    """`worklist.update_item`: amend or reschedule an item that is SCHEDULED; what is absent stays, null clears."""
 
     action_type: Literal["worklist.update_item"]
-    parameters: _UpdateParameters
+    parameters: UpdateParameters
 
 
 class UpdateStatus(_Action):
-    """`worklist.update_status`."""
+    """`worklist.update_status`: the web app says what became of an item; it gets no status event of it."""
 
     action_type: Literal["worklist.update_status"]
-    parameters: _StatusParameters
+    parameters: StatusParameters
 
 
 class CancelItem(_Action):
-    """`worklist.cancel_item`."""
+    """`worklist.cancel_item`: withdraw an item that is SCHEDULED."""
 
     action_type: Literal["worklist.cancel_item"]
-    parameters: _CancelParameters
+    parameters: CancelParameters
 
 
 class Echo(_Message):

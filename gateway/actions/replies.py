@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
+from gateway.actions.messages import DEEPEST, MAXIMUM_SIZE
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
@@ -25,7 +27,7 @@ class ErrorCode:
 
 ERROR_CODES = {
     "malformed": ErrorCode(
-        "not a JSON object in a text frame, larger than 64 KiB, or nested more than 100 deep",
+        f"not a JSON object in a text frame, larger than {MAXIMUM_SIZE} bytes, or nested more than {DEEPEST} deep",
         "correct the program that sends it",
     ),
     "unsupported_version": ErrorCode(

@@ -83,7 +83,7 @@ class StatusUpdateEvent(TypedDict):
             int,
             Field(
                 ge=1,
-                description="Counts per accession number, jumps after a restore: what is not above the last one is old.",
+                description="Counts per accession number, jumps after a restore; not above the last one is old.",
             ),
         ]
     ]
