@@ -39,6 +39,15 @@ def schema(
     output.put_table(("message", "kind", "what"), [(m.name, m.kind.value, m.summary) for m in catalogue.MESSAGES])
 
 
+@contract.command(epilog="Example: gateway contract sample worklist.create_item > action.json")
+def sample(name: Annotated[str, typer.Argument(help="Of a message, as gateway contract schema lists them.")]) -> None:
+    """Print a sample of a message, to begin with."""
+    from gateway.contract import catalogue
+
+    found = catalogue.message(name)
+    output.put_json(catalogue.sample(found.kind, found.samples[0]))
+
+
 @contract.command(epilog="Example: gateway contract write docs/contract")
 def write(folder: Annotated[Path, typer.Argument(help="A folder; it is made where it is missing.")]) -> None:
     """Write the AsyncAPI document and every schema into a folder, over those that are there."""
