@@ -37,6 +37,7 @@ from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
+from gateway.ops.metrics import Counters, Metrics
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
@@ -125,6 +126,18 @@ class Service:
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
+        self.metrics = Metrics(
+            gateway=self.gateway,
+            health=self.health.report,
+            counters=Counters(
+                actions=self.door.answered,
+                queries=self.record.queries,
+                refused_associations=self.record.refused_associations,
+                step_messages=self.responder.step_messages,
+            ),
+            zone=settings.zone,
+            test_ae_titles=settings.gateway_test_ae_titles,
+        )
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
         self.on_relay_state: Callable[[ListenerStatus], None] = lambda _: None
@@ -179,7 +192,8 @@ class Service:
     def _open_doors(self) -> OpsServer:
         """Take both ports, the modalities' last: nobody comes in before all is well."""
         try:
-            ops = OpsServer(self.health, host=self.settings.gateway_ops_host, port=self.settings.gateway_ops_port)
+            host, port = self.settings.gateway_ops_host, self.settings.gateway_ops_port
+            ops = OpsServer(self.health, host=host, port=port, metrics=self.metrics)
         except OSError as error:
             raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
         try:
@@ -442,6 +456,7 @@ class Service:
             "round_trip_ms": status.round_trip_ms,
             "proven_by": status.proven_by,
             "reconnects": status.reconnects,
+            "clock_skew_seconds": status.clock_skew,
             "token_expires_at": status.token_expires_at.isoformat() if status.token_expires_at else None,
         }
         if not check["ok"]:

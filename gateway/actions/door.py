@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ from gateway.domain import values
 from gateway.domain.relay_action import ActionReply, ActionRequest
 from gateway.errors import GatewayError, InvalidValue, Refusal
 from gateway.log import get_logger
+from gateway.tally import Tally
 
 _LOOKS = ("echo", "health")
 _LOOK = re.compile(r'"(echo|health)"')
@@ -77,6 +78,8 @@ class ActionDoor:
         self._clock = clock
         self._health = health
         self._unidentified = Allowance(burst=100, per_minute=60)
+        self.answered = Tally()
+        """Answers by action (`other`: none that there is) and by status or error code, since the start."""
 
     def answer(self, frame: str | bytes, received_at: datetime | None = None) -> str:
         """The reply to one frame, whatever it holds."""
@@ -95,6 +98,7 @@ class ActionDoor:
         except Exception:
             log.exception("action_failed", phase="handle", action_id=_claimed_id(message))
             reply = _failure(message, received)
+        self.answered.count(_known_type(message), _outcome(reply))
         return json.dumps(reply)
 
     @staticmethod
@@ -317,6 +321,16 @@ def _failure(message: dict[str, Any], received: str) -> Done | Failed:
         received_at=received,
     )
     return _wire(reply, _claimed_id(message))
+
+
+def _known_type(message: dict[str, Any]) -> str:
+    action_type = message.get("action_type")
+    return action_type if isinstance(action_type, str) and action_type in (*messages.MODELS, *_LOOKS) else "other"
+
+
+def _outcome(reply: Reply) -> str:
+    told: Mapping[str, Any] = reply
+    return str(told.get("code") or told["status"])
 
 
 def _named_type(message: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ from gateway.errors import GatewayError, NotFound
 from gateway.eventstore.connections import connect
 from gateway.eventstore.sealing import Sealing
 from gateway.log import get_logger
+from gateway.tally import Tally
 
 _log = get_logger(__name__)
 
@@ -220,6 +221,8 @@ class QueryRecord:
                 cursor.execute(statement)
             _add_columns(cursor)
         self._sealing = gateway.sealing
+        self.queries, self.refused_associations = Tally(), Tally()
+        """Queries by their final status, and refusals, since the start."""
         self._day_key = ("", "")
         self._waiting: deque[Record] = deque()
         self._weight = 0
@@ -241,6 +244,10 @@ class QueryRecord:
 
     def add(self, record: Record) -> None:
         """Take a record, or drop it when too many wait; never waits for the database."""
+        if isinstance(record, Query):
+            self.queries.count(f"0x{record.status:04X}")
+        elif isinstance(record, RefusedAssociation):
+            self.refused_associations.count()
         weight = _weight(record)
         with self._lock:
             if len(self._waiting) < MOST_WAITING and self._weight + weight <= MOST_WAITING_BYTES:

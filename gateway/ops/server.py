@@ -14,12 +14,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from gateway.ops.health import Health
+from gateway.ops.metrics import Metrics, metrics_response
 
 _SECURITY_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def application(health: Health) -> Starlette:
-    """The web application: `GET /health` answers 200 when healthy and 503 when not, with the same JSON."""
+def application(health: Health, metrics: Metrics | None = None) -> Starlette:
+    """The web application: `GET /health` answers 200 when healthy and 503 when not, with the same JSON.
+
+    `GET /metrics` is for Prometheus.
+    """
 
     async def show_health(_: Request) -> JSONResponse:
         report = await asyncio.to_thread(health.report)
@@ -28,7 +32,8 @@ def application(health: Health) -> Starlette:
     async def not_found(_: Request, __: Exception) -> JSONResponse:
         return JSONResponse({"error": "not found", "try": "/health"}, status_code=404, headers=_SECURITY_HEADERS)
 
-    web = Starlette(routes=[Route("/health", show_health)], exception_handlers={404: not_found})
+    scraped = [Route("/metrics", metrics_response(metrics))] if metrics else []
+    web = Starlette(routes=[Route("/health", show_health), *scraped], exception_handlers={404: not_found})
     web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
     return web
 
@@ -36,10 +41,10 @@ def application(health: Health) -> Starlette:
 class OpsServer(uvicorn.Server):
     """uvicorn inside our process: our signals, our log."""
 
-    def __init__(self, health: Health, *, host: str, port: int) -> None:
+    def __init__(self, health: Health, *, host: str, port: int, metrics: Metrics | None = None) -> None:
         super().__init__(
             uvicorn.Config(
-                application(health),
+                application(health, metrics),
                 log_config=None,
                 access_log=False,
                 server_header=False,
