@@ -35,6 +35,7 @@ from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
+from gateway.ops import telemetry
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.metrics import Counters, Metrics
@@ -138,6 +139,7 @@ class Service:
             zone=settings.zone,
             test_ae_titles=settings.gateway_test_ae_titles,
         )
+        self.telemetry = telemetry.configured(settings, self.metrics)
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
         self.on_relay_state: Callable[[ListenerStatus], None] = lambda _: None
@@ -168,6 +170,8 @@ class Service:
         ]
         if self.backups:
             parts.append(asyncio.create_task(self.backups.run(), name="backup"))
+        if self.telemetry:
+            parts.append(asyncio.create_task(self.telemetry.run(), name="telemetry"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -240,7 +244,11 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery")),
+            *(
+                part
+                for part in parts
+                if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery", "telemetry")
+            ),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -433,6 +441,9 @@ class Service:
 
     def _checks(self) -> dict[str, Callable[[], Check]]:
         backups = {"backup": self.backups.check} if self.backups else {}
+        azure_monitor = (
+            {"telemetry": self._telemetry_check} if self.settings.applicationinsights_connection_string else {}
+        )
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self.dicom_door.check,
@@ -441,6 +452,7 @@ class Service:
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
             **backups,
+            **azure_monitor,
         }
 
     def _relay_check(self) -> Check:
@@ -466,6 +478,9 @@ class Service:
         elif status.proven_by == "pings":
             check["warning"] = _DEAFNESS_UNNOTICED
         return check
+
+    def _telemetry_check(self) -> Check:
+        return self.telemetry.check() if self.telemetry else {"ok": True}
 
     def _outbox_check(self) -> Check:
         check = outbox_check(self.gateway, delivers=self.courier is not None)
