@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -51,6 +52,15 @@ async def asked(port: int) -> Samples:
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     return read(answer.body)
+
+
+def status_of(port: int, headers: dict[str, str]) -> int:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/metrics", headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 # --- the whole service
@@ -111,6 +121,16 @@ async def test_a_service_without_relay_and_backups_tells_nothing_that_it_does_no
         assert value(samples, name) is None
     assert value(samples, "outbox_waiting") == 0
     assert value(samples, "associations_refused_total") == 0
+
+
+@asynchronous
+async def test_a_stranger_on_the_network_needs_a_token(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "a-viewer-s-token-of-some-length"
+    async with running(own_settings(gateway_ops_viewer_token=token), monkeypatch) as (_, port):
+        proxied = {"X-Forwarded-For": "192.0.2.1"}
+        strange = await asyncio.to_thread(status_of, port, proxied)
+        known = await asyncio.to_thread(status_of, port, proxied | {"Authorization": f"Bearer {token}"})
+    assert (strange, known) == (401, 200)
 
 
 @asynchronous
