@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +194,8 @@ def _destination(settings: Settings) -> Destination:
 
 def _require_package() -> None:
     """Loud at the start: telemetry that is configured and never sent is what nobody notices."""
+    from importlib import metadata
+
     try:
         metadata.version(_PACKAGE)
     except metadata.PackageNotFoundError:
