@@ -22,7 +22,7 @@ from gateway.domain.lifecycle import Status
 from gateway.ops.metrics import MOST_TITLES, PREFIX, Counters, Metrics, exposition
 from gateway.rehearsal.modality import Modality
 from gateway.settings import Settings
-from relay import ConnectionString, Sender
+from relay import ConnectionString, ListenerState, Sender
 from relay.emulator import Emulator
 from tests.actions.actions_support import create
 
@@ -154,6 +154,11 @@ def test_names_follow_prometheus_s_convention_and_each_is_explained(gateway: Gat
         assert not re.search(r"_(ms|milliseconds|minutes|hours|days|percent|kb|mb)(_|$)", family.name)
         assert family.help
         assert not family.help.endswith(".")
+
+
+def test_each_state_that_a_listener_can_have_is_told(gateway: Gateway) -> None:
+    states = {dict(labels)["state"] for name, labels in scraped(gateway) if name == f"{PREFIX}relay_state"}
+    assert states == {state.value for state in ListenerState}
 
 
 def test_nobody_is_named_by_any_metric(gateway: Gateway) -> None:
