@@ -37,13 +37,14 @@ from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
-from gateway.ops import telemetry
 from gateway.ops.access import Access
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.metrics import Counters, Metrics
 from gateway.ops.own_token import own_token
 from gateway.ops.server import OpsServer
+from gateway.ops.telemetry import Telemetry
+from gateway.ops.telemetry import destination as telemetry_destination
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
 from projections.epochs import EpochRow
@@ -99,7 +100,7 @@ class Service:
         self.settings = settings
         self.relay = relay_connections(settings)
         self.profiles = profiles.load(settings.gateway_modalities_file)
-        tls = within_tls(settings)
+        tls, azure_monitor = within_tls(settings), telemetry_destination(settings)
         is_new = is_missing(settings.worklist_db_path)
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(
@@ -147,7 +148,7 @@ class Service:
             zone=settings.zone,
             test_ae_titles=settings.gateway_test_ae_titles,
         )
-        self.telemetry = telemetry.configured(settings, self.metrics)
+        self.telemetry = Telemetry(azure_monitor, self.metrics.families) if azure_monitor else None
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
         self.ops_port = settings.gateway_ops_port

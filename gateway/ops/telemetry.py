@@ -28,7 +28,7 @@ from gateway import __version__
 from gateway.errors import SettingsInvalid
 from gateway.log import forward_warnings, get_logger
 from gateway.ops.health import Check
-from gateway.ops.metrics import Family, Metrics
+from gateway.ops.metrics import Family
 from gateway.settings import PROXY_WORDS, Settings, send_nothing_of_azure_monitor_s_own
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MOST_LINES = 1000
 """Log lines that wait at most; then the oldest are dropped."""
 
 _PORTION = 500
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 """Seconds to connect, and seconds to be answered."""
 _PACKAGE = "azure-monitor-opentelemetry"
 _VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
@@ -88,7 +88,7 @@ class Telemetry:
         """How the last export ended."""
 
     async def run(self) -> None:
-        """Export every minute until cancelled, and then once more."""
+        """Export every minute until cancelled, and then once more, unless nobody took the last one."""
         stop_forwarding = forward_warnings(self.take)
         try:
             while True:
@@ -96,7 +96,8 @@ class Telemetry:
                 await asyncio.to_thread(self.export)
         finally:
             stop_forwarding()
-            await asyncio.to_thread(self.export)
+            if not (self.last and self.last.error):
+                await asyncio.to_thread(self.export)
 
     def take(self, line: Line) -> None:
         """Keep an entry of the log for the next export; from any thread."""
@@ -156,27 +157,21 @@ class Telemetry:
             self._lines.extend([*portion, *newer])  # the oldest fall out when there are too many
 
 
-def configured(settings: Settings, metrics: Metrics) -> Telemetry | None:
-    """What the settings ask for; None without a connection string. Raises `SettingsInvalid`."""
-    if settings.applicationinsights_connection_string is None:
-        return None
-    return Telemetry(_destination(settings), metrics.families)
-
-
 def verify(settings: Settings) -> Export | None:
     """Send one figure to the ingestion endpoint now, and judge its answer; None without a connection string.
 
-    Blocking, for at most some twenty seconds. Raises `SettingsInvalid`.
+    Blocking, for at most some ten seconds. Raises `SettingsInvalid`.
     """
+    where = destination(settings)
+    proof = Family("worklist_gateway_telemetry_verified", "Sent to prove that telemetry arrives", {(): 1})
+    return Telemetry(where, lambda: [proof]).export() if where else None
+
+
+def destination(settings: Settings) -> Destination | None:
+    """Where the settings want telemetry; None without a connection string. Raises `SettingsInvalid`."""
     if settings.applicationinsights_connection_string is None:
         return None
-    proof = Family("worklist_gateway_telemetry_verified", "Sent to prove that telemetry arrives", {(): 1})
-    return Telemetry(_destination(settings), lambda: [proof]).export()
-
-
-def _destination(settings: Settings) -> Destination:
-    secret = settings.applicationinsights_connection_string
-    text = secret.get_secret_value() if secret else ""
+    text = settings.applicationinsights_connection_string.get_secret_value()
     parts = {
         name.strip().lower(): value.strip() for name, _, value in (part.partition("=") for part in text.split(";"))
     }
@@ -187,9 +182,8 @@ def _destination(settings: Settings) -> Destination:
         )
     _require_package()
     endpoint = parts.get("ingestionendpoint", _DEFAULT_ENDPOINT).rstrip("/")
-    return Destination(
-        text, endpoint, _way_out(settings.gateway_relay_proxy.get_secret_value(), settings.gateway_relay_ca_file)
-    )
+    proxy = settings.gateway_relay_proxy.get_secret_value()
+    return Destination(text, endpoint, _way_out(proxy, settings.gateway_relay_ca_file))
 
 
 def _require_package() -> None:

@@ -94,7 +94,7 @@ def settings(own_settings: Make, ingestion: Ingestion) -> Settings:
 
 
 def exporting(settings: Settings, *families: Family) -> Telemetry:
-    return Telemetry(telemetry._destination(settings), lambda: list(families))
+    return Telemetry(telemetry.destination(settings), lambda: list(families))
 
 
 # --- what arrives
@@ -134,6 +134,26 @@ def test_nothing_of_the_exporters_own_arrives_and_nothing_is_kept_on_disk(
     assert set(ingestion.figures()) == {"worklist_gateway_healthy"}
     assert exported._azure_monitor is not None
     assert exported._azure_monitor._metrics.storage is None
+
+
+@pytest.mark.parametrize(("named", "through"), [("a proxy", True), ("environment", True), ("none", False)])
+def test_it_goes_out_as_the_relay_is_reached(
+    own_settings: Make, ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch, named: str, *, through: bool
+) -> None:
+    for variable in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    proxy = f"http://127.0.0.1:{ingestion.port}"
+    if named != "a proxy":
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+    export = verify(
+        own_settings(
+            applicationinsights_connection_string=f"InstrumentationKey={KEY};IngestionEndpoint=http://ingestion.invalid",
+            gateway_relay_proxy=proxy if named == "a proxy" else named,
+        )
+    )
+    assert export is not None
+    assert (not export.error) is through
+    assert ingestion.paths == (["http://ingestion.invalid/v2.1/track"] if through else [])
 
 
 @asynchronous
@@ -236,7 +256,7 @@ def test_an_export_that_fails_otherwise_ends_nobody(settings: Settings) -> None:
     def broken() -> list[Family]:
         raise OSError("?")
 
-    export = Telemetry(telemetry._destination(settings), broken).export()
+    export = Telemetry(telemetry.destination(settings), broken).export()
     assert export.error == "unexpected OSError"
 
 
@@ -278,7 +298,7 @@ def test_the_way_out_is_the_relay_s(own_settings: Make) -> None:
         gateway_relay_proxy="http://proxy:3128",
         gateway_relay_ca_file="/etc/ca.pem",
     )
-    destination = telemetry._destination(made)
+    destination = telemetry.destination(made)
     assert destination.endpoint == "https://dc.services.visualstudio.com"
     assert destination.way_out == {
         "connection_verify": "/etc/ca.pem",
