@@ -217,7 +217,7 @@ class _Action(_Message):
     schema_version: SchemaVersion = 1
     action_id: ActionId
     timestamp: Annotated[Any, _unread("When it was sent.")] = None
-    source_system: Annotated[Any, _unread("Who sent it.")] = None
+    source_system: Annotated[Any, WithJsonSchema({"description": "Who sent it. Kept with the message."})] = None
     source_reference: Annotated[Any, _unread("Your own keys, such as appointment_id.")] = None
 
 
