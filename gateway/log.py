@@ -6,11 +6,12 @@ their warnings: what they say in detail may hold data sets.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import nullcontext, suppress
 from functools import cached_property
 from io import TextIOBase
@@ -121,6 +122,20 @@ class _Lines(logging.Formatter):
         )
 
 
+Sink = Callable[[dict[str, Any]], None]
+"""Takes a line as a dictionary."""
+
+_sinks: list[Sink] = []
+_NOT_FORWARDED = ("azure.", "opentelemetry.", "urllib3.")
+"""Loggers of what carries the lines away: their lines would bring forth others."""
+
+
+def forward_warnings(sink: Sink) -> Callable[[], None]:
+    """Give each line from warning on to `sink` too, which must not block; returns what ends it."""
+    _sinks.append(sink)
+    return lambda: _sinks.remove(sink)
+
+
 class _OurHandler(logging.StreamHandler[TextIO | TextIOBase]):
     """Writes what libraries log, and what we do."""
 
@@ -131,10 +146,24 @@ class _OurHandler(logging.StreamHandler[TextIO | TextIOBase]):
 
     def write(self, level: str, event: MutableMapping[str, Any]) -> None:
         """Write an event of ours. As with the standard library, a log that can't be written stops nobody."""
+        if _sinks and level != "info":
+            _forward(_Lines(console=False).line(level, {**event}))
         line = self._lines.line(level, event) + self.terminator
         with self.lock or nullcontext(), suppress(OSError, ValueError):
             self.stream.write(line)
             self.stream.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Of the standard library; a line that is forwarded is made anew, for it is changed by being made."""
+        if _sinks and record.levelno >= logging.WARNING and not record.name.startswith(_NOT_FORWARDED):
+            _forward(_Lines(console=False).format(copy.copy(record)))
+        super().emit(record)
+
+
+def _forward(line: str) -> None:
+    told: dict[str, Any] = json.loads(line)
+    for sink in _sinks:
+        sink(told)
 
 
 _encode = json.JSONEncoder(default=repr).encode

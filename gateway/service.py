@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
 from gateway.actions.door import ActionDoor
+from gateway.actions.replies import UNANSWERED
 from gateway.actions.times import SiteClock
 from gateway.application import Gateway, is_missing, make_folder
 from gateway.audit import activities
@@ -39,8 +40,11 @@ from gateway.log import get_logger
 from gateway.ops.access import Access
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
+from gateway.ops.metrics import Counters, Metrics
 from gateway.ops.own_token import own_token
 from gateway.ops.server import OpsServer
+from gateway.ops.telemetry import Telemetry
+from gateway.ops.telemetry import destination as telemetry_destination
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
 from projections.epochs import EpochRow
@@ -96,7 +100,7 @@ class Service:
         self.settings = settings
         self.relay = relay_connections(settings)
         self.profiles = profiles.load(settings.gateway_modalities_file)
-        tls = within_tls(settings)
+        tls, azure_monitor = within_tls(settings), telemetry_destination(settings)
         is_new = is_missing(settings.worklist_db_path)
         make_folder(settings.worklist_db_path)
         self.gateway = Gateway(
@@ -140,6 +144,19 @@ class Service:
         self.door = ActionDoor(
             self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
         )
+        self.metrics = Metrics(
+            gateway=self.gateway,
+            health=self.health.report,
+            counters=Counters(
+                actions=self.door.answered,
+                queries=self.record.queries,
+                refused_associations=self.record.refused_associations,
+                step_messages=self.responder.step_messages,
+            ),
+            zone=settings.zone,
+            test_ae_titles=settings.gateway_test_ae_titles,
+        )
+        self.telemetry = Telemetry(azure_monitor, self.metrics.families) if azure_monitor else None
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
         self.ops_port = settings.gateway_ops_port
@@ -176,6 +193,8 @@ class Service:
         ]
         if self.backups:
             parts.append(asyncio.create_task(self.backups.run(), name="backup"))
+        if self.telemetry:
+            parts.append(asyncio.create_task(self.telemetry.run(), name="telemetry"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -206,6 +225,7 @@ class Service:
                 self._window,
                 host=self.settings.gateway_ops_host,
                 port=self.settings.gateway_ops_port,
+                metrics=self.metrics,
             )
         except OSError as error:
             raise _port_unusable("OPS", self.settings.gateway_ops_port, error) from error
@@ -278,7 +298,11 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery")),
+            *(
+                part
+                for part in parts
+                if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery", "telemetry")
+            ),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -346,6 +370,7 @@ class Service:
             healthy_after=settings.gateway_relay_healthy_after_seconds,
             on_state=self._relay_state_changed,
             handle_request=self._answer_request,
+            failure_reply=json.dumps(UNANSWERED),
         )
 
     async def _answer_frame(self, message: Message) -> str:
@@ -470,6 +495,9 @@ class Service:
 
     def _checks(self) -> dict[str, Callable[[], Check]]:
         backups = {"backup": self.backups.check} if self.backups else {}
+        azure_monitor = (
+            {"telemetry": self._telemetry_check} if self.settings.applicationinsights_connection_string else {}
+        )
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self.dicom_door.check,
@@ -478,6 +506,7 @@ class Service:
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
             **backups,
+            **azure_monitor,
         }
 
     def _relay_check(self) -> Check:
@@ -493,6 +522,7 @@ class Service:
             "round_trip_ms": status.round_trip_ms,
             "proven_by": status.proven_by,
             "reconnects": status.reconnects,
+            "clock_skew_seconds": status.clock_skew,
             "token_expires_at": status.token_expires_at.isoformat() if status.token_expires_at else None,
         }
         if not check["ok"]:
@@ -502,6 +532,9 @@ class Service:
         elif status.proven_by == "pings":
             check["warning"] = _DEAFNESS_UNNOTICED
         return check
+
+    def _telemetry_check(self) -> Check:
+        return self.telemetry.check() if self.telemetry else {"ok": True}
 
     def _relay_state(self) -> dict[str, Any]:
         """All that the listener knows of itself, in JSON values."""

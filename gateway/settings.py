@@ -285,6 +285,11 @@ class Settings(BaseModel):
     gateway_unfinished_step_hours: float = Field(
         4.0, gt=0, le=8760, description="a step that a modality began so long ago and has not finished is told of"
     )
+    applicationinsights_connection_string: SecretStr | None = Field(
+        None,
+        description="connection string of an Application Insights resource: metrics and the log's warnings go there "
+        "too (extra `azure-monitor`); unset: nothing does",
+    )
     gateway_log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json` lines, `console` for people, or by whether a terminal is watching"
     )
@@ -417,6 +422,15 @@ def unknown_variables() -> list[str]:
     known = {name.upper() for name in Settings.model_fields}
     written = _written(_DOT_ENV)
     return sorted(name for name in written if name.upper().startswith(_PREFIXES) and name.upper() not in known)
+
+
+def send_nothing_of_azure_monitor_s_own() -> None:
+    """Keep Microsoft's exporter from sending figures of its own use, and from asking for remote configuration.
+
+    It reads only the environment for that.
+    """
+    for of_its_own in ("STATSBEAT_DISABLED_ALL", "SDKSTATS_DISABLED", "CONTROLPLANE_DISABLED"):
+        os.environ[f"APPLICATIONINSIGHTS_{of_its_own}"] = "true"
 
 
 def _written(env_file: Path | None) -> dict[str, str]:

@@ -34,7 +34,7 @@ from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
 from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import INSISTENT, Echoes, Finding, Verdict
-from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken
+from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken, clock_skew
 from relay.rendezvous import Handler, RendezvousDesk, RendezvousOptions
 from relay.tokens import DEFAULT_LIFETIME, TOKEN_HEADER
 
@@ -92,6 +92,8 @@ class ListenerStatus:
         rendezvous_queued: Accepts waiting for a place.
         rendezvous_served: Meetings that ended well since the start.
         rendezvous_failed: Meetings that did not.
+        clock_skew: Seconds by which our clock was ahead of the relay's when the present control channel was opened;
+            ``None`` where its answer did not tell.
     """
 
     state: ListenerState
@@ -109,6 +111,7 @@ class ListenerStatus:
     rendezvous_queued: int = 0
     rendezvous_served: int = 0
     rendezvous_failed: int = 0
+    clock_skew: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,7 @@ class Listener:
         self._since = self.options.now()
         self._last_error: RelayError | None = None
         self._last_error_at: datetime | None = None
+        self._clock_skew: float | None = None
         self._last_proof: datetime | None = None
         self._round_trip: float | None = None
         self._may_send = True
@@ -212,6 +216,7 @@ class Listener:
             rendezvous_queued=self._desk.queued,
             rendezvous_served=self._desk.served,
             rendezvous_failed=self._desk.failed,
+            clock_skew=self._clock_skew,
         )
 
     async def run(self) -> None:
@@ -292,6 +297,7 @@ class Listener:
             ping_timeout=self.options.ping_timeout,
             before_upgrade=self._arrivals.turn,
         )
+        self._clock_skew = clock_skew(websocket.response.headers.get("Date")) if websocket.response else None
         channel = Channel(websocket, self.options.now(), token)
         channel.reading = asyncio.create_task(channel.read(partial(self._take, channel)))
         self._open_channels.add(channel)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,16 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.actions import messages
 from gateway.actions.limits import Allowance
-from gateway.actions.messages import CancelItem, CreateItem, UpdateItem, UpdateStatus, WorklistMessage
+from gateway.actions.messages import (
+    DEEPEST,
+    MAXIMUM_SIZE,
+    CancelItem,
+    CreateItem,
+    UpdateItem,
+    UpdateStatus,
+    WorklistMessage,
+)
+from gateway.actions.replies import TRY_AGAIN, Done, Failed, HealthReport, Reply
 from gateway.actions.times import SiteClock
 from gateway.actions.translation import appointment_of, changes_of
 from gateway.application import Gateway
@@ -27,12 +36,7 @@ from gateway.domain import values
 from gateway.domain.relay_action import ActionReply, ActionRequest
 from gateway.errors import GatewayError, InvalidValue, Refusal
 from gateway.log import get_logger
-
-MAXIMUM_SIZE = 64 * 1024
-"""Bytes of a message; larger ones are answered `malformed`."""
-
-_DEEPEST = 100
-"""Objects and lists inside each other; far below what the interpreter can take, so that a reply can repeat it."""
+from gateway.tally import Tally
 
 _LOOKS = ("echo", "health")
 _LOOK = re.compile(r'"(echo|health)"')
@@ -40,7 +44,6 @@ _LARGEST_LOOK = 4 * 1024
 """Characters; a larger frame is not looked into on the way to a thread."""
 
 _KEPT = 16 * 1024
-_ACTION_ID_LIMIT = 128
 _ACTION_TYPE = re.compile(r"[a-z_-]+(\.[a-z_-]+)*")
 
 log = get_logger(__name__)
@@ -70,11 +73,13 @@ class ActionDoor:
     `health` gives the present state for the `health` action.
     """
 
-    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], HealthReport]) -> None:
         self._gateway = gateway
         self._clock = clock
         self._health = health
         self._unidentified = Allowance(burst=100, per_minute=60)
+        self.answered = Tally()
+        """Answers by action (`other`: none that there is) and by status or error code, since the start."""
 
     def answer(self, frame: str | bytes, received_at: datetime | None = None) -> str:
         """The reply to one frame, whatever it holds."""
@@ -82,7 +87,7 @@ class ActionDoor:
         message: dict[str, Any] = {}
         try:
             message = _parsed(frame)
-            reply = self._reply(message, frame, received)
+            reply: Reply = self._reply(message, frame, received)
         except Refusal as refusal:
             reply = self._refused(frame, message, refusal, received)
         except GatewayError as error:
@@ -93,6 +98,7 @@ class ActionDoor:
         except Exception:
             log.exception("action_failed", phase="handle", action_id=_claimed_id(message))
             reply = _failure(message, received)
+        self.answered.count(_known_type(message), _outcome(reply))
         return json.dumps(reply)
 
     @staticmethod
@@ -105,12 +111,18 @@ class ActionDoor:
         except Refusal:
             return False
 
-    def _reply(self, message: dict[str, Any], frame: str | bytes, received: str) -> dict[str, Any]:
+    def _reply(self, message: dict[str, Any], frame: str | bytes, received: str) -> Reply:
         action_type = message.get("action_type")
         if action_type == "echo":
             return {"status": "echo", "payload": message}
         if action_type == "health":
-            return _told({"status": "ok", "action_id": _claimed_id(message), "health": self._health()}, received)
+            return {
+                "status": "ok",
+                "action_id": _claimed_id(message),
+                "health": self._health(),
+                "received_at": received,
+                "gateway_version": __version__,
+            }
         request = _request(message, frame, received)
         try:
             _require_version(message)
@@ -148,7 +160,7 @@ class ActionDoor:
                 cancelled = message.parameters.worklist_item
                 return self._gateway.cancel(cancelled.accession_number, cancelled.reason, request=request)
 
-    def _refused(self, frame: str | bytes, message: dict[str, Any], refusal: Refusal, received: str) -> dict[str, Any]:
+    def _refused(self, frame: str | bytes, message: dict[str, Any], refusal: Refusal, received: str) -> Reply:
         """The answer to a message without a usable action_id; kept under a random one, not without bound."""
         log.warning("message_refused", code=refusal.code, field=refusal.field, size=len(frame))
         if self._unidentified.take():
@@ -192,12 +204,12 @@ def _parsed(frame: str | bytes) -> dict[str, Any]:
         raise Malformed("the message is not JSON") from None
     if not isinstance(message, dict):
         raise Malformed("the message is not a JSON object")
-    if frame.count("{") + frame.count("[") > _DEEPEST and _depth(message) > _DEEPEST:
+    if frame.count("{") + frame.count("[") > DEEPEST and _depth(message) > DEEPEST:
         raise Malformed(_TOO_DEEP)
     return message
 
 
-_TOO_DEEP = f"the message is nested more than {_DEEPEST} deep"
+_TOO_DEEP = f"the message is nested more than {DEEPEST} deep"
 
 
 def _no_constant(_: str) -> None:
@@ -226,8 +238,8 @@ def _request(message: dict[str, Any], frame: str | bytes, received: str) -> Acti
     action_id = message.get("action_id")
     if action_id is None:
         raise InvalidValue("action_id: is required", field="action_id")
-    if not isinstance(action_id, str) or not action_id.strip() or len(action_id) > _ACTION_ID_LIMIT:
-        raise InvalidValue(f"action_id: must be 1 to {_ACTION_ID_LIMIT} characters", field="action_id")
+    if not isinstance(action_id, str) or not action_id.strip() or len(action_id) > messages.ACTION_ID_LIMIT:
+        raise InvalidValue(f"action_id: must be 1 to {messages.ACTION_ID_LIMIT} characters", field="action_id")
     if not action_id.isprintable():
         raise InvalidValue("action_id: no control characters", field="action_id")
     return ActionRequest(
@@ -278,33 +290,47 @@ def _plain(error_type: str) -> str:
     return words.get(error_type, "is not what it should be")
 
 
-def _wire(reply: ActionReply, action_id: str | None, action_type: str = "") -> dict[str, Any]:
-    told: dict[str, Any] = {"status": reply.status, "action_id": action_id}
+def _wire(reply: ActionReply, action_id: str | None, action_type: str = "") -> Done | Failed:
+    told: Done | Failed
     if reply.status == "error":
-        told["message"] = reply.message
-        told["code"] = reply.code
-        told["field"] = messages.path_of(reply.field, action_type) if reply.field else None
-        told["retryable"] = reply.retryable
-    elif reply.accession_number:
-        told["accession_number"] = reply.accession_number
+        told = {
+            "status": "error",
+            "action_id": action_id,
+            "message": reply.message,
+            "code": reply.code or "internal",
+            "field": messages.path_of(reply.field, action_type) if reply.field else None,
+            "retryable": reply.retryable,
+        }
+    else:
+        told = {"status": reply.status, "action_id": action_id}
+        if reply.accession_number:
+            told["accession_number"] = reply.accession_number
     if reply.duplicate:
         told["duplicate"] = True
-    return _told(told, reply.received_at)
+    told["received_at"] = reply.received_at
+    told["gateway_version"] = __version__
+    return told
 
 
-def _failure(message: dict[str, Any], received: str) -> dict[str, Any]:
+def _failure(message: dict[str, Any], received: str) -> Done | Failed:
     reply = ActionReply(
         status="error",
         code="internal",
-        message="the gateway could not do it now: ask again",
+        message=TRY_AGAIN,
         retryable=True,
         received_at=received,
     )
     return _wire(reply, _claimed_id(message))
 
 
-def _told(reply: dict[str, Any], received_at: str | None) -> dict[str, Any]:
-    return {**reply, "received_at": received_at, "gateway_version": __version__}
+def _known_type(message: dict[str, Any]) -> str:
+    action_type = message.get("action_type")
+    return action_type if isinstance(action_type, str) and action_type in (*messages.MODELS, *_LOOKS) else "other"
+
+
+def _outcome(reply: Reply) -> str:
+    told: Mapping[str, Any] = reply
+    return str(told.get("code") or told["status"])
 
 
 def _named_type(message: dict[str, Any]) -> str:
@@ -316,7 +342,7 @@ def _named_type(message: dict[str, Any]) -> str:
 
 def _claimed_id(message: dict[str, Any]) -> str | None:
     action_id = message.get("action_id")
-    return action_id[:_ACTION_ID_LIMIT] if isinstance(action_id, str) else None
+    return action_id[: messages.ACTION_ID_LIMIT] if isinstance(action_id, str) else None
 
 
 def _claimed_accession(message: dict[str, Any]) -> str | None:

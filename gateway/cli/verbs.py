@@ -15,6 +15,7 @@ NAMES = (
     "timeline",
     "erase",
     "conformance",
+    "contract",
     "demo",
     "worklist",
     "steps",

@@ -1,4 +1,4 @@
-"""The event as the web app reads it, and what its acknowledgement means."""
+"""The event as the web app reads it, and what its acknowledgement means; the published contract is written from it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,101 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, cast
+
+from pydantic import Field, WithJsonSchema
+from typing_extensions import TypedDict
 
 from gateway.delivery.attempts import Attempt
+from gateway.domain.lifecycle import Status
 from projections.outbox import OutboxRow
 
-SOURCE_SYSTEM = "gateway-mwl"
-EVENT_TYPE = "mpps.status_update"
+WORDS = {
+    "updated": "settled: the web app has it",
+    "ok": "settled, when the event_id of the event comes with it; else it is sent again",
+    "action_not_found": "parked for a person: the web app knows no such action_id",
+    "appointment_not_found": "parked for a person: the web app knows no such appointment",
+    "no_appointment_id": "parked for a person: the web app's action has no appointment",
+    "unknown_status": "parked for a person: the web app knows no such status",
+    "unknown_event": "parked for a person: the web app knows no such event",
+    "unknown_event_type": "parked for a person: the web app knows no such event_type",
+    "error": "sent again: the web app can't now",
+}
+"""Every word of an acknowledgement, and what becomes of the event. After any other word it is sent again."""
 
-_REFUSALS = frozenset(
-    {
-        "action_not_found",
-        "appointment_not_found",
-        "no_appointment_id",
-        "unknown_status",
-        "unknown_event",
-        "unknown_event_type",
-    }
-)
 _SUCCESSES = frozenset({"ok", "updated"})
 _KNOWN_FAILURES = frozenset({"error"})
+_REFUSALS = WORDS.keys() - _SUCCESSES - _KNOWN_FAILURES
 _WORD = re.compile(r"[a-z][a-z_]{0,39}")
+
+
+_INSTANT = WithJsonSchema({"type": "string", "format": "date-time"})
+
+
+class Performed(TypedDict, total=False):
+    """Counts and dose of the performed procedure step, as far as the modality said them (`gateway.dicom.performed`)."""
+
+    series_count: int
+    image_count: int
+    non_image_count: int
+    exposure_count: int
+    fluoroscopy_seconds: int
+    entrance_dose_mgy: float
+    organ_dose_mgy: float
+    area_dose_product_dgycm2: float
+
+
+class StatusUpdateData(TypedDict):
+    """Which item has which status."""
+
+    action_id: Annotated[str | None, Field(description="Of the action that created the item; null: no action did.")]
+    accession_number: Annotated[str, Field(max_length=16)]
+    status: Annotated[
+        str, WithJsonSchema({"enum": [*Status], "description": "IN PROGRESS, COMPLETED or DISCONTINUED by a modality."})
+    ]
+    mpps_instance_uid: Annotated[
+        str | None, Field(description="SOP Instance UID of the performed procedure step; null: set by hand.")
+    ]
+    occurred_at: NotRequired[
+        Annotated[str, _INSTANT, Field(description="When the gateway received what caused it, UTC.")]
+    ]
+    performed: NotRequired[Performed]
+
+
+class StatusUpdateEvent(TypedDict):
+    """`mpps.status_update`: the status of an item has changed."""
+
+    schema_version: Literal[1]
+    event_type: Literal["mpps.status_update"]
+    timestamp: Annotated[str, _INSTANT, Field(description="When it was sent first, UTC.")]
+    source_system: Literal["gateway-mwl"]
+    event_id: NotRequired[
+        Annotated[str, Field(description="The same whenever it is sent again: an event_id you know changes nothing.")]
+    ]
+    sequence: NotRequired[
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                description="Counts per accession number, jumps after a restore; not above the last one is old.",
+            ),
+        ]
+    ]
+    attempt: NotRequired[
+        Annotated[int, Field(ge=1, description="How often it may have reached you, this one counted.")]
+    ]
+    data: StatusUpdateData
+
+
+EVENTS: dict[str, type] = {"mpps.status_update": StatusUpdateEvent}
+"""The events that leave, by their type."""
+
+
+class EventAcknowledged(TypedDict):
+    """The web app's answer to an event. A word that is none of these is as good as none: the event is sent again."""
+
+    status: Annotated[str, WithJsonSchema({"enum": [*WORDS]})]
+    event_id: NotRequired[Annotated[str | None, Field(description="That of the event; another one settles nothing.")]]
 
 
 class Meaning(StrEnum):
@@ -48,25 +122,26 @@ class Acknowledgement:
 
 def event_text(row: OutboxRow, attempt: Attempt) -> str:
     """The JSON of an `mpps.status_update` event (`contract/events/mpps.status_update.json`)."""
-    return json.dumps(
-        {
-            "schema_version": 1,
-            "event_type": EVENT_TYPE,
-            "timestamp": _zulu(attempt.first_sent_at, "seconds"),  # as it always was
-            "source_system": SOURCE_SYSTEM,
-            "event_id": row.event_id,
-            "sequence": row.sequence,
-            "attempt": attempt.number,
-            "data": {
-                "action_id": row.action_id,
-                "accession_number": row.accession_number,
-                "status": row.status,
-                "mpps_instance_uid": row.mpps_instance_uid,
-                "occurred_at": _zulu(row.occurred_at, "milliseconds"),
-                **({"performed": row.performed} if row.performed else {}),
-            },
-        }
-    )
+    data: StatusUpdateData = {
+        "action_id": row.action_id,
+        "accession_number": row.accession_number,
+        "status": row.status,
+        "mpps_instance_uid": row.mpps_instance_uid,
+        "occurred_at": _zulu(row.occurred_at, "milliseconds"),
+    }
+    if row.performed:
+        data["performed"] = cast("Performed", row.performed)  # as gateway.dicom.performed has counted
+    event: StatusUpdateEvent = {
+        "schema_version": 1,
+        "event_type": "mpps.status_update",
+        "timestamp": _zulu(attempt.first_sent_at, "seconds"),  # as it always was
+        "source_system": "gateway-mwl",
+        "event_id": row.event_id,
+        "sequence": row.sequence,
+        "attempt": attempt.number,
+        "data": data,
+    }
+    return json.dumps(event)
 
 
 def read_acknowledgement(text: str, event_id: str) -> Acknowledgement:

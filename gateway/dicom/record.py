@@ -36,6 +36,7 @@ from gateway.errors import GatewayError, NotFound
 from gateway.eventstore.connections import connect
 from gateway.eventstore.sealing import Sealing
 from gateway.log import get_logger
+from gateway.tally import Tally
 
 _log = get_logger(__name__)
 
@@ -177,6 +178,17 @@ class Retrieval:
     times: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """That a caller asked `times` times from `at` to `last_at`, without what: enough to tell how often it does."""
+
+    calling_ae_title: str
+    address: str
+    at: str
+    last_at: str
+    times: int
+
+
 Record = Query | RefusedAssociation | Retrieval
 
 Asker = tuple[type[Record], tuple[object, ...]]
@@ -209,6 +221,8 @@ class QueryRecord:
                 cursor.execute(statement)
             _add_columns(cursor)
         self._sealing = gateway.sealing
+        self.queries, self.refused_associations = Tally(), Tally()
+        """Queries by their final status, and refusals, since the start."""
         self._day_key = ("", "")
         self._waiting: deque[Record] = deque()
         self._weight = 0
@@ -230,6 +244,10 @@ class QueryRecord:
 
     def add(self, record: Record) -> None:
         """Take a record, or drop it when too many wait; never waits for the database."""
+        if isinstance(record, Query):
+            self.queries.count(f"0x{record.status:04X}")
+        elif isinstance(record, RefusedAssociation):
+            self.refused_associations.count()
         weight = _weight(record)
         with self._lock:
             if len(self._waiting) < MOST_WAITING and self._weight + weight <= MOST_WAITING_BYTES:
@@ -522,6 +540,18 @@ def query_of(connection: sqlite3.Connection, query_id: int) -> Query | None:
     """The recorded query with this id."""
     row = connection.execute("SELECT * FROM queries WHERE id = ?", (query_id,)).fetchone()
     return _query(row) if row else None
+
+
+def asked_since(connection: sqlite3.Connection, since: str) -> Iterator[Asked]:
+    """Who asked how often after an instant in UTC, in the order of each caller's queries; no identifier is read."""
+    if not has_record(connection):
+        return iter(())
+    rows = connection.execute(
+        "SELECT calling_ae_title, address, at, last_at, times FROM queries WHERE last_at > ?"
+        " ORDER BY calling_ae_title, at, id",
+        (_as_kept(since),),
+    )
+    return (Asked(*row) for row in rows)
 
 
 def refused_associations(

@@ -25,6 +25,7 @@ from gateway.dicom.status import (
 from gateway.dicom.step_scp import NResponse, PerformedSteps, StepScp
 from gateway.dicom.worklist_scp import Worklist, WorklistScp
 from gateway.log import get_logger
+from gateway.tally import Tally
 
 _log = get_logger(__name__)
 
@@ -64,6 +65,8 @@ class Responder:
             items=PreparedItems(zone),
         )
         self._steps = StepScp(application)
+        self.step_messages = Tally()
+        """MPPS messages by operation and status, since the start."""
 
     # --- associations
 
@@ -145,13 +148,17 @@ class Responder:
         self, caller: Caller, sop_class_uid: str, sop_instance_uid: str | None, data: bytes | None, transfer_syntax: str
     ) -> NResponse:
         """The response to an N-CREATE. Without an instance UID in the request, one is assigned (PS3.7 10.1.5.1.4)."""
-        return self._steps.n_create(caller, sop_class_uid, sop_instance_uid, data, transfer_syntax)
+        response = self._steps.n_create(caller, sop_class_uid, sop_instance_uid, data, transfer_syntax)
+        self.step_messages.count("N-CREATE", f"0x{response.status:04X}")
+        return response
 
     def n_set(
         self, caller: Caller, sop_class_uid: str, sop_instance_uid: str, data: bytes | None, transfer_syntax: str
     ) -> NResponse:
         """The response to an N-SET."""
-        return self._steps.n_set(caller, sop_class_uid, sop_instance_uid, data, transfer_syntax)
+        response = self._steps.n_set(caller, sop_class_uid, sop_instance_uid, data, transfer_syntax)
+        self.step_messages.count("N-SET", f"0x{response.status:04X}")
+        return response
 
     def n_get(
         self,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import __version__
+from gateway.actions.replies import HealthReport
 from gateway.application import Gateway
 from gateway.errors import GatewayError
 from gateway.log import get_logger
@@ -40,7 +41,7 @@ class Health:
     """The log's head (`gateway.ops.anchoring`)."""
     started: float = field(default_factory=time.monotonic)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> HealthReport:
         """The whole state, as `contract/replies/health.json` has it; we only add keys."""
         results = {name: _asked(name, check) for name, check in self.checks.items()}
         told = [f"{name}: {result['warning']}" for name, result in results.items() if "warning" in result]

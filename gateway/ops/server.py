@@ -13,12 +13,13 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.ops.access import Access, Asked, is_loopback
 from gateway.ops.health import Health
+from gateway.ops.metrics import Metrics, metrics_response
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -69,8 +70,8 @@ class Lazily:
             self._live.cancel()
 
 
-def application(health: Health, access: Access, window: ASGIApp) -> Starlette:
-    """The web application: `GET /health`, and the window.
+def application(health: Health, access: Access, window: ASGIApp, metrics: Metrics | None = None) -> Starlette:
+    """The web application: `GET /health`, `GET /metrics` for who may look, and the window.
 
     `/health` answers 200 when healthy and 503 when not, with the same JSON; to who may not look only whether it is,
     for a supervisor on another machine.
@@ -79,11 +80,16 @@ def application(health: Health, access: Access, window: ASGIApp) -> Starlette:
     async def show_health(request: Request) -> JSONResponse:
         report = await asyncio.to_thread(health.report)
         status = 200 if report["healthy"] else 503
-        if not _may_look(access, request):
-            report = {name: report[name] for name in ("healthy", "version")}
-        return JSONResponse(report, status_code=status)
+        told = report if _may_look(access, request) else {name: report[name] for name in ("healthy", "version")}
+        return JSONResponse(told, status_code=status)
 
-    web = Starlette(routes=[Route("/health", show_health)], middleware=[Middleware(SecurityHeaders)])
+    async def show_metrics(request: Request) -> Response:
+        if metrics is None or not _may_look(access, request):
+            return JSONResponse({"error": "sign in to see this"}, status_code=401)
+        return await metrics_response(metrics, request)
+
+    routes = [Route("/health", show_health), Route("/metrics", show_metrics)]
+    web = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
     web.router.default = window
     web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
     return web
@@ -122,12 +128,19 @@ class OpsServer(uvicorn.Server):
     """uvicorn inside our process: our signals, our log."""
 
     def __init__(
-        self, health: Health, access: Access, window: Callable[[], WebWindow], *, host: str, port: int
+        self,
+        health: Health,
+        access: Access,
+        window: Callable[[], WebWindow],
+        *,
+        host: str,
+        port: int,
+        metrics: Metrics | None = None,
     ) -> None:
         self._window = Lazily(window)
         super().__init__(
             uvicorn.Config(
-                application(health, access, self._window),
+                application(health, access, self._window, metrics),
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.actions.door import ActionDoor
 
-CONTRACT = Path(__file__).parent / "contract"
+CONTRACT = Path(__file__).parents[2] / "gateway" / "contract" / "samples"
 
 Message = dict[str, Any]
 

@@ -21,8 +21,8 @@ def texts(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file.read_text() for file in sorted(folder.rglob("*.json"))}
 
 
-def test_these_samples_are_the_contract_where_it_is_at_hand() -> None:
-    assert not ORIGINAL.is_dir() or texts(CONTRACT) == texts(ORIGINAL)
+def test_the_contract_s_samples_are_among_these_unchanged_where_it_is_at_hand() -> None:
+    assert not ORIGINAL.is_dir() or texts(ORIGINAL).items() <= texts(CONTRACT).items()
 
 
 def holds(reply: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -242,7 +242,7 @@ def test_a_number_that_should_be_a_text_is_the_same_person(gateway: Gateway) -> 
 def test_a_digest_does_not_give_the_content_away_and_a_repeat_is_still_a_repeat(
     gateway: Gateway, tmp_path: Path
 ) -> None:
-    sent = Path(__file__).parents[1] / "actions" / "contract" / "actions" / "worklist.create_item.json"
+    sent = Path(__file__).parents[2] / "gateway" / "contract" / "samples" / "actions" / "worklist.create_item.json"
     assert answered(gateway, sent.read_text())["status"] == "created"
     redacted = exported(gateway, redact=True)
     [plain], [told] = (

@@ -20,7 +20,7 @@ from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
 from gateway.delivery.messages import Meaning, event_text, read_acknowledgement
 
-CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
+CONTRACT = Path(__file__).parents[2] / "gateway" / "contract" / "samples"
 EVENT_ID = "4f8f6f0a-91f5-5b44-9a7c-0a3d0a4f4a10"
 OTHER_ID = "00000000-0000-5000-8000-000000000000"
 SAMPLE = json.loads((CONTRACT / "events" / "mpps.status_update.json").read_text())

@@ -48,7 +48,7 @@ AE_TITLE = "ORTHANC_MWL"
 KEY_NAME = "end-to-end"
 KEY = "c2VjcmV0IGtleSBvZiB0aGUgdGVzdHM9PQ=="
 SITE = ZoneInfo("Europe/London")
-CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
+CONTRACT = Path(__file__).parents[2] / "gateway" / "contract" / "samples"
 
 _OURS = ("GATEWAY_", "AZURE_", "WORKLIST_")
 _DICE = random.Random()

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 ACTIONS = {path.name.removesuffix(".json"): json.loads(path.read_text()) for path in CONTRACT.glob("actions/*.json")}
 REPLIES = {path.name.removesuffix(".json"): json.loads(path.read_text()) for path in CONTRACT.glob("replies/*.json")}
-[EVENT] = [json.loads(path.read_text()) for path in CONTRACT.glob("events/*.json")]
+EVENT = json.loads((CONTRACT / "events" / "mpps.status_update.json").read_text())
 
 ADDED = {"received_at", "gateway_version"}
 """What we add to every reply but echo's."""

@@ -24,7 +24,7 @@ from relay import Sender
 from relay.emulator import AccessKey, Emulator, Right
 from tests.eventstore.everything import restored
 
-CONTRACT = Path(__file__).parents[1] / "actions" / "contract"
+CONTRACT = Path(__file__).parents[2] / "gateway" / "contract" / "samples"
 WELL: dict[str, Callable[[], Check]] = {"store": lambda: {"ok": True}, "dicom": lambda: {"ok": True}}
 
 Make = Callable[..., Settings]

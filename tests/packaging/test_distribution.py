@@ -91,6 +91,6 @@ def test_the_wheel_holds_the_three_packages_and_nothing_of_the_workshop(tmp_path
         for package in ("gateway", "relay", "projections")
         for path in (ROOT / package).rglob("*.py")
     }
-    assert sources | {"relay/py.typed"} <= set(names)
+    assert sources | {"relay/py.typed", "gateway/contract/samples/actions/echo.json"} <= set(names)
     entry = next(name for name in names if name.endswith("entry_points.txt"))
     assert "gateway = gateway.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
