@@ -41,7 +41,7 @@ _SHOWN = (
 
 log = get_logger(__name__)
 
-Answer = tuple[int, dict[str, Any]]
+Answer = tuple[int, Mapping[str, Any]]
 """An HTTP status, and what becomes JSON."""
 
 

@@ -43,7 +43,7 @@ from gateway.ops.health import Check, Health, disk_check, outbox_check, restored
 from gateway.ops.metrics import Counters, Metrics
 from gateway.ops.own_token import own_token
 from gateway.ops.server import OpsServer
-from gateway.ops.telemetry import Telemetry
+from gateway.ops.telemetry import Destination, Telemetry
 from gateway.ops.telemetry import destination as telemetry_destination
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
@@ -113,10 +113,12 @@ class Service:
             undo.callback(self.gateway.close)
             self._ownership = Ownership(settings.worklist_db_path)
             undo.callback(self._ownership.release)
-            self._assemble(settings, tls, is_new=is_new)
+            self._assemble(settings, tls, azure_monitor, is_new=is_new)
             undo.pop_all()
 
-    def _assemble(self, settings: Settings, tls: TlsDoor | None, *, is_new: bool) -> None:
+    def _assemble(
+        self, settings: Settings, tls: TlsDoor | None, azure_monitor: Destination | None, *, is_new: bool
+    ) -> None:
         """Make the parts over the database that is ours now."""
         self.gateway.sealing.make_ready()
         self.gateway.keep_sequence_mark()
