@@ -177,6 +177,17 @@ class Retrieval:
     times: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """That a caller asked `times` times from `at` to `last_at`, without what: enough to tell how often it does."""
+
+    calling_ae_title: str
+    address: str
+    at: str
+    last_at: str
+    times: int
+
+
 Record = Query | RefusedAssociation | Retrieval
 
 Asker = tuple[type[Record], tuple[object, ...]]
@@ -522,6 +533,18 @@ def query_of(connection: sqlite3.Connection, query_id: int) -> Query | None:
     """The recorded query with this id."""
     row = connection.execute("SELECT * FROM queries WHERE id = ?", (query_id,)).fetchone()
     return _query(row) if row else None
+
+
+def asked_since(connection: sqlite3.Connection, since: str) -> Iterator[Asked]:
+    """Who asked how often after an instant in UTC, in the order of each caller's queries; no identifier is read."""
+    if not has_record(connection):
+        return iter(())
+    rows = connection.execute(
+        "SELECT calling_ae_title, address, at, last_at, times FROM queries WHERE last_at > ?"
+        " ORDER BY calling_ae_title, at, id",
+        (_as_kept(since),),
+    )
+    return (Asked(*row) for row in rows)
 
 
 def refused_associations(
