@@ -448,7 +448,7 @@ class Gateway(Application[UUID]):
         row = self._update(event_id)
         if row.state != "parked":
             raise IllegalTransition(f"the status event is {row.state}, not parked", field="event_id")
-        later = self.find_updates(state="acknowledged", accession_number=row.accession_number)
+        later = self.find_updates(state="acknowledged", accession_number=row.accession_number, is_test=None)
         if not force and any(other.sequence > row.sequence for other in later):
             raise IllegalTransition(
                 f"the web app has heard a later status of {row.accession_number}",
@@ -596,13 +596,13 @@ class Gateway(Application[UUID]):
             return projections.performed_steps.unmatched(connection)
 
     def unfinished_steps(self, before: datetime) -> list[PerformedStepRow]:
-        """Performed steps begun before a moment that keep an item in progress, or belong to none."""
+        """Performed steps begun before a moment that keep an item in progress, or belong to none; tests left out."""
         with self.reading() as connection:
             rows = projections.performed_steps.unfinished(connection, before.astimezone(UTC).isoformat())
         return [row for row in rows if not row.accession_numbers or any(map(self._in_progress, row.accession_numbers))]
 
     def _in_progress(self, accession_number: str) -> bool:
-        rows = self.find_items(WorklistFilter(accession_number=accession_number))
+        rows = self.find_items(WorklistFilter(accession_number=accession_number, is_test=False))
         return any(row.status == Status.IN_PROGRESS for row in rows)
 
     def timeline(self, accession_number: str) -> list[TimelineRow]:
@@ -616,13 +616,23 @@ class Gateway(Application[UUID]):
             epoch = projections.epochs.present(connection)
             return projections.outbox.next_due(connection) if epoch is None or epoch.resumed_at else []
 
-    def find_updates(self, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
-        """Status updates in the order they were requested; without a state: the unsettled ones."""
+    def find_updates(
+        self, *, state: str | None = None, accession_number: str = "", is_test: bool | None = False
+    ) -> list[OutboxRow]:
+        """Status updates in the order they were requested; without a state: the unsettled ones.
+
+        `is_test` None: those of real and of test items.
+        """
         with self.reading() as connection:
-            return projections.outbox.find(connection, state=state, accession_number=accession_number)
+            return projections.outbox.find(connection, state=state, accession_number=accession_number, is_test=is_test)
+
+    def last_acknowledged(self) -> str | None:
+        """When the web app last acknowledged a status update; None when it never did."""
+        with self.reading() as connection:
+            return projections.outbox.last_acknowledged(connection)
 
     def count_updates(self) -> OutboxCounts:
-        """The outbox in three figures."""
+        """The outbox in three figures, test items left out."""
         with self.reading() as connection:
             return projections.outbox.count(connection)
 

@@ -64,6 +64,7 @@ def event_text(row: OutboxRow, attempt: Attempt) -> str:
                 "mpps_instance_uid": row.mpps_instance_uid,
                 "occurred_at": _zulu(row.occurred_at, "milliseconds"),
                 **({"performed": row.performed} if row.performed else {}),
+                **({"test": True} if row.is_test else {}),
             },
         }
     )
