@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway import __version__
 from gateway.actions.door import ActionDoor
@@ -35,6 +36,7 @@ from gateway.errors import GatewayError, PortUnusable
 from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
+from gateway.ops.emulated_unit import EmulatedUnit
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
 from gateway.relay_connections import relay_connections
@@ -54,6 +56,9 @@ from relay import (
     SenderOptions,
 )
 
+if TYPE_CHECKING:
+    from gateway.ops.rehearsal import Stage
+
 _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
@@ -67,6 +72,8 @@ _ACTION_THREADS = 16
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 _STEP_WATCH_SECONDS = 60.0
+_ENDED_BY_US = ("expiry", "steps", "backup", "anchors", "delivery", "emulated unit")
+"""Parts that are cancelled when the service stops."""
 
 _SCHEDULED_TIMES_UNSET = (
     "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
@@ -117,12 +124,16 @@ class Service:
         )
         self.dicom_door = dicom_door(settings, self.responder, tls)
         self.dicom = self.dicom_door.server
+        self.emulated_unit = EmulatedUnit(self._stage) if settings.gateway_perform_test_items else None
         self.anchoring = Anchoring(self.gateway, settings.anchors_path)
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
         )
         self.door = ActionDoor(
-            self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
+            self.gateway,
+            SiteClock(settings.zone, settings.scheduled_times_are_utc),
+            self.health.report,
+            self.emulated_unit.take if self.emulated_unit else lambda _: None,
         )
         self.hearing = asyncio.Event()
         """Set once the relay has been heard for the first time."""
@@ -154,6 +165,8 @@ class Service:
         ]
         if self.backups:
             parts.append(asyncio.create_task(self.backups.run(), name="backup"))
+        if self.emulated_unit:
+            parts.append(asyncio.create_task(self.emulated_unit.run(), name="emulated unit"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -225,7 +238,7 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery")),
+            *(part for part in parts if part.get_name() in _ENDED_BY_US),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -252,6 +265,12 @@ class Service:
     def _end_threads(self) -> None:
         for threads in (self._threads, self._look_threads):
             threads.shutdown(wait=True, cancel_futures=True)
+
+    def _stage(self) -> Stage:
+        """Where test items are performed: at our own door."""
+        from gateway.proof.stage import at_the_door  # brings pynetdicom's client side, for the first test item
+
+        return at_the_door(self.settings, self.gateway, self.dicom.port)
 
     # --- the relay's door
 
@@ -417,6 +436,7 @@ class Service:
 
     def _checks(self) -> dict[str, Callable[[], Check]]:
         backups = {"backup": self.backups.check} if self.backups else {}
+        unit = {"test_items": self.emulated_unit.check} if self.emulated_unit else {}
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self.dicom_door.check,
@@ -425,6 +445,7 @@ class Service:
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
             **backups,
+            **unit,
         }
 
     def _relay_check(self) -> Check:

@@ -34,6 +34,9 @@ MAXIMUM_SIZE = 64 * 1024
 _DEEPEST = 100
 """Objects and lists inside each other; far below what the interpreter can take, so that a reply can repeat it."""
 
+REHEARSAL = "gateway-rehearsal"
+"""The `source_system` of a rehearsal, which takes the test item that it sends as a modality, too."""
+
 _LOOKS = ("echo", "health")
 _LOOK = re.compile(r'"(echo|health)"')
 _LARGEST_LOOK = 4 * 1024
@@ -67,13 +70,21 @@ class UnsupportedAction(Refusal):
 class ActionDoor:
     """Answers the web app's messages from the application. Blocking: call it off the event loop.
 
-    `health` gives the present state for the `health` action.
+    `health` gives the present state for the `health` action. `on_test_item` is told the accession number of each new
+    test item that its sender does not perform, in the sender's thread: it must not wait for anything.
     """
 
-    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: SiteClock,
+        health: Callable[[], dict[str, Any]],
+        on_test_item: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._gateway = gateway
         self._clock = clock
         self._health = health
+        self._on_test_item = on_test_item
         self._unidentified = Allowance(burst=100, per_minute=60)
 
     def answer(self, frame: str | bytes, received_at: datetime | None = None) -> str:
@@ -117,6 +128,8 @@ class ActionDoor:
             reply = self._do(_modelled(message), request)
         except Refusal as refusal:
             reply = self._gateway.reject(request, refusal, accession_number=_claimed_accession(message))
+        if reply.accession_number and _is_to_be_performed(message, reply):
+            self._on_test_item(reply.accession_number)
         log.info(
             "action_answered",
             action_id=request.action_id,
@@ -305,6 +318,13 @@ def _failure(message: dict[str, Any], received: str) -> dict[str, Any]:
 
 def _told(reply: dict[str, Any], received_at: str | None) -> dict[str, Any]:
     return {**reply, "received_at": received_at, "gateway_version": __version__}
+
+
+def _is_to_be_performed(message: dict[str, Any], reply: ActionReply) -> bool:
+    """Whether it made a test item that waits for an emulated modality."""
+    is_new = reply.status == "created" and not reply.duplicate
+    is_test = message.get("action_type") == "worklist.create_test_item"
+    return is_new and is_test and message.get("source_system") != REHEARSAL
 
 
 def _named_type(message: dict[str, Any]) -> str:
