@@ -701,13 +701,24 @@ class Gateway(Application[UUID]):
         writer = self.datastore.writer
         self.sealing.check()
         if writer.failure or writer.held_up > _HELD_UP_TOO_LONG:
-            self._try_a_write()
+            self.try_a_write()
         with self.reading() as connection:
             projections.epochs.present(connection)
             return chain.head(connection)[0]
 
-    def _try_a_write(self) -> None:
-        """After a failed save: has the disk recovered? Otherwise health would wait for somebody to ask something."""
+    def projections_behind(self) -> list[str]:
+        """The names of projections that have not taken every event; none, unless something broke."""
+        with self.reading() as connection:
+            head = chain.head(connection)[0]
+            noted = positions.noted(connection)
+        return [p.NAME for p in PROJECTIONS if noted.get(p.NAME, (p.VERSION, 0)) < (p.VERSION, head)]
+
+    def try_a_write(self) -> None:
+        """Write, changing nothing, with room for a few saves and synced to the disk. Raises `StoreUnusable`.
+
+        After a failed save it tells whether the disk has recovered: otherwise health would wait for somebody to ask
+        something.
+        """
         writer = self.datastore.writer
         try:
             require_room(self.path)

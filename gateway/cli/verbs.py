@@ -12,6 +12,7 @@ from typer.main import get_group
 
 NAMES = (
     "serve",
+    "doctor",
     "rehearse",
     "timeline",
     "erase",

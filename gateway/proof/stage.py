@@ -18,12 +18,15 @@ _ANSWER_SECONDS = 10.0
 _NOT_FOUND = 404
 
 
-def stage(settings: Settings, gateway: Gateway, *, patience: float = 15.0) -> Stage:
-    """Where `gateway rehearse` takes place: the service that these settings are of. Raises `SettingsInvalid`."""
+def stage(settings: Settings, gateway: Gateway, *, port: int | None = None, patience: float = 15.0) -> Stage:
+    """Where `gateway rehearse` takes place: the service that these settings are of. Raises `SettingsInvalid`.
+
+    `port` is its DICOM port, where that is not the configured one.
+    """
     connections = relay_connections(settings)
     return Stage(
         gateway=gateway,
-        unit=rehearsal_unit(settings),
+        unit=rehearsal_unit(settings, port),
         send=RelaySender(connections) if connections else None,
         delivers=bool(connections and connections.events),
         zone=settings.zone,

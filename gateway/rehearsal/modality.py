@@ -183,6 +183,16 @@ class Modality:
         with self._association(ModalityWorklistInformationFind) as association:
             return list(_entries(association.send_c_find(query, ModalityWorklistInformationFind)))
 
+    def accession_numbers(self, date: str) -> list[str]:
+        """The accession numbers alone of what is scheduled on a date: who it is for is not asked."""
+        query, step = Dataset(), Dataset()
+        query.AccessionNumber = ""
+        step.ScheduledProcedureStepStartDate = date
+        query.ScheduledProcedureStepSequence = [step]
+        with self._association(ModalityWorklistInformationFind) as association:
+            responses = association.send_c_find(query, ModalityWorklistInformationFind)
+            return [str(identifier.AccessionNumber) for identifier in _identifiers(responses)]
+
     def perform(
         self,
         item: WorklistEntry | str,
@@ -301,9 +311,13 @@ def _require_success(operation: str, status: Dataset) -> None:
 
 
 def _entries(responses: Any) -> Iterator[WorklistEntry]:  # noqa: ANN401
+    return map(_entry_of, _identifiers(responses))
+
+
+def _identifiers(responses: Any) -> Iterator[Dataset]:  # noqa: ANN401
     for status, identifier in responses:
         if identifier is not None and status.get("Status") in _PENDING:
-            yield _entry_of(identifier)
+            yield identifier
         else:
             _require_success("C-FIND", status)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -86,11 +86,16 @@ def carried_out(check: Check) -> list[Finding]:
     return [_complete(one, check.name) for one in ([found] if isinstance(found, Finding) else found)]
 
 
-def side_by_side(checks: Sequence[Check], told: Callable[[list[Finding]], None] = lambda _: None) -> list[Finding]:
+def side_by_side(
+    checks: Sequence[Check],
+    told: Callable[[list[Finding]], None] = lambda _: None,
+    waiting: Callable[[list[str]], None] = lambda _: None,
+) -> list[Finding]:
     """Carry out all checks at once, each within its time; what they find in their order.
 
-    `told` is called with the findings of a check as soon as those of all before it are known. One that does not end in
-    time has failed; its thread is left behind and keeps nobody from ending.
+    `told` is called with the findings of a check as soon as those of all before it are known, `waiting` with the names
+    of those that are still asked. One that does not end in time has failed; its thread is left behind and keeps nobody
+    from ending.
     """
     ended: queue.SimpleQueue[tuple[int, list[Finding]]] = queue.SimpleQueue()
     began = time.monotonic()
@@ -103,9 +108,10 @@ def side_by_side(checks: Sequence[Check], told: Callable[[list[Finding]], None] 
     found: dict[int, list[Finding]] = {}
     shown = 0
     while shown < len(checks):
-        left = began + min(check.seconds for n, check in enumerate(checks) if n not in found) - time.monotonic()
+        waiting([check.name for number, check in enumerate(checks) if number not in found])
+        left = min((check.seconds for n, check in enumerate(checks) if n not in found), default=0.0)
         try:
-            number, findings = ended.get(timeout=max(0.0, left))
+            number, findings = ended.get(timeout=max(0.0, began + left - time.monotonic()))
         except queue.Empty:
             found |= _overdue(checks, found, time.monotonic() - began)
         else:
@@ -114,12 +120,6 @@ def side_by_side(checks: Sequence[Check], told: Callable[[list[Finding]], None] 
             told(found[shown])
             shown += 1
     return [finding for number in range(len(checks)) for finding in found[number]]
-
-
-def worst(findings: Iterable[Finding]) -> Outcome:
-    """The gravest outcome among them."""
-    outcomes = {finding.outcome for finding in findings}
-    return next((one for one in (Outcome.FAILED, Outcome.WARNING) if one in outcomes), Outcome.OK)
 
 
 def _overdue(checks: Sequence[Check], found: dict[int, list[Finding]], passed: float) -> dict[int, list[Finding]]:
