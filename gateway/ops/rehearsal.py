@@ -238,13 +238,20 @@ class Rehearsal:
         if epoch and not epoch.resumed_at:
             remedy = "look at gateway backup lost, then gateway outbox resume --after-restore"
             return failed("status events wait since a backup was restored", how, remedy, HERE)
-        with self.stage.gateway.reading() as connection:
-            tries = attempts_of(connection).get(update.event_id)
         waited = f"{status} was not acknowledged within {self.stage.patience:g} s"
-        if tries is None:
+        error = self._delivery_error(update)
+        if error is None:
             return failed(f"{waited}, and not sent", how, "is gateway serve running?", GATEWAY)
-        error = tries.last_error or "no answer came"
         return failed(f"{waited}: {error}", how, *_whose_move(error))
+
+    def _delivery_error(self, update: OutboxRow) -> str | None:
+        """Why it was not delivered, or another: while the connection fails, one event probes for all."""
+        with self.stage.gateway.reading() as connection:
+            tries = attempts_of(connection)
+        waiting = [update, *self.stage.gateway.find_updates(state="waiting", is_test=None)]
+        tried = [tries[row.event_id] for row in waiting if row.event_id in tries]
+        errors = [one.last_error for one in tried if one.last_error]
+        return errors[0] if errors else "no answer came" if tried else None
 
     def _kept_apart(self) -> Finding:
         number, gateway = self.accession_number, self.stage.gateway

@@ -31,7 +31,7 @@ def echo_returns(connections: RelayConnections | None) -> Finding:
     try:
         answer = asyncio.run(sender_to(connections.actions, connections.dialling).send(message))
     except RelayError as error:
-        return failed(said(error), how, remedy_of(error), fault_of(error), code=error.code)
+        return failed(said(error), how, remedy_of(error), fault_of(error), code=f"relay_{error.code}")
     if nonce not in answer:
         return failed("what answers the echo is not a gateway", how, "who else listens at this hybrid connection?")
     where = connections.actions.namespace.host

@@ -88,7 +88,7 @@ def tls_answers(settings: Settings, host: str) -> Finding:
         is_shown = shown_at(host, port, certificate, settings.gateway_dicom_tls_key, seconds=_PATIENCE)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        return failed(f"no TLS handshake at port {port}: {why}", how, "look at the service's log", code="unreachable")
+        return failed(f"no TLS handshake at port {port}: {why}", how, "look at the service's log")
     if not is_shown:
         return warning("another certificate is shown than the file holds", how, "restart the service after a renewal")
     return ok("the configured certificate is shown", how, seconds=time.perf_counter() - began)

@@ -59,7 +59,10 @@ def backup_is_fresh(settings: Settings) -> Finding:
     """There is a sound backup of this log, not older than a day and a little."""
     database, folder = settings.worklist_db_path, settings.backup_folder
     how = f"the files in {folder}"
-    backups = taken_until(listed(folder, database.stem, origin(database)), now())
+    try:
+        backups = taken_until(listed(folder, database.stem, origin(database)), now())
+    except StoreUnusable:
+        return skipped("of which log a backup must be is not known: the database can't be read")
     newest = newest_sound(backups)
     if newest is None:
         remedy = "gateway backup now; GATEWAY_BACKUP_AT=02:30 has one taken each day"
