@@ -39,10 +39,10 @@ def doctor(
 
     Below a line that is not well stands what to do. Exit code 1: something failed; 3: nobody is there.
     """
-    settings = output.settings()  # first: the unit that is imported next has the last word on its library's log
     from gateway.ops.doctor.finding import side_by_side
     from gateway.proof.doctor import checks
 
+    settings = output.settings()
     with _database() as gateway, _watched() as waiting:
 
         def told(some: list[Finding]) -> None:

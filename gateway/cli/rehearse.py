@@ -27,10 +27,10 @@ def rehearse(
     no list and no count of the clinic holds her, and in the end nothing of her waits for anybody. Exit code 3: nobody
     is there.
     """
-    settings = output.settings()  # first: the unit that is imported next has the last word on its library's log
     from gateway.ops.rehearsal import Rehearsal
     from gateway.proof.stage import stage
 
+    settings = output.settings()
     began = time.monotonic()
     with output.database() as gateway:
         rehearsal = Rehearsal(stage(settings, gateway, patience=patience))

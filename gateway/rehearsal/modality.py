@@ -33,7 +33,6 @@ from gateway.errors import GatewayError
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
 config.settings.writing_validation_mode = config.IGNORE
 
@@ -252,6 +251,7 @@ class Modality:
     @contextmanager
     def _association(self, sop_class: str) -> Iterator[Any]:
         """An established association that offers the SOP class, released at the end."""
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # what fails is raised, with what to do
         entity = AE(ae_title=self.calling_ae_title)
         entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = self.timeout
         entity.add_requested_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
