@@ -61,6 +61,7 @@ from relay import (
 
 if TYPE_CHECKING:
     from gateway.ops.rehearsal import Stage
+    from gateway.ops.window.app import Window
 
 _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
@@ -87,9 +88,6 @@ _DEAFNESS_UNNOTICED = (
     "that actions arrive is not proven: no echo to ourselves is sent. Give the relay's policy Send beside Listen, and "
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
-
-if TYPE_CHECKING:
-    from gateway.ops.window.app import Window
 
 log = get_logger(__name__)
 
