@@ -257,9 +257,9 @@ class Rehearsal:
         number, gateway = self.accession_number, self.stage.gateway
         how = "a look into the lists"
         if gateway.find_items(WorklistFilter(accession_number=number, is_test=False)):
-            return failed("the test item is on the clinic's list", how, "call the developers", GATEWAY)
+            return failed("the test item is on the clinic's list", how, "report it, with the log", GATEWAY)
         if gateway.find_updates(accession_number=number):
-            return failed("the test item's status events count as real ones", how, "call the developers", GATEWAY)
+            return failed("the test item's status events count as real ones", how, "report it, with the log", GATEWAY)
         return ok("the item is marked as a test and on no list of the clinic", how)
 
     # --- what they are made of

@@ -18,7 +18,7 @@ from gateway.proof.stage import reached_at, rehearsal_unit, stage
 from gateway.relay_connections import RelayConnections, relay_connections
 from gateway.settings import Settings
 
-_REHEARSAL_SECONDS = 60.0
+_REHEARSAL_SECONDS = 90.0
 _RELAY_SECONDS = 30.0
 
 
