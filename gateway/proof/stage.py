@@ -82,8 +82,10 @@ def said(error: RelayError) -> str:
 
 def remedy_of(error: RelayError) -> str:
     """What to do."""
+    if error.status == _NOT_FOUND:
+        return "is gateway serve running, and with this hybrid connection? gateway relay status tells its state"
     if _nobody_came(error):
-        return "is gateway serve running? gateway relay status tells whether it is deaf"
+        return "it is deaf, most likely: gateway relay status; it mends itself within 90 s, a restart does at once"
     return error.remedy
 
 

@@ -74,7 +74,8 @@ def worklist_answers(site: Site) -> Finding:
             f"gateway worklist explain --from {site.unit.calling_ae_title} says why",
             seconds=seconds,
         )
-    return ok(f"all of today's {counted(len(before), 'scheduled item')} shown", "C-FIND", seconds=seconds)
+    told = f"all of today's {counted(len(before), 'scheduled item')} shown" if before else "nothing is scheduled today"
+    return ok(told, "C-FIND", seconds=seconds)
 
 
 def tls_answers(settings: Settings, host: str) -> Finding:
