@@ -445,7 +445,7 @@ class Gateway(Application[UUID]):
         Raises `NotFound`; `IllegalTransition` when it is not parked, or when the web app has heard a later status of
         that item, which this one would put back (unless `force`).
         """
-        row = self._update(event_id)
+        row = self.status_update(event_id)
         if row.state != "parked":
             raise IllegalTransition(f"the status event is {row.state}, not parked", field="event_id")
         later = self.find_updates(state="acknowledged", accession_number=row.accession_number, is_test=None)
@@ -459,7 +459,7 @@ class Gateway(Application[UUID]):
 
     def withdraw_update(self, event_id: str, *, reason: str, operator: str | None = None) -> None:
         """A person takes a waiting one out of the queue. Raises `NotFound`, `IllegalTransition`."""
-        row = self._update(event_id)
+        row = self.status_update(event_id)
         if row.state != "waiting":
             raise IllegalTransition(f"the status event is {row.state}, not waiting", field="event_id")
         self._settle(event_id, lambda update: update.park(reason, 0), source="operator", asker=operator)
@@ -507,7 +507,8 @@ class Gateway(Application[UUID]):
             known = max(projections.outbox.highest_sequence(cursor), self._sequence_floor)
             self._sequence_mark.cover(sequence, known)
 
-    def _update(self, event_id: str) -> OutboxRow:
+    def status_update(self, event_id: str) -> OutboxRow:
+        """A status update by its event_id. Raises `NotFound`."""
         with self.reading() as connection:
             row = projections.outbox.get(connection, event_id)
         if row is None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from gateway.actions.door import REHEARSAL
 from gateway.application import Gateway
 from gateway.delivery.attempts import attempts_of
 from gateway.domain.lifecycle import Status
+from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import Appointment
 from gateway.errors import GatewayError
 from gateway.ops.doctor.finding import Check, Finding, Outcome, carried_out, failed, ok, skipped
@@ -34,16 +35,16 @@ from gateway.rehearsal.modality import (
     WorklistEntry,
 )
 from projections.outbox import OutboxRow
-from projections.worklist import WorklistFilter, WorklistRow
+from projections.worklist import TextFilter, WorklistFilter, WorklistRow
 
 _PREFIX = "REHEARSAL"
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _PATIENT_ID = "9997770005"
 """Of the 999 range, which is given to nobody."""
-_REPLIES = ("created",)
 _HEARD = frozenset({"action_not_found", "appointment_not_found", "no_appointment_id"})
 """The web app's words for an item that it did not make: it has heard, and answered."""
 _LOOK_EVERY = 0.05
+_ABANDONED_AFTER = timedelta(minutes=15)
 
 GATEWAY, RELAY, WEB_APP, HERE = "the gateway", "the relay, or the way to it", "the web app", "these settings"
 """Whose move it is."""
@@ -116,11 +117,12 @@ class Rehearsal:
             _Hop("told completed", lambda: self._told(Status.COMPLETED), is_needed=False),
             _Hop("apart", self._kept_apart),
         )
+        self._end_abandoned()
         try:
             yield from self._in_order(way)
         finally:
             self._end_step()
-            self._end_item()
+            self._end_item(self.accession_number)
 
     def performed(self) -> Iterator[Finding]:
         """The modality's part of the way alone, for a test item that somebody else has made and is told of."""
@@ -160,7 +162,7 @@ class Rehearsal:
             return skipped("no relay is configured: the item is put into the store by hand", "set AZURE_RELAY_…")
         began = time.perf_counter()
         reply = _read(self.stage.send(json.dumps(self._action())))
-        if reply.get("status") not in _REPLIES:
+        if reply.get("status") != "created":
             code = reply.get("code") or "no word of the contract"
             return failed(f"the gateway refused the test item: {code}", _SENT, "look at its log", GATEWAY)
         return ok("the gateway answered created", _SENT, seconds=time.perf_counter() - began)
@@ -169,7 +171,7 @@ class Rehearsal:
         began = time.perf_counter()
         how = f"a look into {self.stage.gateway.path.name}"
         rows = self.stage.gateway.timeline(self.accession_number)
-        if self._row() is None or not rows:
+        if self._row(self.accession_number) is None or not rows:
             return failed(
                 "the item that was answered created is not in this database",
                 how,
@@ -208,7 +210,7 @@ class Rehearsal:
         return self._became(Status.COMPLETED, "MPPS N-SET", began)
 
     def _became(self, status: Status, how: str, began: float) -> Finding:
-        row = self._row()
+        row = self._row(self.accession_number)
         if row is None or row.status != status:
             found = row.status if row else "gone"
             return failed(f"the item is {found}, not {status}", how, "look at the service's log", GATEWAY)
@@ -218,7 +220,8 @@ class Rehearsal:
         if not self.stage.delivers:
             return skipped("no events hybrid connection is configured", "set AZURE_RELAY_EVENTS_HYBRID_CONNECTION")
         how = "the status event over the events hybrid connection"
-        if any(update.state == "waiting" and update.status != status for update in self._updates()):
+        updates = self._updates(self.accession_number)
+        if any(update.state == "waiting" and update.status != status for update in updates):
             return skipped(f"{status} waits behind the one before it, which the web app has not acknowledged")
         began = time.perf_counter()
         update = self._settled(status)
@@ -264,23 +267,24 @@ class Rehearsal:
 
     # --- what they are made of
 
-    def _row(self) -> WorklistRow | None:
-        wanted = WorklistFilter(accession_number=self.accession_number, is_test=True)
+    def _row(self, accession_number: str) -> WorklistRow | None:
+        wanted = WorklistFilter(accession_number=accession_number, is_test=True)
         return next(iter(self.stage.gateway.find_items(wanted)), None)
 
     def _settled(self, status: Status) -> OutboxRow | None:
         """The update of this status once it is settled, or as it is when patience ends."""
         deadline = time.monotonic() + self.stage.patience
         while True:
-            found = [update for update in self._updates() if update.status == status]
+            found = [update for update in self._updates(self.accession_number) if update.status == status]
             if (found and found[0].state != "waiting") or time.monotonic() > deadline:
                 return found[0] if found else None
             time.sleep(_LOOK_EVERY)
 
-    def _updates(self) -> list[OutboxRow]:
-        states = ("waiting", "parked", "acknowledged")
-        find = self.stage.gateway.find_updates
-        return [row for one in states for row in find(state=one, accession_number=self.accession_number, is_test=True)]
+    def _updates(self, accession_number: str) -> list[OutboxRow]:
+        """The status events of an item in their order; by their ids, for this is asked again and again."""
+        gateway = self.stage.gateway
+        requested = (row for row in gateway.timeline(accession_number) if row.kind == StatusUpdate.Requested.TOPIC)
+        return [gateway.status_update(row.details["event_id"]) for row in requested]
 
     def _appointment(self) -> Appointment:
         now = datetime.now(self.stage.zone)
@@ -330,20 +334,32 @@ class Rehearsal:
             for step in self._begun_steps:
                 self.stage.unit.finish(step, discontinue=True)
 
-    def _end_item(self) -> None:
-        """Bring the item to an end, and withdraw what the web app is still owed of it; what can't be done expires."""
+    def _end_abandoned(self) -> None:
+        """What rehearsals that were killed have left; one that goes on just now is younger."""
+        begun_before = (datetime.now(UTC) - _ABANDONED_AFTER).isoformat()
+        wanted = WorklistFilter(
+            texts=(TextFilter("accession_number", (f"{_PREFIX}*",)),),
+            statuses=(Status.SCHEDULED, Status.IN_PROGRESS),
+            is_test=True,
+        )
         with suppress(GatewayError):
-            row = self._row()
+            for row in self.stage.gateway.find_items(wanted):
+                if row.created_at < begun_before:
+                    self._end_item(row.accession_number)
+
+    def _end_item(self, accession_number: str) -> None:
+        """Bring an item to an end, and withdraw what the web app is still owed of it; what can't be done expires."""
+        gateway, operator = self.stage.gateway, self.stage.operator
+        with suppress(GatewayError):
+            row = self._row(accession_number)
             if row is not None and row.status == Status.SCHEDULED:
-                self.stage.gateway.cancel(self.accession_number, _ENDED)
+                gateway.cancel(accession_number, _ENDED)
             elif row is not None and row.status == Status.IN_PROGRESS:
-                self.stage.gateway.correct_status(
-                    self.accession_number, Status.DISCONTINUED, reason=_ENDED, operator=self.stage.operator
-                )
+                gateway.correct_status(accession_number, Status.DISCONTINUED, reason=_ENDED, operator=operator)
         with suppress(GatewayError):
-            for update in self._updates():
+            for update in self._updates(accession_number):
                 if update.state == "waiting":
-                    self.stage.gateway.withdraw_update(update.event_id, reason=_ENDED, operator=self.stage.operator)
+                    gateway.withdraw_update(update.event_id, reason=_ENDED, operator=operator)
 
 
 _SENT = "worklist.create_test_item through the relay"

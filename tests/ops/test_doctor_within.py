@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from ops_support import asynchronous, running
 
 from bench.synthetic import appointment
-from gateway.ops import emulated_unit
+from gateway.ops import emulated_unit, rehearsal
 from gateway.ops.doctor.finding import Outcome, side_by_side
+from gateway.ops.rehearsal import Rehearsal
 from gateway.proof.doctor import checks
+from gateway.proof.stage import stage
+from gateway.service import Service
 from gateway.settings import Settings
 
 
@@ -66,3 +70,26 @@ async def test_more_test_items_than_may_wait_are_left_to_the_test_callers(
             while not unit.check()["waiting"]:
                 await asyncio.sleep(0.01)
         assert unit.check()["waiting"] <= emulated_unit.MOST_WAITING
+
+
+def rehearse(service: Service) -> None:
+    """One from beginning to end."""
+    hops = list(Rehearsal(stage(service.settings, service.gateway, port=service.dicom.port)).rehearsed())
+    assert not [hop for hop in hops if hop.outcome is Outcome.FAILED]
+
+
+@asynchronous
+async def test_what_a_rehearsal_that_was_killed_has_left_is_ended_by_the_next_one(
+    own_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, _):
+        killed = Rehearsal(stage(service.settings, service.gateway, port=service.dicom.port)).rehearsed()
+        for _ in range(4):  # up to N-CREATE
+            await asyncio.to_thread(next, killed)
+        await asyncio.to_thread(rehearse, service)
+        assert service.gateway.count_by_status(is_test=True) == {"COMPLETED": 1, "IN PROGRESS": 1}
+        monkeypatch.setattr(rehearsal, "_ABANDONED_AFTER", timedelta(0))
+        await asyncio.to_thread(rehearse, service)
+        assert service.gateway.count_by_status(is_test=True) == {"COMPLETED": 2, "DISCONTINUED": 1}
+        assert service.gateway.find_updates(state="waiting", is_test=True) == []
+        await asyncio.to_thread(killed.close)
