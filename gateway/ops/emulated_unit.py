@@ -8,6 +8,7 @@ health; the item stays on the test callers' list until it is cancelled or expire
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,10 @@ class EmulatedUnit:
         self._failure = ""
 
     def take(self, accession_number: str) -> None:
-        """Perform this item soon."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._put, accession_number)
+        """Perform this item soon; never raises, for an action is being answered."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed: we stop
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._put, accession_number)
 
     async def run(self) -> None:
         """Until cancelled; a step that has begun is ended in any case."""
