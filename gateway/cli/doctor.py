@@ -33,6 +33,9 @@ def doctor(
     rehearse: Annotated[
         bool, typer.Option("--rehearse/--no-rehearse", help="With --clinic: send a rehearsal the whole way.")
     ] = True,
+    clock_peer: Annotated[
+        str, typer.Option(metavar="URL", help="A web server to compare the clock with, instead of the relay.")
+    ] = "",
     json: output.Json = False,
 ) -> None:
     """Prove by traffic that the running service does what it is for; each line says what was proven, how and when.
@@ -49,7 +52,7 @@ def doctor(
             waiting([])
             findings.show(some, settings.zone)
 
-        asked = checks(settings, gateway, for_clinic=clinic, rehearses=clinic and rehearse)
+        asked = checks(settings, gateway, for_clinic=clinic, rehearses=clinic and rehearse, clock_peer=clock_peer)
         found = side_by_side(asked, (lambda _: None) if json else told, waiting)
     code = findings.exit_code(found)
     verdict = _verdict(found, code, settings) if clinic else ""

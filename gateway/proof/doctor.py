@@ -13,7 +13,7 @@ from gateway.errors import GatewayError
 from gateway.ops.doctor import clinic, door, keeping, traffic
 from gateway.ops.doctor.finding import Check, Finding, failed
 from gateway.ops.doctor.site import Site
-from gateway.proof.relay import clock_agrees, echo_returns
+from gateway.proof.relay import clock_agrees, echo_returns, require_web_address
 from gateway.proof.stage import reached_at, rehearsal_unit, stage
 from gateway.relay_connections import RelayConnections, relay_connections
 from gateway.settings import Settings
@@ -30,14 +30,18 @@ def checks(
     asks_service: bool = True,
     for_clinic: bool = False,
     rehearses: bool = False,
+    clock_peer: str = "",
 ) -> list[Check]:
     """The checks in the order in which a person reads them; carry them out by `side_by_side`.
 
     `gateway` may be why the database can't be opened: the others are asked all the same. `port` is the DICOM port where
-    it is not the configured one; `asks_service` adds the ops port's word. Raises `SettingsInvalid`.
+    it is not the configured one; `asks_service` adds the ops port's word; `clock_peer` is a web server to compare the
+    clock with, where it is not to be the relay. Raises `SettingsInvalid`, `InvalidValue`.
     """
+    if clock_peer:
+        require_web_address(clock_peer)
     connections = relay_connections(settings)
-    found = [*_outer(settings, connections, port, asks_service=asks_service)]
+    found = [*_outer(settings, connections, port, clock_peer, asks_service=asks_service)]
     if isinstance(gateway, GatewayError):
         found.append(Check("store", partial(_unopened, gateway)))
     else:
@@ -57,12 +61,12 @@ def checks(
 
 
 def _outer(
-    settings: Settings, connections: RelayConnections | None, port: int | None, *, asks_service: bool
+    settings: Settings, connections: RelayConnections | None, port: int | None, clock_peer: str, *, asks_service: bool
 ) -> Iterator[Check]:
     if asks_service:
         yield Check("service", lambda: door.service_answers(settings, reached_at(settings.gateway_ops_host)))
     yield Check("relay", lambda: echo_returns(connections), _RELAY_SECONDS)
-    yield Check("clock", lambda: clock_agrees(connections), _RELAY_SECONDS)
+    yield Check("clock", lambda: clock_agrees(connections, clock_peer), _RELAY_SECONDS)
     yield Check("dicom", lambda: door.echo_answers(rehearsal_unit(settings, port)))
     if settings.gateway_dicom_tls_port is not None:
         yield Check("dicom tls", lambda: door.tls_answers(settings, reached_at(settings.gateway_dicom_host)))

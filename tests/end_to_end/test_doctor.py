@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +114,33 @@ def test_a_wrong_clock_is_told_by_the_relays_date(
     clock = examined(gateway, code=0 if outcome == "warning" else 1)["clock"]
     assert (clock["outcome"], clock["remedy"].startswith("have the machine's time server")) == (outcome, True)
     assert clock["proven"].startswith("this machine is -")
+
+
+class Late(BaseHTTPRequestHandler):
+    """A web server whose clock is five minutes behind."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(int(timestamp or time.time()) - 300)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_without_a_relay_a_web_server_may_tell_the_time(lonely: GatewayProcess) -> None:
+    with running(lonely), HTTPServer(("127.0.0.1", 0), Late) as peer:
+        threading.Thread(target=peer.serve_forever, daemon=True).start()
+        lonely.start()
+        address = f"http://127.0.0.1:{peer.server_address[1]}"
+        clock = examined(lonely, "--clock-peer", address, code=1)["clock"]
+        assert (clock["outcome"], clock["proven"].startswith("this machine is +")) == ("failed", True)
+        silent = examined(lonely, "--clock-peer", f"http://127.0.0.1:{lonely.dicom_port}")["clock"]
+        assert silent["outcome"] == "skipped"
+        lonely.command("doctor", "--clock-peer", "time", code=2)
+        peer.shutdown()
 
 
 def test_where_nothing_runs_the_exit_code_is_3_and_what_can_be_asked_is(gateway: GatewayProcess) -> None:
