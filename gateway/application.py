@@ -58,7 +58,7 @@ from gateway.errors import (
     Refusal,
     StoreUnusable,
 )
-from gateway.eventstore import chain, positions, rebuilding, replay
+from gateway.eventstore import chain, positions, proofs, rebuilding, replay
 from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
@@ -720,17 +720,28 @@ class Gateway(Application[UUID]):
         After a failed save it tells whether the disk has recovered: otherwise health would wait for somebody to ask
         something.
         """
+        self._try_a_write(positions.touch)
+
+    def append_and_read_back(self) -> None:
+        """Append a row of its own, synced to the disk, and read it by another connection. Raises `StoreUnusable`."""
+        appended = self._try_a_write(proofs.append)
+        with self.reading() as connection:
+            if not proofs.is_there(connection, appended):
+                raise StoreUnusable("what was appended can't be read back", remedy="gateway events verify")
+
+    def _try_a_write(self, write: Callable[[sqlite3.Cursor], T]) -> T:
         writer = self.datastore.writer
         try:
             require_room(self.path)
             with writer.transaction(patience=_TRIAL_PATIENCE) as cursor:
-                positions.touch(cursor)
+                written = write(cursor)
         except Contention as error:
             raise StoreUnusable(f"saves wait in vain: {error.message}", remedy=error.remedy) from error
         except (OSError, GatewayError) as error:
             reason = writer.failure or str(error)
             raise StoreUnusable(f"saves fail: {reason}", remedy="look at the disk: room, rights, health") from error
         writer.recovered()
+        return written
 
     def give_up_waiting(self) -> None:
         """We stop: saves that wait for another process to let go of the file fail now."""

@@ -92,6 +92,7 @@ def _kept(settings: Settings) -> Iterator[Check]:
     yield Check("disk", lambda: keeping.disk_has_room(settings))
     yield Check("backup", lambda: keeping.backup_is_fresh(settings))
     yield Check("certificates", lambda: keeping.certificates_last(settings))
+    yield Check("telemetry", lambda: keeping.telemetry_arrives(settings))
     yield Check("settings", lambda: keeping.settings_are_whole(settings))
 
 

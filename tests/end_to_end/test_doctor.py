@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 CHECKS = [
     "service", "relay", "clock", "dicom", "worklist", "store", "projections", "outbox", "modalities", "disk", "backup",
-    "certificates", "settings",
+    "certificates", "telemetry", "settings",
 ]  # fmt: skip
 OF_THE_CLINIC = ["list", "items", "units", "steps", "rehearsal"]
 

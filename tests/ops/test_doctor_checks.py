@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.record import Query, QueryRecord, Record, RefusedAssociation
 from gateway.dicom.responder import Responder
+from gateway.eventstore import proofs
 from gateway.eventstore.backup import take
 from gateway.ops.doctor import clinic, door, keeping, traffic
 from gateway.ops.doctor.finding import Outcome
@@ -204,6 +207,30 @@ def test_a_port_that_speaks_no_tls_is_a_failure(own_settings: Make, port: int, t
 
 
 # --- what keeps the record
+
+
+def test_what_is_appended_is_read_back_by_another_connection_and_the_latest_hundred_stay(site: Site) -> None:
+    for _ in range(103):
+        site.gateway.append_and_read_back()
+    with closing(sqlite3.connect(site.gateway.path)) as connection:
+        kept = connection.execute("SELECT COUNT(*), MAX(id) FROM proofs").fetchone()
+    assert kept == (100, 103)
+
+
+def test_what_was_appended_and_is_gone_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proofs, "append", lambda _: 0)
+    with site.gateway.datastore.writer.transaction() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS proofs (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL)")
+    found = keeping.store_takes_writes(site)
+    assert (found.outcome, found.proven) == (FAILED, "what was appended can't be read back")
+
+
+def test_where_azure_monitor_is_configured_a_figure_is_sent_and_its_answer_judged(own_settings: Make) -> None:
+    here = "InstrumentationKey=00000000-0000-4000-8000-000000000001;IngestionEndpoint=http://127.0.0.1:9/"
+    silent = keeping.telemetry_arrives(own_settings(applicationinsights_connection_string=here))
+    assert (silent.outcome, silent.how) == (WARNING, "one figure sent to http://127.0.0.1:9")
+    assert silent.remedy
+    assert keeping.telemetry_arrives(own_settings()).outcome is SKIPPED
 
 
 def test_a_write_is_kept_and_changes_nothing(site: Site) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.dicom.tls import ends_at
 from gateway.errors import StoreUnusable
 from gateway.eventstore.backup import listed, newest_sound, origin, taken_until
+from gateway.ops import telemetry
 from gateway.ops.doctor.finding import Finding, failed, ok, skipped, warning
 from gateway.ops.doctor.site import Site, now
 from gateway.ops.doctor.words import counted, duration, few
@@ -22,15 +23,14 @@ _BACKUP_TOO_OLD = timedelta(hours=26)
 
 
 def store_takes_writes(site: Site) -> Finding:
-    """A write goes to the disk and the log can be read back.
+    """A row of its own is appended, synced and read back by another connection, beside the log.
 
-    It changes nothing: an event or a row for each look would litter the record that the look is about. What is appended
-    for real is the rehearsal's.
+    An event for each look would litter the record that the look is about; the rehearsal appends real ones.
     """
-    how = "a write, synced to the disk, and the log's head read back"
+    how = "a row appended, synced to the disk and read back; the log's head"
     began = time.perf_counter()
     try:
-        site.gateway.try_a_write()
+        site.gateway.append_and_read_back()
         position = site.gateway.check_store()
     except StoreUnusable as error:
         return failed(error.message, how, error.remedy, code=error.code)
@@ -85,6 +85,15 @@ def certificates_last(settings: Settings) -> list[Finding]:
     )
     given = [_lasts(setting, file) for setting, file in files if file]
     return given or [skipped("no certificate is configured")]
+
+
+def telemetry_arrives(settings: Settings) -> Finding:
+    """One figure is sent to Azure Monitor, and the endpoint accepts it."""
+    export = telemetry.verify(settings)
+    if export is None:
+        return skipped("no Azure Monitor is configured", "APPLICATIONINSIGHTS_CONNECTION_STRING sends metrics there")
+    how = f"one figure sent to {export.endpoint}"
+    return warning(export.error, how, export.remedy) if export.error else ok("Azure Monitor accepts what we send", how)
 
 
 def settings_are_whole(settings: Settings) -> list[Finding]:
