@@ -16,7 +16,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, TextIO
 
-_LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing")
+_LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing", "httpx", "httpcore")
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
 

@@ -37,6 +37,7 @@ from gateway.log import get_logger
 from gateway.ops.anchoring import Anchoring
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.server import OpsServer
+from gateway.orthanc.reception import reception
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
 from projections.epochs import EpochRow
@@ -117,6 +118,7 @@ class Service:
         )
         self.dicom_door = dicom_door(settings, self.responder, tls)
         self.dicom = self.dicom_door.server
+        self.images = reception(settings, self.gateway)
         self.anchoring = Anchoring(self.gateway, settings.anchors_path)
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
@@ -154,6 +156,8 @@ class Service:
         ]
         if self.backups:
             parts.append(asyncio.create_task(self.backups.run(), name="backup"))
+        if self.images:
+            parts.append(asyncio.create_task(self.images.run(), name="images"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -225,7 +229,11 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(part for part in parts if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery")),
+            *(
+                part
+                for part in parts
+                if part.get_name() in ("expiry", "steps", "backup", "anchors", "images", "delivery")
+            ),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -417,6 +425,7 @@ class Service:
 
     def _checks(self) -> dict[str, Callable[[], Check]]:
         backups = {"backup": self.backups.check} if self.backups else {}
+        images = {"images": self.images.check} if self.images else {}
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self.dicom_door.check,
@@ -425,6 +434,7 @@ class Service:
             "steps": lambda: steps_check(self.gateway, unfinished_after=self._unfinished_after),
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
             **backups,
+            **images,
         }
 
     def _relay_check(self) -> Check:

@@ -165,6 +165,11 @@ class ReceivedStudy(Stream):
         TOPIC = "ReceivedStudy.RouteChosen"
         rule: str
 
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """All that is there now is to be sent."""
+            super().apply(aggregate)
+            aggregate.arrivals_to_send[self.target] = self.arrival
+
         @property
         def state(self) -> str:
             """To be sent."""
@@ -242,6 +247,7 @@ class ReceivedStudy(Stream):
         self.series = series
         self.arrival = arrival
         self.routes: dict[str, str] = {}
+        self.arrivals_to_send: dict[str, int] = {}
         self.is_dismissed = False
         self.is_erased = False
 
@@ -298,8 +304,8 @@ class ReceivedStudy(Stream):
         self._route_happened(self.RouteChosen, route.target, rule=route.rule)
 
     def route_succeeded(self, target: str, *, arrival: int, job: str, instances: int) -> None:
-        """It was sent. Changes nothing when other images have come since: these are to be sent, too."""
-        if self._is_open(target) and arrival == self.arrival:
+        """It was sent. Changes nothing when other images are to be sent there since."""
+        if self._is_open(target) and arrival == self.arrivals_to_send[target]:
             self._route_happened(self.Routed, target, job=job, instances=instances)
 
     def route_failed(self, target: str, error: str) -> None:
@@ -327,7 +333,8 @@ class ReceivedStudy(Stream):
         return self.routes.get(target) in ("waiting", "failing")
 
     def _route_happened(self, event: type[RouteEvent], target: str, **details: str | int) -> None:
-        self._happened(event, target=target, arrival=self.arrival, **details)
+        arrival = self.arrival if event is self.RouteChosen else self.arrivals_to_send[target]
+        self._happened(event, target=target, arrival=arrival, **details)
 
     def _happened(self, event: type[Event], **details: str | int) -> None:
         self.trigger_event(event, study_instance_uid=self.study_instance_uid, concerned=self.concerned, **details)
