@@ -73,7 +73,7 @@ from gateway.eventstore.turns import Turns
 from projections.epochs import EpochRow
 from projections.outbox import OutboxCounts, OutboxRow
 from projections.performed_steps import PerformedStepRow
-from projections.received_studies import FeedRow, RouteRow
+from projections.received_studies import FeedRow, ParkedStudyRow, ReceivedStudyRow, RouteRow
 from projections.timeline import TimelineRow
 from projections.worklist import Version, WorklistFilter, WorklistRow
 
@@ -563,6 +563,36 @@ class Gateway(Application[UUID]):
         with self.reading() as connection:
             return projections.received_studies.feed(connection)
 
+    def studies_of(self, accession_number: str) -> list[ReceivedStudyRow]:
+        """The studies of an item, the oldest first."""
+        with self.reading() as connection:
+            return projections.received_studies.of_accession(connection, accession_number)
+
+    def latest_studies(self, limit: int) -> list[ReceivedStudyRow]:
+        """The studies that Orthanc received last, the newest first."""
+        with self.reading() as connection:
+            return projections.received_studies.latest(connection, limit)
+
+    def unmatched_studies(self, limit: int = -1) -> list[ReceivedStudyRow]:
+        """Studies of nobody on the list that wait for a person, the newest first."""
+        with self.reading() as connection:
+            return projections.received_studies.unmatched(connection, limit)
+
+    def parked_studies(self) -> list[ParkedStudyRow]:
+        """Studies of Orthanc's that could not be read."""
+        with self.reading() as connection:
+            return projections.received_studies.parked(connection)
+
+    def routes(self, limit: int) -> list[RouteRow]:
+        """Studies that are or were sent on, those that changed last first."""
+        with self.reading() as connection:
+            return projections.received_studies.latest_routes(connection, limit)
+
+    def routes_of(self, study_instance_uid: str) -> list[RouteRow]:
+        """Where a study is or was sent, and what became of it."""
+        with self.reading() as connection:
+            return projections.received_studies.routes_of(connection, study_instance_uid)
+
     def open_routes(self) -> list[RouteRow]:
         """Studies that are to be sent on, the longest waiting first."""
         with self.reading() as connection:
@@ -1033,8 +1063,8 @@ def _images_owed(item: WorklistItem, report: StudyReport, arrival: int, occurred
         action_id=item.action_id,
         study_instance_uid=uid,
         images={
-            "series": len(report.series),
-            "instances": report.instances,
+            "series_count": len(report.series),
+            "image_count": report.instances,
             "modalities": list(report.modalities),
         },
         occurred_at=occurred_at,

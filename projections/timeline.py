@@ -207,10 +207,8 @@ _WITH_REASONS: dict[type, tuple[str, ...]] = {
 def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our events
     """The accession numbers; for a performed step also those it named without being linked to them.
 
-    For a restore those of which it may have lost something. That a study has an item is told by the item.
+    For a restore those of which it may have lost something.
     """
-    if type(happened) in (ReceivedStudy.Received, ReceivedStudy.Updated) and happened.accession_number:
-        return []
     if type(happened) in _WITH_CONCERNED:
         return happened.concerned or [""]
     if type(happened) is Epoch.Restored:
@@ -295,6 +293,10 @@ def _feed_began(e: ImageFeed.Began) -> dict[str, Any]:
     return {"feed": e.number, "reason": e.reason, "database": e.database}
 
 
+def _feed_advanced(e: ImageFeed.Advanced) -> dict[str, Any]:
+    return {"feed": e.number, "change": e.place["change"]}
+
+
 def _study_parked(e: ImageFeed.StudyParked) -> dict[str, Any]:
     return {"feed": e.number, "orthanc_id": e.orthanc_id, "error": e.why}
 
@@ -375,6 +377,7 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     ReceivedStudy.Dismissed: _study_judged,
     ReceivedStudy.PersonErased: _erased,
     ImageFeed.Began: _feed_began,
+    ImageFeed.Advanced: _feed_advanced,
     ImageFeed.StudyParked: _study_parked,
     Erasure.PersonErased: _ordered,
     StatusUpdate.Requested: _requested,

@@ -32,10 +32,15 @@ from projections.worklist import WorklistFilter
 
 PEOPLE_AND_UNITS = ("mpps", "operator")
 """The sources of events that `audit list` tells of."""
-ALL_SOURCES = ("relay", "mpps", "operator", "gateway")
+ALL_SOURCES = ("relay", "mpps", "orthanc", "operator", "gateway")
 
 _PATIENT_ID_KEYWORD = "PatientID"
-_CONSEQUENCES = ("WorklistItem.Step", "StatusUpdate.Requested")
+_CONSEQUENCES = (
+    "WorklistItem.Step",
+    "WorklistItem.ImagesReceived",
+    "StatusUpdate.Requested",
+    "StatusUpdate.ImagesUpdateRequested",
+)
 """Events that another one of the same save has brought about."""
 
 

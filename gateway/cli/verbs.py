@@ -18,6 +18,8 @@ NAMES = (
     "demo",
     "worklist",
     "steps",
+    "images",
+    "routes",
     "audit",
     "outbox",
     "events",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from gateway.delivery.attempts import Attempt
+from gateway.delivery.images_message import IMAGES_RECEIVED, images_data
 from projections.outbox import OutboxRow
 
 SOURCE_SYSTEM = "gateway-mwl"
-EVENT_TYPE = "mpps.status_update"
 
 _REFUSALS = frozenset(
     {
@@ -47,26 +48,33 @@ class Acknowledgement:
 
 
 def event_text(row: OutboxRow, attempt: Attempt) -> str:
-    """The JSON of an `mpps.status_update` event (`contract/events/mpps.status_update.json`)."""
+    """The JSON of an `mpps.status_update` event (`contract/events/mpps.status_update.json`), or of news of images."""
     return json.dumps(
         {
             "schema_version": 1,
-            "event_type": EVENT_TYPE,
+            "event_type": row.event_type,
             "timestamp": _zulu(attempt.first_sent_at, "seconds"),  # as it always was
             "source_system": SOURCE_SYSTEM,
             "event_id": row.event_id,
             "sequence": row.sequence,
             "attempt": attempt.number,
-            "data": {
-                "action_id": row.action_id,
-                "accession_number": row.accession_number,
-                "status": row.status,
-                "mpps_instance_uid": row.mpps_instance_uid,
-                "occurred_at": _zulu(row.occurred_at, "milliseconds"),
-                **({"performed": row.performed} if row.performed else {}),
-            },
+            "data": _data(row),
         }
     )
+
+
+def _data(row: OutboxRow) -> Mapping[str, Any]:
+    occurred_at = _zulu(row.occurred_at, "milliseconds")
+    if row.event_type == IMAGES_RECEIVED:
+        return images_data(row, occurred_at)
+    return {
+        "action_id": row.action_id,
+        "accession_number": row.accession_number,
+        "status": row.status,
+        "mpps_instance_uid": row.mpps_instance_uid,
+        "occurred_at": occurred_at,
+        **({"performed": row.performed} if row.performed else {}),
+    }
 
 
 def read_acknowledgement(text: str, event_id: str) -> Acknowledgement:

@@ -47,7 +47,7 @@ class StatusUpdate(Stream):
     class ImagesUpdateRequested(Event, Stream.Created):
         """Born in the transaction that noted images of the item. `sequence` counts with those of its statuses.
 
-        `images` are the counts: `series`, `instances`, `modalities`.
+        `images` are `series_count`, `image_count` and `modalities`, as the web app is told.
         """
 
         TOPIC = "StatusUpdate.ImagesUpdateRequested"

@@ -6,11 +6,13 @@ It starts after the doors are open: the HTTP client takes a while to be imported
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import projections.received_studies
-from gateway.application import Gateway
-from gateway.errors import SettingsInvalid
+from gateway.application import Gateway, StudyOutcome
+from gateway.domain.received_study import FeedPlace
+from gateway.errors import NotFound, SettingsInvalid
 from gateway.orthanc import routes
 from gateway.settings import Settings
 
@@ -46,6 +48,30 @@ def client(settings: Settings) -> Orthanc:
         settings.gateway_orthanc_url,
         user=settings.gateway_orthanc_user or "",
         password=password.get_secret_value() if password else "",
+    )
+
+
+def receive_again(settings: Settings, gateway: Gateway, orthanc_id: str) -> StudyOutcome:
+    """Read a study once more, beside the feed, which stays where it is.
+
+    Raises `OrthancError`, `RoutesInvalid`, `SettingsInvalid`, and `NotFound` before any feed was followed.
+    """
+    rules = routes.load(settings.gateway_routes_file)
+    orthanc = client(settings)
+    try:
+        report = orthanc.content(orthanc_id).report
+    finally:
+        orthanc.close()
+    feed = gateway.image_feed()
+    if feed is None:
+        raise NotFound("no feed was followed yet", field="orthanc_id", remedy="gateway serve follows it")
+    place = FeedPlace(feed=feed.number, change=feed.change, changed=feed.changed, resume_after=feed.resume_after)
+    return gateway.receive_study(
+        report,
+        place,
+        received_at=datetime.now(UTC),
+        routes=rules.routes_of(report),
+        tell_web_app=settings.gateway_report_images,
     )
 
 
