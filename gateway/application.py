@@ -498,7 +498,8 @@ class Gateway(Application[UUID]):
             number = item.accession_number if item else ""
             study = self._load(ReceivedStudy, ReceivedStudy.create_id(report.study_instance_uid))
             has_other_content = study is None or not study.holds(report)
-            if study and not has_other_content and study.accession_number == number:
+            is_new = has_other_content or (study is not None and study.accession_number != number)
+            if not is_new and not self._is_parked(report.orthanc_id):
                 return StudyOutcome(number, unmatched, is_new=False), []
             matched_by = _matching_keys(report, item) if item else []
             content: dict[str, Any] = {
@@ -513,17 +514,33 @@ class Gateway(Application[UUID]):
                 study.update(report, place, **content)
             for route in routes if has_other_content else ():
                 study.choose_route(route)
-            news: list[Stream] = []
-            if item:
-                item.receive_images(
-                    report, arrival=study.arrival, matched_by=matched_by, received_at=at, report=tell_web_app
-                )
-                news = [_images_owed(item, report, study.arrival, at)] if tell_web_app else []
-            return StudyOutcome(number, unmatched), [study, *([item] if item else []), *news]
+            changed: list[Stream] = [study]
+            if item and is_new:
+                changed += self._with_images(item, report, study.arrival, matched_by, at, tell_web_app=tell_web_app)
+            return StudyOutcome(number, unmatched, is_new=is_new), changed
 
         uid = report.study_instance_uid
         with circumstances(source="orthanc", correlation_id=uid, ae_title=report.station_ae_title or None):
             return self._retry(decide)
+
+    def _with_images(
+        self,
+        item: WorklistItem,
+        report: StudyReport,
+        arrival: int,
+        matched_by: Sequence[str],
+        received_at: str,
+        *,
+        tell_web_app: bool,
+    ) -> list[Stream]:
+        """The item with its images, and the news that the web app is owed: of one arrival once."""
+        event_id = images_event_id(report.study_instance_uid, item.accession_number, arrival, report.instances)
+        tells = tell_web_app and not self._events.is_known(StatusUpdate.create_id(event_id))
+        item.receive_images(report, arrival=arrival, matched_by=matched_by, received_at=received_at, report=tells)
+        return [item, _images_owed(item, report, event_id, received_at)] if tells else [item]
+
+    def _is_parked(self, orthanc_id: str) -> bool:
+        return any(row.orthanc_id == orthanc_id for row in self.parked_studies())
 
     def route_succeeded(self, study_instance_uid: str, target: str, *, arrival: int, job: str, instances: int) -> None:
         """Orthanc has sent a study there. Raises `NotFound`."""
@@ -1053,15 +1070,14 @@ def _matching_keys(report: StudyReport, item: WorklistItem) -> list[str]:
     return [name for name in ("accession_number", "study_instance_uid") if getattr(report, name) == getattr(item, name)]
 
 
-def _images_owed(item: WorklistItem, report: StudyReport, arrival: int, occurred_at: str) -> StatusUpdate:
+def _images_owed(item: WorklistItem, report: StudyReport, event_id: str, occurred_at: str) -> StatusUpdate:
     """The news of its images that the web app is owed."""
-    number, uid = item.accession_number, report.study_instance_uid
     return StatusUpdate.request_for_images(
-        event_id=images_event_id(uid, number, arrival, report.instances),
-        accession_number=number,
+        event_id=event_id,
+        accession_number=item.accession_number,
         sequence=item.update_sequence,
         action_id=item.action_id,
-        study_instance_uid=uid,
+        study_instance_uid=report.study_instance_uid,
         images={
             "series_count": len(report.series),
             "image_count": report.instances,

@@ -126,6 +126,7 @@ class ImageFeed:
         self.status = FeedStatus()
         self._reading: _Reading | None = None
         self._failures: dict[str, int] = {}
+        self._parked: set[str] = set()
         self._ending = threading.Event()
 
     async def run(self) -> None:
@@ -170,6 +171,7 @@ class ImageFeed:
         system = self.orthanc.system()
         self.status = replace(self.status, orthanc=f"{system.name} {system.version}".strip())
         known = self.gateway.image_feed()
+        self._parked = {row.orthanc_id for row in self.gateway.parked_studies()}
         if known is None:
             return self._begin_anew("the first that is followed", system)
         if known.database and system.database and known.database != system.database:
@@ -206,7 +208,7 @@ class ImageFeed:
             return
         except OrthancFailed as error:
             self._failures[orthanc_id] = self._failures.get(orthanc_id, 0) + 1
-            if self._failures[orthanc_id] < _TRIES:
+            if self._failures[orthanc_id] < _TRIES and orthanc_id not in self._parked:
                 raise
             self._park(reading, orthanc_id, str(error), change)
             return
@@ -230,6 +232,7 @@ class ImageFeed:
             tell_web_app=self.options.tell_web_app,
         )
         self._failures.pop(report.orthanc_id, None)
+        self._parked.discard(report.orthanc_id)
         if not outcome.is_new:
             return
         reading.saved = change.sequence
@@ -245,8 +248,12 @@ class ImageFeed:
             log.warning("images_unmatched", reason=outcome.unmatched, remedy="gateway images unmatched", **told)
 
     def _park(self, reading: _Reading, orthanc_id: str, why: str, change: _Told) -> None:
-        self.gateway.park_study(orthanc_id, why, _place(reading, change))
+        """Told and saved once; a restart that reads the same change again says nothing."""
         self._failures.pop(orthanc_id, None)
+        if orthanc_id in self._parked:
+            return
+        self.gateway.park_study(orthanc_id, why, _place(reading, change))
+        self._parked.add(orthanc_id)
         reading.saved = change.sequence
         log.error(
             "study_parked", orthanc_id=orthanc_id, error=why, remedy="look at it in Orthanc; gateway images retry"
