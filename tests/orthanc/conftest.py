@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from orthanc_support import MISSING, Images, RealOrthanc
+from orthanc_support import Images, RealOrthanc, require_tools
 
 Start = Callable[..., RealOrthanc]
 
@@ -14,8 +14,7 @@ Start = Callable[..., RealOrthanc]
 @pytest.fixture
 def start_orthanc(tmp_path: Path) -> Iterator[Start]:
     """Starts one; `name` is its folder and its AE title, too."""
-    if MISSING:
-        pytest.skip(f"needs the Debian package {MISSING[0]}")
+    require_tools()
     started: list[RealOrthanc] = []
 
     def start(name: str = "ORTHANC", **settings: object) -> RealOrthanc:
