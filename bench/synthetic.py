@@ -164,7 +164,7 @@ def study(number: int = 1, accession_number: str = "ACC001", *, images: int = 4,
         "study_instance_uid": study_uid(number),
         "accession_number": accession_number,
         **{name: PERSON[name] for name in ("patient_id", "patient_name", "patient_birth_date")},
-        "description": "Bilateral Mammography",
+        "study_description": "Bilateral Mammography",
         "station_ae_title": MODALITY,
         "series": (Series(series_instance_uid=f"{study_uid(number)}.1", modality="MG", instances=images),),
     }

@@ -1,7 +1,7 @@
 """Studies that Orthanc received, where each was sent on, and how far Orthanc's feed of changes was followed.
 
-`patient_id`, `patient_name` and `description` are the modality's own words; kept for people who look for the item of a
-study that has none.
+`patient_id`, `patient_name` and `study_description` are the modality's own words, for people who look for the item of
+a study that has none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMA = (
         waits_for_person INTEGER NOT NULL,
         patient_id TEXT NOT NULL,
         patient_name TEXT NOT NULL,
-        description TEXT NOT NULL,
+        study_description TEXT NOT NULL,
         station_ae_title TEXT NOT NULL,
         modalities TEXT NOT NULL,
         series INTEGER NOT NULL,
@@ -101,7 +101,7 @@ class ReceivedStudyRow:
     waits_for_person: bool
     patient_id: str
     patient_name: str
-    description: str
+    study_description: str
     station_ae_title: str
     modalities: tuple[str, ...]
     series: int
@@ -279,7 +279,7 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, received: ReceivedStud
             int(not received.accession_number),
             received.patient.get("patient_id", ""),
             received.patient.get("patient_name", ""),
-            received.description,
+            received.study_description,
             received.station_ae_title,
             *_counts(received.series),
             received.arrival,
@@ -395,7 +395,7 @@ def _dismiss(cursor: sqlite3.Cursor, _: RecordedEvent, dismissed: ReceivedStudy.
 
 def _erase(cursor: sqlite3.Cursor, _: RecordedEvent, erased: ReceivedStudy.PersonErased) -> None:
     cursor.execute(
-        "UPDATE received_studies SET patient_id = '', patient_name = '', description = '', waits_for_person = 0"
+        "UPDATE received_studies SET patient_id = '', patient_name = '', study_description = '', waits_for_person = 0"
         " WHERE study_instance_uid = ?",
         (erased.study_instance_uid,),
     )

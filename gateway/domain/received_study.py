@@ -36,7 +36,7 @@ class StudyReport:
     patient_id: str = ""
     patient_name: str = ""
     patient_birth_date: str = ""
-    description: str = ""
+    study_description: str = ""
     station_ae_title: str = ""
     series: tuple[Series, ...] = ()
 
@@ -95,11 +95,11 @@ class ReceivedStudy(Stream):
         """
 
         TOPIC = "ReceivedStudy.Received"
-        IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "description")
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "study_description")
         ERASED: ClassVar[dict[str, Any]] = {"patient": ERASED_PATIENT}
         orthanc_id: str
         patient: dict[str, str]
-        description: str
+        study_description: str
         accession_number: str
         matched_by: list[str]
         unmatched: str
@@ -272,7 +272,7 @@ class ReceivedStudy(Stream):
             event_class=cls.Received,
             study_instance_uid=report.study_instance_uid,
             patient={name: getattr(report, name) for name in ERASED_PATIENT},
-            description=report.description,
+            study_description=report.study_description,
             arrival=1,
             **_content(report, place, accession_number, matched_by, unmatched, received_at),
         )

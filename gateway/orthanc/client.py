@@ -271,7 +271,7 @@ def _report(study: Study, all_series: tuple[_SeriesSaid, ...], station: str) -> 
         patient_id=_text(study.patient, "PatientID"),
         patient_name=_text(study.patient, "PatientName"),
         patient_birth_date=_text(study.patient, "PatientBirthDate"),
-        description=_text(study.tags, "StudyDescription"),
+        study_description=_text(study.tags, "StudyDescription"),
         station_ae_title=station,
         series=tuple(
             Series(

@@ -42,7 +42,7 @@ class Rule:
         return (
             (not self.modalities or not set(self.modalities).isdisjoint(study.modalities))
             and (not self.stations or study.station_ae_title in self.stations)
-            and (not self.description or _is_like(study.description, self.description))
+            and (not self.description or _is_like(study.study_description, self.description))
         )
 
 

@@ -96,12 +96,12 @@ def images_came(gateway: Gateway) -> None:
     gateway.begin_feed(reason="the first that is followed", database="")
     routes = [Route(rule="mammograms", target=target) for target in ("PACS", "ARCHIVE")]
     mine: dict[str, Any] = {"received_at": RECEIVED, "routes": routes, "tell_web_app": True}
-    gateway.receive_study(study(1, "ACC006", images=2), place(7), **mine)
-    gateway.receive_study(study(1, "ACC006", images=4), place(17), **mine)
+    gateway.receive_study(study(1, "ACC004", images=2), place(7), **mine)
+    gateway.receive_study(study(1, "ACC004", images=4), place(17), **mine)
     gateway.route_failed(study_uid(1), "PACS", error="Connection refused")
     gateway.route_succeeded(study_uid(1), "PACS", arrival=2, job="job-1", instances=4)
     gateway.abandon_route(study_uid(1), "ARCHIVE", reason="full until Monday", operator="night shift")
-    gateway.receive_study(study(2, "ACC999", patient_id="9990000026"), place(27), received_at=RECEIVED)
+    gateway.receive_study(study(2, "ACC998", patient_id="9990000026"), place(27), received_at=RECEIVED)
     gateway.dismiss_study(study_uid(2), reason="a phantom", operator="night shift")
     gateway.park_study("00000000-00000000-00000000-00000000-00000003", "study: Orthanc answers 500", place(37))
     gateway.advance_feed(place(1037))

@@ -29,7 +29,7 @@ IDENTIFYING: dict[type, set[str]] = {
     PerformedProcedureStep.Discontinued: {"attribute_list"},
     PerformedProcedureStep.Linked: {"reason"},
     PerformedProcedureStep.Dismissed: {"reason"},
-    ReceivedStudy.Received: {"patient", "description"},
+    ReceivedStudy.Received: {"patient", "study_description"},
     ReceivedStudy.RouteAbandoned: {"reason"},
     ReceivedStudy.Dismissed: {"reason"},
     RelayAction.Accepted: {"request"},
