@@ -2,7 +2,7 @@
 
 That a study is to be sent was saved with the study, and that it was sent is saved when the job says so. A kill between
 them loses nothing: the next start begins a job again. Images that were sent already are then sent twice, which changes
-nothing at the receiver: the same SOP Instance UID is the same image (PS3.4 B.1).
+nothing at the receiver: the same SOP Instance UID is the same image (PS3.5 9).
 """
 
 from __future__ import annotations

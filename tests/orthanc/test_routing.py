@@ -120,7 +120,7 @@ def test_a_receiver_that_is_down_is_tried_again_until_it_is_back_and_told_once(
 def test_who_is_killed_between_deciding_and_sending_sends_after_the_restart(
     gateway: Gateway, client: Orthanc, pacs: RealOrthanc, arrived: str
 ) -> None:
-    """And who is killed while a job runs sends the same images again: they are the same (PS3.4 B.1)."""
+    """And who is killed while a job runs sends the same images again: they are the same (PS3.5 9)."""
     Router(gateway, client, AT_ONCE).look()  # a job was begun, and nobody follows it any more
     send_all(Router(gateway, client, AT_ONCE), gateway)
     assert pacs.instances() == 2
