@@ -143,10 +143,12 @@ M = TypeVar("M", bound=BaseModel)
 class Orthanc:
     """The Orthanc at a URL. Every method may raise `OrthancUnreachable`, `OrthancRefused` and `OrthancFailed`."""
 
-    def __init__(self, url: str, *, user: str = "", password: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, url: str, *, user: str = "", password: str = "", timeout: float = 5.0) -> None:
         auth = httpx.BasicAuth(user, password) if user else None
         # The environment's proxies are for the way out; Orthanc is beside us.
-        self._client = httpx.Client(base_url=url, auth=auth, timeout=timeout, trust_env=False)
+        # What is needed for TLS is loaded for TLS only: it takes as long as all the rest.
+        tls = url.startswith("https:")
+        self._client = httpx.Client(base_url=url, auth=auth, timeout=timeout, trust_env=False, verify=tls)
 
     def close(self) -> None:
         """Let go of the connection."""

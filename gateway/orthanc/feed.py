@@ -148,7 +148,7 @@ class ImageFeed:
         """Read one page; returns whether there is more. Raises `OrthancError`, and what a save raises."""
         reading = self._reading or self._begin()
         page = self.orthanc.changes(max(0, reading.change - 1), self.options.page)
-        why = _is_another(reading, page)
+        why = self._is_another(reading, page)
         if why:
             self._begin_anew(why)
             return True
@@ -177,16 +177,33 @@ class ImageFeed:
         if known.database and system.database and known.database != system.database:
             return self._begin_anew("Orthanc's database is another one", system)
         anchor = _Reading(known.number, known.change, known.changed, known.resume_after)
-        why = _is_another(anchor, self.orthanc.changes(max(0, known.change - 1), 1))
+        why = self._is_another(anchor, self.orthanc.changes(max(0, known.change - 1), 1))
         if why:
             return self._begin_anew(why, system)
         self._reading = replace(anchor, change=known.resume_after, changed="", awaited={})
         return self._reading
 
+    def _is_another(self, reading: _Reading, page: Changes) -> str:
+        """Why the feed is not the one that was read before; "" when it is, or when nothing is known to tell by.
+
+        A change is gone when its resource was deleted: that tells nothing. `Last` is never less than it was; where
+        Orthanc does not know it, it says `since` instead, so it is asked twice.
+        """
+        if page.last < reading.change and self.orthanc.changes(reading.change, 1).last < reading.change:
+            return "Orthanc has fewer changes than before: its database was wiped or replaced"
+        first = next(iter(page.changes), None)
+        if first and reading.changed and first.sequence == reading.change and first.resource != reading.changed:
+            return "Orthanc's changes are others than before: its database was replaced"
+        return ""
+
     def _begin_anew(self, why: str, system: System | None = None) -> _Reading:
         database = (system or self.orthanc.system()).database
         number = self.gateway.begin_feed(reason=why, database=database)
-        log.warning("image_feed_begun", feed=number, reason=why, remedy="nothing to do: known studies change nothing")
+        told = {"feed": number, "reason": why}
+        if number == 1:
+            log.info("image_feed_begun", **told)
+        else:
+            log.warning("image_feed_begun", **told, remedy="nothing to do: studies that are known change nothing")
         self._reading = _Reading(number, 0, "", 0)
         return self._reading
 
@@ -223,10 +240,10 @@ class ImageFeed:
             self._park(reading, orthanc_id, f"unexpected {type(error).__name__}: look at the log", change)
 
     def _tell(self, reading: _Reading, content: Content, change: _Told) -> None:
-        report = content.report
+        report, place = content.report, _place(reading, change)
         outcome = self.gateway.receive_study(
             report,
-            _place(reading, change),
+            place,
             received_at=datetime.now(UTC),
             routes=self.routes_of(report),
             tell_web_app=self.options.tell_web_app,
@@ -235,7 +252,7 @@ class ImageFeed:
         self._parked.discard(report.orthanc_id)
         if not outcome.is_new:
             return
-        reading.saved = change.sequence
+        reading.saved = place.resume_after
         self.status = replace(self.status, studies=self.status.studies + 1, last_study_at=_now())
         told = {
             "study_instance_uid": report.study_instance_uid,
@@ -252,9 +269,10 @@ class ImageFeed:
         self._failures.pop(orthanc_id, None)
         if orthanc_id in self._parked:
             return
-        self.gateway.park_study(orthanc_id, why, _place(reading, change))
+        place = _place(reading, change)
+        self.gateway.park_study(orthanc_id, why, place)
         self._parked.add(orthanc_id)
-        reading.saved = change.sequence
+        reading.saved = place.resume_after
         log.error(
             "study_parked", orthanc_id=orthanc_id, error=why, remedy="look at it in Orthanc; gateway images retry"
         )
@@ -312,19 +330,6 @@ class ImageFeed:
         since = self.status.failing_since or _now()
         self.status = replace(self.status, state="failing", error=told, code=code, failing_since=since)
         return wait
-
-
-def _is_another(reading: _Reading, page: Changes) -> str:
-    """Why the feed is not the one that was read before; "" when it is, or when nothing is known to tell by.
-
-    A change is gone when its resource was deleted: that tells nothing. `Last` is never less than it was.
-    """
-    if page.last < reading.change:
-        return "Orthanc has fewer changes than before: its database was wiped or replaced"
-    first = next(iter(page.changes), None)
-    if first and reading.changed and first.sequence == reading.change and first.resource != reading.changed:
-        return "Orthanc's changes are others than before: its database was replaced"
-    return ""
 
 
 def _place(reading: _Reading, change: _Told) -> FeedPlace:

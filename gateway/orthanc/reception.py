@@ -1,6 +1,6 @@
 """All that is done with the Orthanc beside us: its feed is followed, its studies are sent on, and how both are.
 
-It starts after the doors are open: the HTTP client takes a while to be imported, and no modality waits for it.
+It begins a moment after the doors are open: the HTTP client takes a while to be imported, and no modality waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from gateway.orthanc.client import Orthanc
     from gateway.orthanc.feed import FeedStatus, ImageFeed
     from gateway.orthanc.router import Router, RouterStatus
+
+_BEGIN_AFTER = 1.0
+"""Seconds: whoever waits for the doors is served first."""
 
 _NEEDS_ORTHANC = ("gateway_routes_file", "gateway_report_images")
 
@@ -99,6 +102,7 @@ class Reception:
 
     async def run(self) -> None:
         """Follow and send until cancelled."""
+        await asyncio.sleep(_BEGIN_AFTER)
         feed, router = await asyncio.to_thread(self._open)
         try:
             async with asyncio.TaskGroup() as parts:
