@@ -23,7 +23,7 @@ RESOLVE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 
 .DEFAULT_GOAL := help
 MAKEFLAGS     += --no-print-directory
-.PHONY: help run test second-engine quick lint format image crash soak fuzz bench lock clean tools
+.PHONY: help run test second-engine quick lint format image crash soak fuzz bench stylesheet lock clean tools
 
 help: ## this list
 	@echo 'worklist gateway'
@@ -67,6 +67,9 @@ fuzz: $(VENV)/ready-to-fuzz ## minutes of made-up bytes at the modalities' door,
 
 bench: $(VENV)/ready-to-develop ## the figures of bench/README.md
 	@$(PY) -m bench $(ARGS)
+
+stylesheet: $(VENV)/ready-to-develop ## bring the window's stylesheet from npm, without what it would fetch from elsewhere
+	@$(PY) -m tests.ops.vendored
 
 lock: $(VENV)/ready-to-develop ## resolve the dependencies anew into the lock files
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PIP) uv

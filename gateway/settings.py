@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import time
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ _OPEN_PARTS = frozenset(
 )
 """What of a connection string may be shown: whatever else it holds, misspelt or pasted, may be the key."""
 _SECRET_PARTS = frozenset({"sharedaccesskey", "sharedaccesssignature"})
+
+_SHORTEST_TOKEN = 16
 
 PROXY_WORDS = ("environment", "none")
 """What may stand in the place of a proxy's address."""
@@ -221,8 +224,27 @@ class Settings(BaseModel):
     gateway_dicom_idle_seconds: Seconds = Field(
         600.0, description="how long an association may do nothing; then it is aborted"
     )
-    gateway_ops_host: str = Field("127.0.0.1", description="address of the ops port (`GET /health`)")
+    gateway_ops_host: str = Field(
+        "127.0.0.1", description="address of the ops port: the window for people, `GET /health`, `GET /metrics`"
+    )
     gateway_ops_port: int = Field(8080, ge=0, le=65535, description="the ops port")
+    gateway_ops_viewer_token: SecretStr | None = Field(
+        None, description="who signs in to the window with it may look (16 characters or more)"
+    )
+    gateway_ops_operator_token: SecretStr | None = Field(
+        None, description="… may look, act (retry, link, complete, cancel) and reveal names"
+    )
+    gateway_ops_auditor_token: SecretStr | None = Field(None, description="… may look and reveal names")
+    gateway_ops_identity_header: str | None = Field(
+        None,
+        description="header in which a trusted proxy names who asks, such as `X-Forwarded-User`: a viewer, unless "
+        "listed below",
+    )
+    gateway_ops_trusted_proxies: Words = Field(
+        ("127.0.0.1", "::1"), description="addresses or networks of the proxies that are believed, with commas"
+    )
+    gateway_ops_operators: Words = Field((), description="names in that header that are operators, with commas")
+    gateway_ops_auditors: Words = Field((), description="names in that header that are auditors, with commas")
     gateway_time_zone: str = Field("Europe/London", description="the site's wall clock")
     gateway_scheduled_times: Literal["local", "utc"] | None = Field(
         None,
@@ -291,7 +313,13 @@ class Settings(BaseModel):
         return re.sub(r"[ _]", "-", value.strip().lower()) if isinstance(value, str) else value
 
     @field_validator(
-        "gateway_listed_statuses", "gateway_test_ae_titles", "gateway_relay_allowed_suffixes", mode="before"
+        "gateway_listed_statuses",
+        "gateway_test_ae_titles",
+        "gateway_relay_allowed_suffixes",
+        "gateway_ops_trusted_proxies",
+        "gateway_ops_operators",
+        "gateway_ops_auditors",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -311,6 +339,23 @@ class Settings(BaseModel):
     def _suffixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(r"(\.[A-Za-z0-9-]+)+", suffix) for suffix in value):
             raise ValueError("must be host suffixes that begin with a dot, such as .relay.example")
+        return value
+
+    @field_validator("gateway_ops_viewer_token", "gateway_ops_operator_token", "gateway_ops_auditor_token")
+    @classmethod
+    def _token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < _SHORTEST_TOKEN:
+            raise ValueError(f"must have {_SHORTEST_TOKEN} characters or more: openssl rand -hex 24")
+        return value
+
+    @field_validator("gateway_ops_trusted_proxies")
+    @classmethod
+    def _networks(cls, value: Words) -> Words:
+        try:
+            for network in value:
+                ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError("must be addresses or networks such as 10.1.2.3 or 10.1.0.0/16") from None
         return value
 
     @field_validator("gateway_expire_at", "gateway_backup_at")

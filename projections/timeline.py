@@ -84,6 +84,19 @@ def find(connection: sqlite3.Connection, accession_number: str) -> list[Timeline
     return list(_rows(cursor))
 
 
+def of_kinds(
+    connection: sqlite3.Connection, kinds: Sequence[str], accession_numbers: Sequence[str], *, until: int | None = None
+) -> Iterator[TimelineRow]:
+    """What happened of these kinds to these accession numbers, up to a position, in the order of the log."""
+    last = "" if until is None else " AND position <= ?"
+    statement = (
+        f"SELECT * FROM timeline WHERE accession_number IN (SELECT value FROM json_each(?))"  # noqa: S608  our own words
+        f" AND kind IN ({_marks(kinds)}){last} ORDER BY position"
+    )
+    values = [json.dumps(list(accession_numbers)), *kinds, *([] if until is None else [until])]
+    return _rows(connection.execute(statement, values))
+
+
 def of_sources(
     connection: sqlite3.Connection,
     sources: Sequence[str],

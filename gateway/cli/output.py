@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.domain import masking
 from gateway.errors import InvalidValue, StoreUnusable
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from gateway.application import Gateway
     from gateway.settings import Settings
 
+HIDDEN = masking.HIDDEN
+masked_name, masked_id, masked_key = masking.masked_name, masking.masked_id, masking.masked_key
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show names and ids of persons in full.")]
 
-_BULLET = "•"
-HIDDEN = _BULLET * 3
-"""Stands for a text of which nothing may be shown."""
 _NOT_PRINTABLE = "\ufffd"
 
 
@@ -102,22 +102,6 @@ def _cell(value: object) -> str:
 def printable(text: str) -> str:
     """A text that others wrote, without what steers a terminal."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else _NOT_PRINTABLE for sign in text)
-
-
-def masked_name(name: str) -> str:
-    """`SMITH^JANE` as `S•••• J•••`."""
-    words = name.replace("=", " ").replace("^", " ").split()
-    return " ".join(word[0] + _BULLET * (len(word) - 1) for word in words)
-
-
-def masked_id(patient_id: str) -> str:
-    """An id by its last three characters."""
-    return _BULLET * max(0, len(patient_id) - 3) + patient_id[-3:] if len(patient_id) > 3 else _BULLET * len(patient_id)
-
-
-def masked_key(value: str) -> str:
-    """A key's value with the first letter of each word and the signs that matter in a key: `sm*^jane` as `s•*^j•••`."""
-    return re.sub(r"[^\s^=\\*?-]+", lambda word: word[0][0] + _BULLET * (len(word[0]) - 1), value)
 
 
 def day(text: str, *, zone: Any = None) -> str:  # noqa: ANN401  a time zone or None

@@ -218,7 +218,9 @@ async def _keep_serving(hospital: Hospital, tell: Tell) -> None:
     dicom, ae_title = hospital.service.dicom.port, hospital.service.settings.gateway_ae_title
     database = hospital.service.settings.worklist_db_path
     tell("")
-    tell("It keeps serving. In another terminal:")
+    host = _reached_at(hospital.service.settings.gateway_ops_host)
+    tell(f"It keeps serving. The window: http://{host}:{hospital.service.ops_port}/clinic")
+    tell("In another terminal:")
     tell(
         f"  findscu -W -aec {ae_title} -k PatientName -k AccessionNumber"
         f' -k "ScheduledProcedureStepSequence[0].Modality=MG" localhost {dicom}'

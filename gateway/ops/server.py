@@ -5,47 +5,136 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.ops.access import Access, Asked, is_loopback
 from gateway.ops.health import Health
 
-_SECURITY_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+"""On every answer (OWASP Secure Headers Project)."""
+_STATIC_CACHE = "public, max-age=86400"
 
 
-def application(health: Health) -> Starlette:
-    """The web application: `GET /health` answers 200 when healthy and 503 when not, with the same JSON."""
+class WebWindow(Protocol):
+    """What serves the pages, and goes on looking for those who watch (`gateway.ops.window.app.Window`)."""
 
-    async def show_health(_: Request) -> JSONResponse:
+    def application(self) -> ASGIApp:
+        """The pages."""
+
+    async def run(self) -> None:
+        """Tell watchers what changes, until cancelled."""
+
+
+class Lazily:
+    """The window, made when somebody first comes: its libraries take longer to load than the gateway to start."""
+
+    def __init__(self, make: Callable[[], WebWindow]) -> None:
+        self._make = make
+        self._lock = asyncio.Lock()
+        self._pages: ASGIApp | None = None
+        self._live: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the window does."""
+        async with self._lock:
+            if self._pages is None:
+                window = await asyncio.to_thread(self._make)
+                self._pages = window.application()
+                self._live = asyncio.create_task(window.run(), name="window")
+        await self._pages(scope, receive, send)
+
+    def stop(self) -> None:
+        """Let those who watch go."""
+        if self._live:
+            self._live.cancel()
+
+
+def application(health: Health, access: Access, window: ASGIApp) -> Starlette:
+    """The web application: `GET /health`, and the window.
+
+    `/health` answers 200 when healthy and 503 when not, with the same JSON; to who may not look only whether it is,
+    for a supervisor on another machine.
+    """
+
+    async def show_health(request: Request) -> JSONResponse:
         report = await asyncio.to_thread(health.report)
-        return JSONResponse(report, status_code=200 if report["healthy"] else 503, headers=_SECURITY_HEADERS)
+        status = 200 if report["healthy"] else 503
+        if not _may_look(access, request):
+            report = {name: report[name] for name in ("healthy", "version")}
+        return JSONResponse(report, status_code=status)
 
-    async def not_found(_: Request, __: Exception) -> JSONResponse:
-        return JSONResponse({"error": "not found", "try": "/health"}, status_code=404, headers=_SECURITY_HEADERS)
-
-    web = Starlette(routes=[Route("/health", show_health)], exception_handlers={404: not_found})
+    web = Starlette(routes=[Route("/health", show_health)], middleware=[Middleware(SecurityHeaders)])
+    web.router.default = window
     web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
     return web
+
+
+def _may_look(access: Access, request: Request) -> bool:
+    """Somebody at this machine may see how the gateway is, whatever the window asks for."""
+    address = request.client.host if request.client else ""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    straight = is_loopback(address) and "x-forwarded-for" not in headers and "forwarded" not in headers
+    return straight or access.knows(Asked(address, headers, request.cookies))
+
+
+class SecurityHeaders:
+    """Puts `_HEADERS` on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the application within does, with the headers."""
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                if scope["path"].startswith("/static/") and message["status"] == 200:
+                    headers["cache-control"] = _STATIC_CACHE
+            await send(message)
+
+        await self._app(scope, receive, sent)
 
 
 class OpsServer(uvicorn.Server):
     """uvicorn inside our process: our signals, our log."""
 
-    def __init__(self, health: Health, *, host: str, port: int) -> None:
+    def __init__(
+        self, health: Health, access: Access, window: Callable[[], WebWindow], *, host: str, port: int
+    ) -> None:
+        self._window = Lazily(window)
         super().__init__(
             uvicorn.Config(
-                application(health),
+                application(health, access, self._window),
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 date_header=False,
                 lifespan="off",
                 ws="none",
+                proxy_headers=False,  # whom to believe is decided in gateway.ops.access
                 timeout_graceful_shutdown=2,
             )
         )
@@ -77,6 +166,7 @@ class OpsServer(uvicorn.Server):
 
     def stop(self) -> None:
         """Begin a clean end."""
+        self._window.stop()
         self.should_exit = True
         self._stop.set()
 

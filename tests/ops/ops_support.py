@@ -12,7 +12,9 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
+from gateway.ops.access import Access
 from gateway.ops.health import Check, Health
 from gateway.ops.server import OpsServer
 from gateway.service import Service
@@ -57,10 +59,21 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
+class NoPages:
+    """A window that shows nothing."""
+
+    def application(self) -> Starlette:
+        return Starlette()
+
+    async def run(self) -> None:
+        pass
+
+
 @asynccontextmanager
 async def serving(checks: dict[str, Callable[[], Check]], warnings: list[str] | None = None) -> AsyncIterator[int]:
     """The ops port alone, over these checks."""
-    server = OpsServer(Health(checks, lambda: warnings or []), host="127.0.0.1", port=0)
+    told, access = Health(checks, lambda: warnings or []), Access(Settings())
+    server = OpsServer(told, access, NoPages, host="127.0.0.1", port=0)
     running = asyncio.create_task(server.run_until_stopped())
     try:
         yield server.port
@@ -72,21 +85,12 @@ async def serving(checks: dict[str, Callable[[], Check]], warnings: list[str] | 
 @asynccontextmanager
 async def running(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Service, int]]:
     """The whole service; gives it and its ops port."""
-    ports: list[int] = []
-    opened_doors = Service._open_doors
-
-    def noted(service: Service) -> OpsServer:
-        ops = opened_doors(service)
-        ports.append(ops.port)
-        return ops
-
-    monkeypatch.setattr(Service, "_open_doors", noted)
     service, started = Service(settings), asyncio.Event()
     running_service = asyncio.create_task(service.run(started.set))
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait([waiting, running_service], return_when=asyncio.FIRST_COMPLETED)
     try:
-        yield service, ports[0]
+        yield service, service.ops_port
     finally:
         service.ask_to_stop()
         await running_service

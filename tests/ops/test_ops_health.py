@@ -85,15 +85,15 @@ async def test_a_warning_is_200_and_told_with_the_part_it_comes_from() -> None:
     assert (answer.status, answer.json["warnings"]) == (200, ["outbox: 3 wait", "set it"])
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/health/x", "/../etc/passwd", "/%00", "/HEALTH"])
-def test_any_other_path_is_404_and_says_where_to_look(path: str) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with serving(WELL) as port:
+@asynchronous
+async def test_any_other_path_is_404_and_says_where_to_look(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        for path in ("/healthz", "/health/x", "/../etc/passwd", "/%00", "/HEALTH", "/static/../app.py", "/clinic/"):
             answer = await fetch(port, path)
-        assert (answer.status, answer.json) == (404, {"error": "not found", "try": "/health"})
-
-    ask()
+            assert (answer.status, answer.json["code"]) == (404, "not_found"), path
+            assert "/health" in answer.json["remedy"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

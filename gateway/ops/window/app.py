@@ -1,0 +1,312 @@
+"""The window's web application: routes to pages, what is common to all answers, errors as pages.
+
+A page is a function of a visit and a request that returns its data, and a template of that data. With `.json` behind
+its path the data itself is answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
+from gateway.log import get_logger
+from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
+from gateway.ops.window import clinic, rendering
+from gateway.ops.window.live import Live, Strip
+from gateway.ops.window.page import Act, Page
+from gateway.ops.window.sources import Sources
+from gateway.ops.window.visits import Visit, asked, form_of, reason_of, reveal, visit
+
+STATIC = Path(__file__).parent / "static"
+
+_STATUS: tuple[tuple[type[GatewayError], int], ...] = (
+    (NotFound, 404),
+    (InvalidValue, 400),
+    (IllegalTransition, 409),
+    (OtherPatient, 409),
+    (Contention, 503),
+)
+
+log = get_logger(__name__)
+
+PAGES: tuple[Page, ...] = ()
+"""The pages besides the clinic."""
+
+ACTS: dict[str, Act] = {}
+"""What is done by a form, by its path."""
+
+
+class Window:
+    """The pages over these sources, for those whom `access` lets in."""
+
+    def __init__(self, sources: Sources, access: Access) -> None:
+        """Compile the templates that are rendered without being asked."""
+        self.sources = sources
+        self.access = access
+        self._templates = rendering.environment(sources)
+        self._row = rendering.renderer(self._templates, "clinic_row.html", "item")
+        strip = rendering.renderer(self._templates, "strip.html", "strip")
+        self.live = Live(sources, self._row, lambda: strip(self._strip()))
+        self._render_strip = strip
+
+    async def run(self) -> None:
+        """Tell those who watch what changes, until cancelled."""
+        self.sources.gateway.on_commit(self.live.wake)
+        await self.live.run()
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        routes: list[BaseRoute] = [
+            Route("/", self._home),
+            Route("/clinic/live", self._watch),
+            Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route("/sign-out", self._sign_out, methods=["POST"]),
+            Route("/clinic/items/{number:path}", self._clinic_item),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        acts = {"/clinic/reveal": _reveal_clinic, "/hide": _hide, **ACTS}
+        routes += [Route(path, self._act(act), methods=["POST"]) for path, act in acts.items()]
+        for page in (Page("/clinic", "clinic.html", "Clinic", self._clinic), *PAGES):
+            routes += [Route(f"{page.path}.json", self._json(page)), Route(page.path, self._html(page))]
+        web = Starlette(
+            routes=routes,
+            exception_handlers={GatewayError: self._failed, 404: self._not_found, 405: self._not_found},
+        )
+        web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
+        return web
+
+    # --- how a page is answered
+
+    def _html(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            return await run_in_threadpool(self._page, page, request)
+
+        return answer
+
+    def _page(self, page: Page, request: Request) -> Response:
+        given = visit(self.access, request)
+        return self._rendered(given, request, page.template, page.title, page.look(self.sources, given, request))
+
+    def _json(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        def answered(request: Request) -> Response:
+            return _as_json(page.look(self.sources, visit(self.access, request), request))
+
+        async def answer(request: Request) -> Response:
+            return await run_in_threadpool(answered, request)
+
+        return answer
+
+    def _rendered(
+        self, given: Visit, request: Request, template: str, title: str, shown: object, status: int = 200
+    ) -> Response:
+        text = self._templates.get_template(template).render(
+            page=shown,
+            title=title,
+            visitor=given.visitor,
+            secret=given.session.secret,
+            signs_out=self.access.takes_tokens,
+            notices=given.take_notices(),
+            path=request.url.path,
+            query=request.url.query,
+            json_path=f"{request.url.path}.json{'?' + request.url.query if request.url.query else ''}",
+            strip=self._render_strip(self._strip()),
+            row=self._row,
+        )
+        response = Response(text, status, media_type="text/html")
+        given.dress(response)
+        return response
+
+    def _act(self, act: Act) -> Callable[[Request], Awaitable[Response]]:
+        """An act: our own form, a reason, then back to the page it was on."""
+
+        async def answer(request: Request) -> Response:
+            form = await form_of(request)
+            return await run_in_threadpool(self._acted, act, request, form)
+
+        return answer
+
+    def _acted(self, act: Act, request: Request, form: dict[str, str]) -> Response:
+        given = visit(self.access, request)
+        self.access.require_own_form(asked(request), form.get("secret", ""))
+        told = act(self.sources, given, form)
+        if _wants_json(request):
+            return JSONResponse({"done": told})
+        given.session.notices += [told] if told else []
+        return RedirectResponse(_own_path(form.get("back", "")), status_code=303)
+
+    # --- errors
+
+    async def _failed(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, GatewayError)  # noqa: S101  what it is registered for
+        return await run_in_threadpool(self._error, request, error)
+
+    def _error(self, request: Request, error: GatewayError) -> Response:
+        status = error.status if isinstance(error, Refused) else _status_of(error)
+        told = {"status": status, "code": error.code, "message": error.message, "remedy": error.remedy}
+        told["field"] = getattr(error, "field", None)
+        if _wants_json(request):
+            return JSONResponse(told, status)
+        if status == HTTPStatus.UNAUTHORIZED and self.access.takes_tokens and request.method == "GET":
+            return RedirectResponse(f"/sign-in?next={quote(_with_query(request))}", status_code=303)
+        return self._error_page(request, told, status)
+
+    def _error_page(self, request: Request, told: dict[str, Any], status: int) -> Response:
+        try:
+            given = visit(self.access, request)
+        except Refused:
+            text = self._templates.get_template("refused.html").render(page=told, title="Not shown", path="")
+            return Response(text, status, media_type="text/html")
+        return self._rendered(given, request, "error.html", "That did not work", told, status)
+
+    async def _not_found(self, request: Request, _: Exception) -> Response:
+        error = NotFound("there is no such page", remedy="the pages are named above; or /health")
+        return await run_in_threadpool(self._error, request, error)
+
+    # --- signing in
+
+    async def _home(self, _: Request) -> Response:
+        return RedirectResponse("/clinic", status_code=303)
+
+    async def _sign_in(self, request: Request) -> Response:
+        if request.method == "GET":
+            return self._sign_in_page(_own_path(request.query_params.get("next", "")))
+        form = await form_of(request)
+        back = _own_path(form.get("next", ""))
+        try:
+            key, session = self.access.sign_in(form.get("token", "").strip(), form.get("name", ""))
+        except Refused as error:
+            log.warning("sign_in_refused", address=asked(request).address, code=error.code, status=error.status)
+            return self._sign_in_page(back, error)
+        response = RedirectResponse(back, status_code=303)
+        Visit(session.visitor, session, key, self.access.is_https(asked(request))).dress(response)
+        return response
+
+    def _sign_in_page(self, back: str, error: Refused | None = None) -> Response:
+        template = self._templates.get_template("sign_in.html")
+        text = template.render(next=back, title="Sign in", error=error, path="")
+        return Response(text, error.status if error else 200, media_type="text/html")
+
+    async def _sign_out(self, request: Request) -> Response:
+        form = await form_of(request)
+        self.access.require_own_form(asked(request), form.get("secret", ""))
+        self.access.end(asked(request))
+        response = RedirectResponse("/sign-in" if self.access.takes_tokens else "/clinic", status_code=303)
+        for cookie in (COOKIE, SECURE_COOKIE):
+            response.delete_cookie(cookie, path="/", secure=cookie == SECURE_COOKIE, httponly=True, samesite="strict")
+        return response
+
+    # --- what stands on every page
+
+    def _strip(self) -> Strip:
+        gateway = self.sources.gateway
+        counts = gateway.count_updates()
+        relay = self.sources.relay()
+        proof = self.sources.clock(relay.get("last_proof"))
+        state = f"{relay['state']}, proven {proof}" if proof else str(relay["state"])
+        return Strip(state, counts.waiting, counts.parked, len(gateway.unmatched_steps()))
+
+    # --- the clinic
+
+    def _clinic(self, _: Sources, given: Visit, request: Request) -> _ClinicPage:
+        asked_for = request.query_params
+        chosen = clinic.choose(
+            self.sources,
+            day=asked_for.get("day", ""),
+            at=asked_for.get("at", ""),
+            minute=asked_for.get("minute", ""),
+        )
+        subject = _clinic_subject(chosen.day)
+        reveals = given.reveals(subject)
+        if chosen.standing is None and chosen.day == self.sources.site.today() and not reveals:
+            version, lines = self.live.present()
+            shown = clinic.clinic(self.sources, chosen, [line.item for line in lines])
+            rows = "".join(line.html for line in lines)
+        else:
+            version, items = 0, clinic.items_of(self.sources, chosen, reveal=reveals)
+            shown, rows = clinic.clinic(self.sources, chosen, items), "".join(map(self._row, items))
+        return _ClinicPage(shown, rows, version, int(given.session.seconds_revealed(subject)) if reveals else 0)
+
+    async def _clinic_item(self, request: Request) -> Response:
+        return await run_in_threadpool(self._one_item, request)
+
+    def _one_item(self, request: Request) -> Response:
+        """One row of today's list, for a browser to which names are shown while the list changes."""
+        given, day = visit(self.access, request), self.sources.site.today()
+        items = clinic.items_of(self.sources, clinic.Chosen(day, None), reveal=given.reveals(_clinic_subject(day)))
+        number = request.path_params["number"]
+        for item in items:
+            if item.accession_number == number:
+                return Response(self._row(item), media_type="text/html")
+        raise NotFound("it is not on today's list")
+
+    async def _watch(self, request: Request) -> Response:
+        self.access.visitor(asked(request))
+        return EventSourceResponse(self.live.watch(), ping=15)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClinicPage:
+    """The clinic, and its rows already rendered."""
+
+    clinic: clinic.Clinic
+    rows: str
+    version: int
+    seconds_revealed: int
+
+
+def _clinic_subject(day: str) -> str:
+    return f"clinic {day}"
+
+
+def _reveal_clinic(sources: Sources, given: Visit, form: dict[str, str]) -> str:
+    chosen = clinic.choose(sources, day=form.get("day", ""), at=form.get("at", ""))
+    items = clinic.items_of(sources, chosen, reveal=True)
+    held = [value for item in items for value in (item.participant, item.patient_id)]
+    numbers = [item.accession_number for item in items]
+    reveal(sources, given, _clinic_subject(chosen.day), numbers, held, reason_of(form))
+    return "Names are shown to you for five minutes. That, and your reason, is kept."
+
+
+def _hide(_: Sources, given: Visit, __: dict[str, str]) -> str:
+    given.session.hide()
+    return "Names are masked again."
+
+
+def _status_of(error: GatewayError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
+
+
+def _wants_json(request: Request) -> bool:
+    """A browser says that it takes HTML; who does not say so is a program."""
+    return request.url.path.endswith(".json") or "text/html" not in request.headers.get("accept", "")
+
+
+def _as_json(shown: object) -> Response:
+    if isinstance(shown, _ClinicPage):
+        shown = shown.clinic
+    value = asdict(shown) if is_dataclass(shown) and not isinstance(shown, type) else shown
+    return Response(json.dumps(value, indent=2, ensure_ascii=False), media_type="application/json")
+
+
+def _with_query(request: Request) -> str:
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+
+
+def _own_path(path: str) -> str:
+    """A path of ours to go back to: no other site's, whatever the form says."""
+    is_own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if is_own else "/clinic"

@@ -1,0 +1,88 @@
+"""Templates: the NHS's components and our pages, compiled once. What they are given is data; they decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import nhsuk_frontend_jinja
+from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoader, PackageLoader
+from markupsafe import Markup, escape
+
+from gateway import __version__
+from gateway.ops.window.sources import Sources
+
+STYLESHEET = "nhsuk-frontend-10.6.1.min.css"
+
+PAGES = (
+    ("clinic", "Clinic"),
+    ("modalities", "Modalities"),
+    ("relay", "Relay"),
+    ("outbox", "Outbox"),
+    ("unmatched", "Unmatched steps"),
+    ("events", "Events"),
+    ("health", "Health"),
+    ("docs", "Docs"),
+)
+"""The pages of the navigation: path and title."""
+
+_COLOURS = {
+    "SCHEDULED": "blue",
+    "IN PROGRESS": "yellow",
+    "COMPLETED": "green",
+    "DISCONTINUED": "orange",
+    "CANCELLED": "grey",
+    "EXPIRED": "grey",
+    "acknowledged": "green",
+    "waiting": "yellow",
+    "parked": "red",
+    "ok": "green",
+    "warning": "yellow",
+    "failed": "red",
+}
+
+
+def environment(sources: Sources) -> Environment:
+    """The templates, with the site's clock and the few words they share."""
+    made = Environment(
+        loader=ChoiceLoader(
+            [
+                PackageLoader("gateway.ops.window"),
+                FileSystemLoader(f"{nhsuk_frontend_jinja.__path__[0]}/templates"),
+            ]
+        ),
+        autoescape=True,
+        undefined=ChainableUndefined,  # what the NHS's templates are written for
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters |= {
+        "clock": sources.clock,
+        "moment": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S"),
+        "day": _day,
+        "dashed": lambda day: f"{day[:4]}-{day[4:6]}-{day[6:]}",
+        "tag": status_tag,
+        "words": lambda text: str(text).replace("_", " "),
+    }
+    made.globals |= {"pages": PAGES, "stylesheet": STYLESHEET, "version": __version__}
+    return made
+
+
+def renderer(templates: Environment, name: str, argument: str) -> Callable[[Any], str]:
+    """A function that renders a small template of one value."""
+    template = templates.get_template(name)
+    return lambda value: template.render({argument: value})
+
+
+def status_tag(status: str) -> Markup:
+    """A status as the NHS's tag; its word says it, the colour only underlines."""
+    colour = _COLOURS.get(status, "white")
+    word = status.capitalize() if status.isupper() else status
+    return Markup('<strong class="nhsuk-tag nhsuk-tag--{}">{}</strong>').format(colour, escape(word))
+
+
+def _day(day: str) -> str:
+    then = datetime.strptime(day, "%Y%m%d")  # noqa: DTZ007  a calendar day, no instant
+    return f"{then:%A} {then.day} {then:%B %Y}"
