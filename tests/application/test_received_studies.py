@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from bench.synthetic import (
     study_uid,
 )
 from gateway.application import Gateway, StudyOutcome, opened
-from gateway.audit import erasure, story
+from gateway.audit import activities, audit_messages, erasure, story, trail
+from gateway.audit.activities import Activity
 from gateway.domain.received_study import ReceivedStudy, Route
 from gateway.errors import IllegalTransition, NotFound
 from gateway.eventstore import replay
@@ -227,6 +229,21 @@ def test_what_people_wrote_about_an_erased_study_is_erased_too(sealed: Gateway) 
     images = sealed.load(ReceivedStudy, ReceivedStudy.create_id(study_uid(2)))
     assert images
     assert images.is_erased
+
+
+def test_who_looked_at_an_unmatched_study_is_found_by_its_patient(gateway: Gateway) -> None:
+    schedule(gateway, patient_id="9990000026")
+    receive(gateway, study(1, "ACC001"))
+    receive(gateway, study(2, "ACC999", patient_id="9990000034"), 2)
+    activities.looked(gateway, "anna", "images unmatched", [study_uid(1), study_uid(2)])
+    acts = [trail.told(act) for act in trail.search(gateway, trail.Wanted(patient_id=JANE))]
+    assert [(act.act, act.who, act.about[0]) for act in acts] == [("looked", "anna", study_uid(1))]
+    gateway.dismiss_study(study_uid(1), reason="a phantom", operator="night shift")
+    acts = [trail.told(act) for act in trail.search(gateway, trail.Wanted(patient_id=JANE))]
+    assert [act.act for act in acts] == ["looked", "images dismissed"]
+    [look] = [act for act in trail.search(gateway, trail.Wanted(patient_id=JANE)) if isinstance(act, Activity)]
+    told = list(audit_messages.messages(gateway, look, audit_messages.Reporter(ae_title="ORTHANC_MWL")))
+    assert [json.dumps(message).count(JANE) for message in told] == [1, 0]
 
 
 def erase(gateway: Gateway) -> erasure.Erased:
