@@ -595,6 +595,14 @@ class Gateway(Application[UUID]):
         with self.reading() as connection:
             return projections.received_studies.unmatched(connection, limit)
 
+    def linkable_studies(self, limit: int) -> list[str]:
+        """Orthanc ids of unmatched studies, of so many newest ones, whose item is on the list by now."""
+        return [row.orthanc_id for row in self.unmatched_studies(limit) if self._has_item(row)]
+
+    def _has_item(self, row: ReceivedStudyRow) -> bool:
+        keys = Reference(study_instance_uid=row.study_instance_uid, accession_number=row.named)
+        return isinstance(self._referenced(keys, row.patient_id, "study"), WorklistItem)
+
     def parked_studies(self) -> list[ParkedStudyRow]:
         """Studies of Orthanc's that could not be read."""
         with self.reading() as connection:

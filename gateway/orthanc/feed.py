@@ -6,6 +6,7 @@
   reads some changes again, and the same content again changes nothing.
 * Each look begins with the last change that is known. When that is another one now, or the feed is shorter than it
   was, Orthanc's database was wiped or replaced: it is followed anew from its first change.
+* A study of nobody on the list is looked at again when its appointment has come, or was corrected.
 * A study that can't be read is parked after a few tries, and the others go on.
 """
 
@@ -35,6 +36,8 @@ _TRIES = 3
 """So often a study is tried to be read before it is parked."""
 _ASKED_AFTER = 20
 """Overdue images that one look asks after."""
+_RELINKED = 200
+"""Unmatched studies, the newest, that are looked at again."""
 
 
 class ImageSource(Protocol):
@@ -63,6 +66,8 @@ class FeedOptions:
     """Ceiling of the random waits while Orthanc can't be asked; they double from `poll`."""
     overdue: float = 90.0
     """After this an image whose study is not said to be stable is asked after; above Orthanc's usual StableAge (60)."""
+    relink: float = 60.0
+    """Between two looks whether an unmatched study has an item by now."""
     page: int = 100
     """Changes of one request."""
     stride: int = 1000
@@ -127,7 +132,9 @@ class ImageFeed:
         self._reading: _Reading | None = None
         self._failures: dict[str, int] = {}
         self._parked: set[str] = set()
+        self._gone: set[str] = set()
         self._ending = threading.Event()
+        self._relink_at = self.clock() + self.options.relink
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -160,6 +167,8 @@ class ImageFeed:
             elif change.sequence == reading.change:
                 reading.changed = change.resource
         self._ask_after_overdue(reading)
+        if page.is_all:
+            self._relink(reading)
         self._save_stride(reading)
         self._well(reading)
         return not page.is_all
@@ -222,6 +231,7 @@ class ImageFeed:
             content = self.orthanc.content(orthanc_id)
         except NotInOrthanc:
             log.info("study_gone", orthanc_id=orthanc_id, change=change.sequence)
+            self._gone.add(orthanc_id)
             return
         except OrthancFailed as error:
             self._failures[orthanc_id] = self._failures.get(orthanc_id, 0) + 1
@@ -296,6 +306,15 @@ class ImageFeed:
             return
         del reading.awaited[sequence]
         self._receive(reading, study.orthanc_id, _Told(sequence, instance))
+
+    def _relink(self, reading: _Reading) -> None:
+        """Studies that came before their appointment, or before it was right."""
+        if self.clock() < self._relink_at:
+            return
+        self._relink_at = self.clock() + self.options.relink
+        for orthanc_id in self.gateway.linkable_studies(_RELINKED):
+            if orthanc_id not in self._gone:
+                self._receive(reading, orthanc_id, _Told(reading.change, reading.changed))
 
     def _save_stride(self, reading: _Reading) -> None:
         place = _place(reading, _Told(reading.change, reading.changed))

@@ -6,13 +6,14 @@ It begins a moment after the doors are open: the HTTP client takes a while to be
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import projections.received_studies
 from gateway.application import Gateway, StudyOutcome
 from gateway.domain.received_study import FeedPlace
-from gateway.errors import NotFound, SettingsInvalid
+from gateway.errors import InvalidValue, NotFound, SettingsInvalid
 from gateway.orthanc import routes
 from gateway.settings import Settings
 
@@ -57,8 +58,14 @@ def client(settings: Settings) -> Orthanc:
 def receive_again(settings: Settings, gateway: Gateway, orthanc_id: str) -> StudyOutcome:
     """Read a study once more, beside the feed, which stays where it is.
 
-    Raises `OrthancError`, `RoutesInvalid`, `SettingsInvalid`, and `NotFound` before any feed was followed.
+    Raises `OrthancError`, `RoutesInvalid`, `SettingsInvalid`, `InvalidValue`, and `NotFound` before any feed was
+    followed.
     """
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", orthanc_id):
+        raise InvalidValue(
+            "orthanc_id: must be one of Orthanc's ids, as gateway images parked or images list --json shows",
+            field="orthanc_id",
+        )
     rules = routes.load(settings.gateway_routes_file)
     orthanc = client(settings)
     try:

@@ -78,7 +78,8 @@ def test_what_can_t_be_done_is_said(received: Gateway, run: Command) -> None:
     refused = run("images", "dismiss", study_uid(1), "--reason", "a phantom")
     assert (refused.code, refused.err) == (1, "gateway: illegal_transition: no person is asked about this study\n")
     assert run("images", "dismiss", study_uid(2), "--reason", " ").code == 2
-    assert "GATEWAY_ORTHANC_URL" in run("images", "retry", "x").err
+    assert "must be one of Orthanc's ids" in run("images", "retry", "../x").err
+    assert "set GATEWAY_ORTHANC_URL" in run("images", "retry", study().orthanc_id).err
 
 
 def test_a_file_of_routes_is_checked(run: Command, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bench.synthetic import PERSON, schedule
 from gateway.application import Gateway, opened
 from gateway.domain.lifecycle import Status
 from gateway.eventstore import replay
-from gateway.orthanc.client import Orthanc, OrthancError, OrthancRefused, OrthancUnreachable
+from gateway.orthanc.client import Orthanc, OrthancError, OrthancFailed, OrthancRefused, OrthancUnreachable, System
 from gateway.orthanc.feed import FeedOptions, ImageFeed
 
 pytestmark = pytest.mark.slow
@@ -139,6 +139,27 @@ def test_a_study_without_patient_id_is_the_item_s_that_it_names(
     arrive(images.make(), orthanc)
     read_new(gateway, client)
     assert [row.accession_number for row in gateway.latest_studies(9)] == ["ACC001"]
+
+
+@pytest.mark.parametrize("correction", ["it is scheduled", "its Patient ID is corrected"])
+def test_a_study_that_came_before_its_appointment_was_right_finds_it_later(
+    gateway: Gateway, client: Orthanc, orthanc: RealOrthanc, images: Images, correction: str
+) -> None:
+    if correction == "its Patient ID is corrected":
+        schedule(gateway, "ACC001", patient_id="9990000026")
+    arrive(images.make(2), orthanc)
+    feed = feed_of(gateway, client, relink=0.0)
+    read_all(feed)
+    assert len(gateway.unmatched_studies()) == 1
+    if correction == "it is scheduled":
+        schedule(gateway, "ACC001")
+    else:
+        gateway.amend("ACC001", lambda _: {"patient_id": PERSON["patient_id"]})
+    read_all(feed)
+    assert [told.accession_number for told in events(gateway, IMAGES)] == ["ACC001"]
+    before = gateway.check_store()
+    read_all(feed)
+    assert (gateway.unmatched_studies(), gateway.check_store()) == ([], before)
 
 
 # --- nothing is doubled
@@ -303,6 +324,28 @@ def test_a_replaced_orthanc_is_noticed_also_when_it_has_more_changes(
     assert [told.accession_number for told in events(gateway, IMAGES)] == ["ACC001", "ACC002"]
 
 
+class Named(Orthanc):
+    """Orthanc as it is, and what its database is called, as of 1.11.1."""
+
+    database = "first"
+
+    def system(self) -> System:
+        return super().system().model_copy(update={"database": self.database})
+
+
+def test_an_orthanc_that_says_so_is_known_by_its_database(
+    gateway: Gateway, orthanc: RealOrthanc, images: Images
+) -> None:
+    schedule(gateway, "ACC001")
+    arrive(images.make(), orthanc)
+    client = Named(orthanc.url)
+    for client.database in ("first", "first", "second"):
+        read_new(gateway, client)
+    client.close()
+    assert [told.database for told in events(gateway, "ImageFeed.Began")] == ["first", "second"]
+    assert len(events(gateway, IMAGES)) == 1
+
+
 def test_a_study_that_was_deleted_makes_no_other_orthanc_of_it(
     gateway: Gateway, client: Orthanc, orthanc: RealOrthanc, images: Images
 ) -> None:
@@ -358,8 +401,6 @@ class Poisoned(Orthanc):
 def test_a_study_that_can_t_be_read_is_parked_and_the_others_go_on(
     gateway: Gateway, orthanc: RealOrthanc, images: Images, tmp_path: Path
 ) -> None:
-    from gateway.orthanc.client import OrthancFailed
-
     schedule(gateway, "ACC002")
     arrive(images.make(), orthanc)
     [poison] = orthanc.studies()
