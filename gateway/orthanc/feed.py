@@ -260,6 +260,7 @@ class ImageFeed:
         )
         self._failures.pop(report.orthanc_id, None)
         self._parked.discard(report.orthanc_id)
+        self._gone.discard(report.orthanc_id)
         if not outcome.is_new:
             return
         reading.saved = place.resume_after
