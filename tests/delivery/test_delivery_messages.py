@@ -131,7 +131,7 @@ def shape(instant: str) -> str:
 
 PAGE = (Path(__file__).parents[2] / "docs" / "status-events.md").read_text(encoding="utf-8")
 
-SAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+ON_THE_PAGE = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
 
 
 def test_the_event_of_a_step_without_counts_has_no_key_for_them(event: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ def test_the_event_of_a_step_without_counts_has_no_key_for_them(event: dict[str,
 
 
 def test_counts_and_dose_travel_as_the_page_for_the_web_app_says(gateway: Gateway) -> None:
-    sample, _ = SAMPLES
+    sample, _ = ON_THE_PAGE
     schedule(gateway)
     start(gateway, step_uid(1), naming("ACC001"))
     change(gateway, replace(completed(step_uid(1)), performed=sample["data"]["performed"]))
@@ -151,7 +151,7 @@ def test_counts_and_dose_travel_as_the_page_for_the_web_app_says(gateway: Gatewa
 
 
 def test_news_of_images_travel_as_the_page_for_the_web_app_says(gateway: Gateway) -> None:
-    _, sample = SAMPLES
+    _, sample = ON_THE_PAGE
     schedule(gateway)
     gateway.begin_feed(reason="the first that is followed", database="")
     gateway.receive_study(study(), place(), received_at=RECEIVED, tell_web_app=True)
