@@ -21,6 +21,7 @@ from gateway.domain.performed_procedure_step import (
     StepChange,
     StepReport,
 )
+from gateway.domain.received_study import FeedPlace, Series, StudyReport
 from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import Appointment, WorklistItem
@@ -149,6 +150,30 @@ def wrong_entry(uid: str) -> StepChange:
 def progressing(uid: str) -> StepChange:
     """An N-SET that holds no status: the step goes on."""
     return StepChange(sop_instance_uid=uid, attribute_list=b"\x18\x00\x60", transfer_syntax=EXPLICIT_LITTLE_ENDIAN)
+
+
+def study_uid(number: int) -> str:
+    """The Study Instance UID of the n-th study."""
+    return f"{_ROOT}.7.{number}"
+
+
+def study(number: int = 1, accession_number: str = "ACC001", *, images: int = 4, **details: Any) -> StudyReport:
+    """What Orthanc says of a mammogram of Jane Smith's."""
+    values: dict[str, Any] = {
+        "orthanc_id": f"00000000-00000000-00000000-00000000-{number:08x}",
+        "study_instance_uid": study_uid(number),
+        "accession_number": accession_number,
+        **{name: PERSON[name] for name in ("patient_id", "patient_name", "patient_birth_date")},
+        "study_description": "Bilateral Mammography",
+        "station_ae_title": MODALITY,
+        "series": (Series(series_instance_uid=f"{study_uid(number)}.1", modality="MG", instances=images),),
+    }
+    return StudyReport(**{**values, **details})
+
+
+def place(change: int = 1, *, feed: int = 1) -> FeedPlace:
+    """The n-th change of Orthanc's feed, with nothing awaited."""
+    return FeedPlace(feed=feed, change=change, changed=f"resource-{change}", resume_after=change)
 
 
 def schedule(gateway: Gateway, accession_number: str = "ACC001", **changes: Any) -> Appointment:

@@ -26,13 +26,15 @@ import projections.epochs
 import projections.outbox
 import projections.patient_keys
 import projections.performed_steps
+import projections.received_studies
 import projections.timeline
 import projections.worklist
 import projections.worklist_days
 from gateway.domain import lifecycle
 from gateway.domain.epoch import Epoch
 from gateway.domain.events import Stream, circumstances
-from gateway.domain.identity import new_study_instance_uid, status_event_id
+from gateway.domain.identity import images_event_id, new_study_instance_uid, status_event_id
+from gateway.domain.image_feed import ImageFeed
 from gateway.domain.lifecycle import Status, StepStatus
 from gateway.domain.performed_procedure_step import (
     PerformedProcedureStep,
@@ -43,6 +45,7 @@ from gateway.domain.performed_procedure_step import (
     StepReport,
     StepUnknown,
 )
+from gateway.domain.received_study import FeedPlace, ReceivedStudy, Route, StudyReport
 from gateway.domain.relay_action import ActionReply, ActionRequest, RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import Appointment, WorklistItem
@@ -70,6 +73,7 @@ from gateway.eventstore.turns import Turns
 from projections.epochs import EpochRow
 from projections.outbox import OutboxCounts, OutboxRow
 from projections.performed_steps import PerformedStepRow
+from projections.received_studies import FeedRow, ParkedStudyRow, ReceivedStudyRow, RouteRow
 from projections.timeline import TimelineRow
 from projections.worklist import Version, WorklistFilter, WorklistRow
 
@@ -81,6 +85,7 @@ PROJECTIONS = tuple(
         projections.outbox,
         projections.timeline,
         projections.performed_steps,
+        projections.received_studies,
         projections.patient_keys,
         projections.epochs,
     )
@@ -114,6 +119,15 @@ class StepOutcome:
     accession_numbers: tuple[str, ...]
     unmatched: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """What became of a study that Orthanc told of: its item, or why it has none; and whether anything was new."""
+
+    accession_number: str
+    unmatched: str = ""
+    is_new: bool = True
 
 
 _PORTION = 100
@@ -413,21 +427,201 @@ class Gateway(Application[UUID]):
                 items[found.accession_number] = found
         return list(items.values()), unmatched
 
-    def _referenced(self, reference: Reference, patient_id: str) -> WorklistItem | str:
+    def _referenced(self, reference: Reference, patient_id: str, what: str = "step") -> WorklistItem | str:
+        """The item that these keys name, or why there is none; `what` has them (design §3.16)."""
         study, number = reference.study_instance_uid, reference.accession_number
         with self.reading() as connection:
             rows = projections.worklist.named(connection, study, (number, reference.scheduled_procedure_step_id))
         if not any(number == row.accession_number or (study and study == row.study_instance_uid) for row in rows):
-            return "no item has the accession number or the Study Instance UID of the step"
+            return f"no item has the accession number or the Study Instance UID of the {what}"
         if len(rows) > 1:
-            return "the keys of the step name two items"
+            return f"the keys of the {what} name two items"
         [(accession_number, _, item_patient_id)] = rows
         if patient_id and item_patient_id and patient_id != item_patient_id:
-            return f"the step is of another patient than item {accession_number}"
+            return f"the {what} is of another patient than item {accession_number}"
         item = self._load(WorklistItem, WorklistItem.create_id(accession_number))
         if item and item.is_erased:
             return f"the person of item {accession_number} was erased"
         return item or f"no event explains item {accession_number}"
+
+    # --- what Orthanc tells
+
+    def begin_feed(self, *, reason: str, database: str) -> int:
+        """An Orthanc is followed from its first change on; returns the feed's number."""
+
+        def decide() -> Decision[int]:
+            known = self.image_feed()
+            number = known.number + 1 if known else 1
+            return number, [ImageFeed.begin(number, reason=reason, database=database)]
+
+        with circumstances(source="orthanc"):
+            return self._retry(decide)
+
+    def advance_feed(self, place: FeedPlace) -> None:
+        """Keep how far the feed was followed, where no study was told of for long. Raises `NotFound`."""
+        self._on_feed(place, lambda feed: feed.advance(place))
+
+    def park_study(self, orthanc_id: str, why: str, place: FeedPlace) -> None:
+        """Go on without a study that can't be read; a person is told. Raises `NotFound`."""
+        self._on_feed(place, lambda feed: feed.park(orthanc_id, why, place))
+
+    def _on_feed(self, place: FeedPlace, command: Callable[[ImageFeed], None]) -> None:
+        def decide() -> Decision[None]:
+            feed = self._load(ImageFeed, ImageFeed.create_id(place.feed))
+            if feed is None:
+                raise NotFound("there is no feed of this number", field="feed")
+            command(feed)
+            return None, [feed]
+
+        with circumstances(source="orthanc"):
+            self._retry(decide)
+
+    def receive_study(
+        self,
+        report: StudyReport,
+        place: FeedPlace,
+        *,
+        received_at: datetime,
+        routes: Sequence[Route] = (),
+        tell_web_app: bool = False,
+    ) -> StudyOutcome:
+        """Keep what Orthanc has of a study: link it to its item, choose its routes, in one save with its place.
+
+        The same content of the same item again changes nothing. With `tell_web_app` the web app is owed the news.
+        """
+        at = received_at.astimezone(UTC).isoformat()
+
+        def decide() -> Decision[StudyOutcome]:
+            keys = Reference(study_instance_uid=report.study_instance_uid, accession_number=report.accession_number)
+            found = self._referenced(keys, report.patient_id, "study")
+            item, unmatched = (None, found) if isinstance(found, str) else (found, "")
+            number = item.accession_number if item else ""
+            study = self._load(ReceivedStudy, ReceivedStudy.create_id(report.study_instance_uid))
+            has_other_content = study is None or not study.holds(report)
+            is_new = has_other_content or (study is not None and study.accession_number != number)
+            if not is_new and not self._is_parked(report.orthanc_id):
+                return StudyOutcome(number, unmatched, is_new=False), []
+            matched_by = _matching_keys(report, item) if item else []
+            content: dict[str, Any] = {
+                "accession_number": number,
+                "matched_by": matched_by,
+                "unmatched": unmatched,
+                "received_at": at,
+            }
+            if study is None:
+                study = ReceivedStudy.receive(report, place, **content)
+            else:
+                study.update(report, place, **content)
+            for route in routes if has_other_content else ():
+                study.choose_route(route)
+            changed: list[Stream] = [study]
+            if item and is_new:
+                changed += self._with_images(item, report, study.arrival, matched_by, at, tell_web_app=tell_web_app)
+            return StudyOutcome(number, unmatched, is_new=is_new), changed
+
+        uid = report.study_instance_uid
+        with circumstances(source="orthanc", correlation_id=uid, ae_title=report.station_ae_title or None):
+            return self._retry(decide)
+
+    def _with_images(
+        self,
+        item: WorklistItem,
+        report: StudyReport,
+        arrival: int,
+        matched_by: Sequence[str],
+        received_at: str,
+        *,
+        tell_web_app: bool,
+    ) -> list[Stream]:
+        """The item with its images, and the news that the web app is owed: of one arrival once."""
+        event_id = images_event_id(report.study_instance_uid, item.accession_number, arrival, report.instances)
+        tells = tell_web_app and not self._events.is_known(StatusUpdate.create_id(event_id))
+        item.receive_images(report, arrival=arrival, matched_by=matched_by, received_at=received_at, report=tells)
+        return [item, _images_owed(item, report, event_id, received_at)] if tells else [item]
+
+    def _is_parked(self, orthanc_id: str) -> bool:
+        return any(row.orthanc_id == orthanc_id for row in self.parked_studies())
+
+    def route_succeeded(self, study_instance_uid: str, target: str, *, arrival: int, job: str, instances: int) -> None:
+        """Orthanc has sent a study there. Raises `NotFound`."""
+        self._on_study(
+            study_instance_uid,
+            lambda study: study.route_succeeded(target, arrival=arrival, job=job, instances=instances),
+        )
+
+    def route_failed(self, study_instance_uid: str, target: str, *, error: str) -> None:
+        """Orthanc could not send a study there; it is tried again. Raises `NotFound`."""
+        self._on_study(study_instance_uid, lambda study: study.route_failed(target, error))
+
+    def abandon_route(self, study_instance_uid: str, target: str, *, reason: str, operator: str | None = None) -> None:
+        """Send a study there no more. Raises `NotFound`, `IllegalTransition`."""
+        self._on_study(study_instance_uid, lambda study: study.abandon_route(target, reason), operator=operator)
+
+    def dismiss_study(self, study_instance_uid: str, *, reason: str, operator: str) -> None:
+        """Say that an unmatched study is nobody's. Raises `NotFound`, `IllegalTransition`."""
+        self._on_study(study_instance_uid, lambda study: study.dismiss(reason), operator=operator)
+
+    def _on_study(
+        self, study_instance_uid: str, command: Callable[[ReceivedStudy], None], *, operator: str | None = None
+    ) -> None:
+        def decide() -> Decision[None]:
+            study = self._load(ReceivedStudy, ReceivedStudy.create_id(study_instance_uid))
+            if study is None:
+                raise NotFound("there is no received study with this UID", field="study_instance_uid")
+            command(study)
+            return None, [study]
+
+        source, asker = ("operator", operator) if operator else ("gateway", study_instance_uid)
+        with circumstances(source=source, correlation_id=asker, causation_id=study_instance_uid):
+            self._retry(decide)
+
+    def image_feed(self) -> FeedRow | None:
+        """The feed of changes that is followed, and how far; None before the first."""
+        with self.reading() as connection:
+            return projections.received_studies.feed(connection)
+
+    def studies_of(self, accession_number: str) -> list[ReceivedStudyRow]:
+        """The studies of an item, the oldest first."""
+        with self.reading() as connection:
+            return projections.received_studies.of_accession(connection, accession_number)
+
+    def latest_studies(self, limit: int) -> list[ReceivedStudyRow]:
+        """The studies that Orthanc received last, the newest first."""
+        with self.reading() as connection:
+            return projections.received_studies.latest(connection, limit)
+
+    def unmatched_studies(self, limit: int = -1) -> list[ReceivedStudyRow]:
+        """Studies of nobody on the list that wait for a person, the newest first."""
+        with self.reading() as connection:
+            return projections.received_studies.unmatched(connection, limit)
+
+    def linkable_studies(self, limit: int) -> list[str]:
+        """Orthanc ids of unmatched studies, of so many newest ones, whose item is on the list by now."""
+        return [row.orthanc_id for row in self.unmatched_studies(limit) if self._has_item(row)]
+
+    def _has_item(self, row: ReceivedStudyRow) -> bool:
+        keys = Reference(study_instance_uid=row.study_instance_uid, accession_number=row.named)
+        return isinstance(self._referenced(keys, row.patient_id, "study"), WorklistItem)
+
+    def parked_studies(self) -> list[ParkedStudyRow]:
+        """Studies of Orthanc's that could not be read."""
+        with self.reading() as connection:
+            return projections.received_studies.parked(connection)
+
+    def routes(self, limit: int) -> list[RouteRow]:
+        """Studies that are or were sent on, those that changed last first."""
+        with self.reading() as connection:
+            return projections.received_studies.latest_routes(connection, limit)
+
+    def routes_of(self, study_instance_uid: str) -> list[RouteRow]:
+        """Where a study is or was sent, and what became of it."""
+        with self.reading() as connection:
+            return projections.received_studies.routes_of(connection, study_instance_uid)
+
+    def open_routes(self) -> list[RouteRow]:
+        """Studies that are to be sent on, the longest waiting first."""
+        with self.reading() as connection:
+            return projections.received_studies.open_routes(connection)
 
     # --- what delivery reports
 
@@ -449,7 +643,8 @@ class Gateway(Application[UUID]):
         if row.state != "parked":
             raise IllegalTransition(f"the status event is {row.state}, not parked", field="event_id")
         later = self.find_updates(state="acknowledged", accession_number=row.accession_number, is_test=None)
-        if not force and any(other.sequence > row.sequence for other in later):
+        of_its_kind = (other for other in later if other.event_type == row.event_type)
+        if not force and any(other.sequence > row.sequence for other in of_its_kind):
             raise IllegalTransition(
                 f"the web app has heard a later status of {row.accession_number}",
                 field="event_id",
@@ -909,6 +1104,28 @@ def _owed(
         performed=step.performed if step else {},
     )
     return [update]
+
+
+def _matching_keys(report: StudyReport, item: WorklistItem) -> list[str]:
+    """Which keys of the images are the item's."""
+    return [name for name in ("accession_number", "study_instance_uid") if getattr(report, name) == getattr(item, name)]
+
+
+def _images_owed(item: WorklistItem, report: StudyReport, event_id: str, occurred_at: str) -> StatusUpdate:
+    """The news of its images that the web app is owed."""
+    return StatusUpdate.request_for_images(
+        event_id=event_id,
+        accession_number=item.accession_number,
+        sequence=item.update_sequence,
+        action_id=item.action_id,
+        study_instance_uid=report.study_instance_uid,
+        images={
+            "series_count": len(report.series),
+            "image_count": report.instances,
+            "modalities": list(report.modalities),
+        },
+        occurred_at=occurred_at,
+    )
 
 
 def _over(items: list[WorklistItem]) -> Iterator[str]:

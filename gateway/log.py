@@ -18,7 +18,7 @@ from io import TextIOBase
 from types import TracebackType
 from typing import Any, TextIO
 
-_LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing")
+_LIBRARIES = ("websockets", "pynetdicom", "pydicom", "uvicorn", "asyncio", "eventsourcing", "httpx", "httpcore")
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
 

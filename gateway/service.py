@@ -46,6 +46,7 @@ from gateway.ops.own_token import own_token
 from gateway.ops.server import OpsServer
 from gateway.ops.telemetry import Destination, Telemetry
 from gateway.ops.telemetry import destination as telemetry_destination
+from gateway.orthanc.reception import reception
 from gateway.relay_connections import relay_connections
 from gateway.settings import Settings, unknown_variables
 from projections.epochs import EpochRow
@@ -80,7 +81,7 @@ _ACTION_THREADS = 16
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 _STEP_WATCH_SECONDS = 60.0
-_ENDED_BY_US = ("expiry", "steps", "backup", "anchors", "delivery", "emulated unit", "telemetry")
+_ENDED_BY_US = ("expiry", "steps", "backup", "anchors", "images", "delivery", "emulated unit", "telemetry")
 """Parts that are cancelled when the service stops."""
 
 _SCHEDULED_TIMES_UNSET = (
@@ -143,6 +144,7 @@ class Service:
         self.dicom_door = dicom_door(settings, self.responder, tls)
         self.dicom = self.dicom_door.server
         self.emulated_unit = EmulatedUnit(self._stage) if settings.gateway_perform_test_items else None
+        self.images = reception(settings, self.gateway)
         self.anchoring = Anchoring(self.gateway, settings.anchors_path)
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
@@ -207,6 +209,8 @@ class Service:
             parts.append(asyncio.create_task(self.telemetry.run(), name="telemetry"))
         if self.emulated_unit:
             parts.append(asyncio.create_task(self.emulated_unit.run(), name="emulated unit"))
+        if self.images:
+            parts.append(asyncio.create_task(self.images.run(), name="images"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -513,6 +517,7 @@ class Service:
             {"telemetry": self._telemetry_check} if self.settings.applicationinsights_connection_string else {}
         )
         unit = {"test_items": self.emulated_unit.check} if self.emulated_unit else {}
+        images = {"images": self.images.check} if self.images else {}
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self.dicom_door.check,
@@ -523,6 +528,7 @@ class Service:
             **backups,
             **azure_monitor,
             **unit,
+            **images,
         }
 
     def _relay_check(self) -> Check:

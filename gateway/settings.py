@@ -287,6 +287,23 @@ class Settings(BaseModel):
     gateway_report_wrong_entry: bool = Field(
         False, description="tell the web app when a modality gives an item back as *wrong worklist entry*"
     )
+    gateway_orthanc_url: str | None = Field(
+        None,
+        description="HTTP address of the Orthanc beside us, such as `http://localhost:8042`; its images find their "
+        "appointment (`docs/orthanc.md`); unset: none",
+    )
+    gateway_orthanc_user: str | None = Field(None, description="a user of that Orthanc (`RegisteredUsers`)")
+    gateway_orthanc_password: SecretStr | None = Field(None, description="that user's password")
+    gateway_orthanc_poll_seconds: float = Field(
+        2.0, ge=1, le=3600, description="between two looks at Orthanc's feed of changes, in seconds"
+    )
+    gateway_report_images: bool = Field(
+        False, description="tell the web app when images of an item have come (`study.images_received`)"
+    )
+    gateway_routes_file: Path | None = Field(
+        None,
+        description="which studies Orthanc sends on, and where to (TOML, see `docs/routes.sample.toml`); unset: none",
+    )
     gateway_unfinished_step_hours: float = Field(
         4.0, gt=0, le=8760, description="a step that a modality began so long ago and has not finished is told of"
     )
@@ -364,6 +381,22 @@ class Settings(BaseModel):
         if not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?", value):
             raise ValueError("must be 1 to 16 ASCII characters without backslash (DICOM AE)")
         return value
+
+    @field_validator("gateway_orthanc_url")
+    @classmethod
+    def _orthanc_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.query or parts.fragment:
+            raise ValueError("must be an HTTP address such as http://localhost:8042")
+        if "@" in parts.netloc:
+            raise ValueError("must not hold user and password: they are GATEWAY_ORTHANC_USER and _PASSWORD")
+        return value.rstrip("/")
 
     @field_validator("gateway_time_zone")
     @classmethod

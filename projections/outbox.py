@@ -1,5 +1,7 @@
 """What the web app is owed: one row per status update, waiting until it is acknowledged or parked.
 
+News of an item's images (`event_type` `study.images_received`) stand in one order with its statuses.
+
 Rows are born in the transaction that changed the status. Those of test items are delivered like all others, and are
 counted and listed apart: nobody is waiting for them. How often and when delivery was tried is kept elsewhere
 (`gateway.delivery.attempts`): attempts are no events, and a rebuild must not send anything again.
@@ -19,8 +21,12 @@ from gateway.eventstore.json_text import as_text
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "outbox"
-VERSION = 3
+VERSION = 4
 TABLES = ("outbox", "outbox_test_items")
+
+STATUS_UPDATE = "mpps.status_update"
+IMAGES_RECEIVED = "study.images_received"
+"""The types of event that the web app is told."""
 
 _STATES = {state: state for state in ("waiting", "acknowledged", "parked")}
 
@@ -28,13 +34,16 @@ SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS outbox (
         event_id TEXT PRIMARY KEY,
+        event_type TEXT NOT NULL,
         accession_number TEXT NOT NULL,
         sequence INTEGER NOT NULL,
         status TEXT NOT NULL,
         action_id TEXT,
         mpps_instance_uid TEXT,
+        study_instance_uid TEXT,
         occurred_at TEXT NOT NULL,
         performed TEXT NOT NULL,
+        images TEXT NOT NULL,
         requested_at TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('waiting', 'acknowledged', 'parked')),
         settled_at TEXT,
@@ -56,16 +65,22 @@ SCHEMA = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """One status update. `answer` is the web app's word, or why it was parked; `performed` are counts and dose."""
+    """One status update. `answer` is the web app's word, or why it was parked; `performed` are counts and dose.
+
+    News of images have `study_instance_uid` and `images`, and no status (""), step or `performed`.
+    """
 
     event_id: str
+    event_type: str
     accession_number: str
     sequence: int
     status: str
     action_id: str | None
     mpps_instance_uid: str | None
+    study_instance_uid: str | None
     occurred_at: str
     performed: dict[str, Any]
+    images: dict[str, Any]
     requested_at: str
     state: str
     settled_at: str | None
@@ -149,9 +164,11 @@ def _rows(connection: sqlite3.Connection, statement: str, parameters: list[str] 
     cursor = connection.execute(statement, parameters or [])
     names = [column[0] for column in cursor.description]
     rows = (dict(zip(names, row, strict=True)) for row in cursor)
-    return [
-        OutboxRow(**{**row, "performed": json.loads(row["performed"]), "is_test": bool(row["is_test"])}) for row in rows
-    ]
+    return [OutboxRow(**row | {"is_test": bool(row["is_test"])} | _parsed(row)) for row in rows]
+
+
+def _parsed(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.loads(row[name]) for name in ("performed", "images")}
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
@@ -167,19 +184,27 @@ def _note_test_item(cursor: sqlite3.Cursor, event: RecordedEvent, scheduled: Wor
         cursor.execute("INSERT OR IGNORE INTO outbox_test_items VALUES (?, ?)", row)
 
 
-def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, requested: StatusUpdate.Requested) -> None:
+def _insert(
+    cursor: sqlite3.Cursor,
+    event: RecordedEvent,
+    requested: StatusUpdate.Requested | StatusUpdate.ImagesUpdateRequested,
+) -> None:
+    told = vars(requested)
     cursor.execute(
-        "INSERT OR REPLACE INTO outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', NULL, NULL,"
-        " EXISTS (SELECT 1 FROM outbox_test_items WHERE accession_number = ?2))",
+        "INSERT OR REPLACE INTO outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'waiting',"
+        " NULL, NULL, EXISTS (SELECT 1 FROM outbox_test_items WHERE accession_number = ?3))",
         (
             requested.event_id,
+            STATUS_UPDATE if isinstance(requested, StatusUpdate.Requested) else IMAGES_RECEIVED,
             requested.accession_number,
             requested.sequence,
-            requested.status,
+            told.get("status", ""),
             requested.action_id,
-            requested.mpps_instance_uid,
+            told.get("mpps_instance_uid"),
+            told.get("study_instance_uid"),
             requested.occurred_at,
-            as_text(requested.performed),
+            as_text(told.get("performed", {})),
+            as_text(told.get("images", {})),
             event.committed_at,
         ),
     )
@@ -207,6 +232,7 @@ def _settle(cursor: sqlite3.Cursor, event: RecordedEvent, state: str, answer: st
 _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
     WorklistItem.Scheduled: _note_test_item,
     StatusUpdate.Requested: _insert,
+    StatusUpdate.ImagesUpdateRequested: _insert,
     StatusUpdate.Acknowledged: _acknowledge,
     StatusUpdate.Parked: _park,
     StatusUpdate.Requeued: _requeue,

@@ -8,12 +8,13 @@ any of them destroys it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 from gateway.domain.erasure import Erasure
 from gateway.domain.identity import worklist_item_id
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.received_study import ReceivedStudy
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.projection import RecordedEvent
@@ -78,14 +79,15 @@ def erased_keys(connection: sqlite3.Connection | sqlite3.Cursor) -> dict[str, st
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
     """Note whose key an event was sealed with. Refuses a key that was ordered to be destroyed: choose another."""
     happened = event.domain_event
-    if type(happened) is Erasure.PersonErased:
-        _erase(cursor, event, happened.key_ids)
+    tell = _NEVER_SEALED.get(type(happened))
+    if tell:
+        tell(cursor, event)
         return
     seal = happened.seal
     if seal is None:
         return
     stream = happened.originator_id.hex
-    has_more = isinstance(happened, WorklistItem.Event | PerformedProcedureStep.Event)
+    has_more = isinstance(happened, WorklistItem.Event | PerformedProcedureStep.Event | ReceivedStudy.Event)
     if seal.is_erased:  # read again after its erasure: nothing of it is known
         if has_more:
             cursor.execute("DELETE FROM stream_keys WHERE stream = ?", (stream,))
@@ -105,13 +107,13 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
 
 
 def _link(cursor: sqlite3.Cursor, stream: str, happened: Any) -> None:  # noqa: ANN401  any event
-    """A step apart is also its items' patients'."""
-    if not isinstance(happened, PerformedProcedureStep.Started | PerformedProcedureStep.Linked):
+    """A step or a study apart is also its items' patients'."""
+    if not isinstance(happened, PerformedProcedureStep.Started | PerformedProcedureStep.Linked | ReceivedStudy.Updated):
         return
     row = cursor.execute("SELECT key_id FROM stream_keys WHERE stream = ? AND is_apart = 1", (stream,)).fetchone()
     if row is None:
         return
-    for number in happened.accession_numbers:
+    for number in _items_of(happened):
         patients = cursor.execute(
             "SELECT patient FROM patient_keys JOIN stream_keys USING (key_id) WHERE stream = ?",
             (worklist_item_id(number).hex,),
@@ -120,16 +122,31 @@ def _link(cursor: sqlite3.Cursor, stream: str, happened: Any) -> None:  # noqa: 
             _assign(cursor, row[0], patient, is_apart=True)
 
 
+def _items_of(happened: Any) -> list[str]:  # noqa: ANN401  one of these events
+    if isinstance(happened, ReceivedStudy.Updated):
+        return [happened.accession_number] if happened.accession_number else []
+    numbers: list[str] = happened.accession_numbers
+    return numbers
+
+
 def _assign(cursor: sqlite3.Cursor, key_id: str, patient: str, *, is_apart: bool) -> None:
     cursor.execute("INSERT OR IGNORE INTO patient_keys VALUES (?, ?, ?)", (key_id, patient, is_apart))
 
 
-def _erase(cursor: sqlite3.Cursor, event: RecordedEvent, key_ids: Iterable[str]) -> None:
-    for key_id in key_ids:
+def _erase(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
+    for key_id in event.domain_event.key_ids:
         cursor.execute("DELETE FROM patient_keys WHERE key_id = ?", (key_id,))
         cursor.execute("DELETE FROM stream_keys WHERE key_id = ?", (key_id,))
         cursor.execute("INSERT OR REPLACE INTO erased_keys VALUES (?, ?)", (key_id, event.committed_at))
 
+
+_NEVER_SEALED: dict[type, Callable[[sqlite3.Cursor, RecordedEvent], None]] = {
+    Erasure.PersonErased: _erase,
+    ReceivedStudy.Updated: lambda cursor, event: _link(
+        cursor, event.domain_event.originator_id.hex, event.domain_event
+    ),
+}
+"""They name nobody, and say something of keys: which are destroyed, and whose a study turned out to be."""
 
 CONCERNED = frozenset(
     (
@@ -140,6 +157,10 @@ CONCERNED = frozenset(
         PerformedProcedureStep.Discontinued,
         PerformedProcedureStep.Linked,
         PerformedProcedureStep.Dismissed,
+        ReceivedStudy.Received,
+        ReceivedStudy.Updated,
+        ReceivedStudy.RouteAbandoned,
+        ReceivedStudy.Dismissed,
         RelayAction.Accepted,
         RelayAction.Rejected,
         WorklistItem.Scheduled,
@@ -148,6 +169,14 @@ CONCERNED = frozenset(
         WorklistItem.StatusCorrected,
     )
 )
-"""Of the others nothing is ever sealed: they have no `IDENTIFYING` fields."""
-OPENED = frozenset((PerformedProcedureStep.Started, RelayAction.Rejected, WorklistItem.Scheduled, WorklistItem.Amended))
+"""Of the others nothing is ever sealed: they have no `IDENTIFYING` fields. Neither has `ReceivedStudy.Updated`."""
+OPENED = frozenset(
+    (
+        PerformedProcedureStep.Started,
+        ReceivedStudy.Received,
+        RelayAction.Rejected,
+        WorklistItem.Scheduled,
+        WorklistItem.Amended,
+    )
+)
 """Those with a `subject`."""

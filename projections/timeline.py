@@ -14,7 +14,9 @@ from typing import Any
 
 from gateway.domain.epoch import Epoch
 from gateway.domain.erasure import Erasure
+from gateway.domain.image_feed import ImageFeed
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.received_study import ReceivedStudy
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import PERSON_FIELDS, WorklistItem
@@ -175,9 +177,9 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         cursor.execute("INSERT OR REPLACE INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (accession_number, *told))
 
 
-def _erase(cursor: sqlite3.Cursor, erased: WorklistItem.PersonErased | PerformedProcedureStep.PersonErased) -> None:
-    """Take out of earlier rows of the item or the step what people wrote, and which of a person's fields changed."""
-    of_step = getattr(erased, "sop_instance_uid", None)
+def _erase(cursor: sqlite3.Cursor, erased: _Erased) -> None:
+    """Take out of earlier rows of its stream what people wrote, and which of a person's fields changed."""
+    of_step, of_study = getattr(erased, "sop_instance_uid", None), getattr(erased, "study_instance_uid", None)
     kinds = _WITH_REASONS[type(erased)]
     for accession_number in _concerned(erased):
         rows = cursor.execute(
@@ -185,7 +187,11 @@ def _erase(cursor: sqlite3.Cursor, erased: WorklistItem.PersonErased | Performed
         ).fetchall()
         for position, kind, details in rows:
             told = json.loads(details)
-            if kind in kinds and of_step in (None, told.get("mpps_instance_uid")):
+            if (
+                kind in kinds
+                and of_step in (None, told.get("mpps_instance_uid"))
+                and of_study in (None, told.get("study_instance_uid"))
+            ):
                 cursor.execute(
                     "UPDATE timeline SET details = ? WHERE accession_number = ? AND position = ?",
                     (as_unicode(_without_person(told)), accession_number, position),
@@ -198,6 +204,8 @@ def _without_person(told: dict[str, Any]) -> dict[str, Any]:
     return {**left, "fields": changed} if changed else left
 
 
+_Erased = WorklistItem.PersonErased | PerformedProcedureStep.PersonErased | ReceivedStudy.PersonErased
+
 _WITH_REASONS: dict[type, tuple[str, ...]] = {
     WorklistItem.PersonErased: tuple(
         event.TOPIC for event in (WorklistItem.Amended, WorklistItem.Cancelled, WorklistItem.StatusCorrected)
@@ -205,6 +213,7 @@ _WITH_REASONS: dict[type, tuple[str, ...]] = {
     PerformedProcedureStep.PersonErased: tuple(
         event.TOPIC for event in (PerformedProcedureStep.Linked, PerformedProcedureStep.Dismissed)
     ),
+    ReceivedStudy.PersonErased: tuple(event.TOPIC for event in (ReceivedStudy.RouteAbandoned, ReceivedStudy.Dismissed)),
 }
 
 
@@ -213,7 +222,7 @@ def _concerned(happened: Any) -> Sequence[str]:  # noqa: ANN401  any of our even
 
     For a restore those of which it may have lost something.
     """
-    if type(happened) in _OF_STEPS:
+    if type(happened) in _WITH_CONCERNED:
         return happened.concerned or [""]
     if type(happened) is Epoch.Restored:
         return ["", *happened.lost["accession_numbers"]]
@@ -267,8 +276,50 @@ def _step_judged(e: PerformedProcedureStep.Linked | PerformedProcedureStep.Dismi
     }
 
 
-def _erased(e: WorklistItem.PersonErased | PerformedProcedureStep.PersonErased) -> dict[str, Any]:
-    return {"mpps_instance_uid": getattr(e, "sop_instance_uid", None), "reason": e.reason}
+def _images(e: WorklistItem.ImagesReceived) -> dict[str, Any]:
+    names = ("study_instance_uid", "orthanc_id", "series", "instances", "modalities", "matched_by", "arrival")
+    return {name: getattr(e, name) for name in names} | {"update_sequence": e.update_sequence}
+
+
+def _study(e: ReceivedStudy.Received | ReceivedStudy.Updated) -> dict[str, Any]:
+    return {
+        "study_instance_uid": e.study_instance_uid,
+        "orthanc_id": e.orthanc_id,
+        "series": len(e.series),
+        "instances": sum(one["instances"] for one in e.series),
+        "unmatched": e.unmatched,
+        "arrival": e.arrival,
+    }
+
+
+def _route(e: ReceivedStudy.RouteEvent) -> dict[str, Any]:
+    told = vars(e)
+    names = ("rule", "instances", "error", "reason")
+    return {"study_instance_uid": e.study_instance_uid, "target": e.target} | {name: told.get(name) for name in names}
+
+
+def _study_judged(e: ReceivedStudy.Dismissed) -> dict[str, Any]:
+    return {"study_instance_uid": e.study_instance_uid, "reason": e.reason}
+
+
+def _feed_began(e: ImageFeed.Began) -> dict[str, Any]:
+    return {"feed": e.number, "reason": e.reason, "database": e.database}
+
+
+def _feed_advanced(e: ImageFeed.Advanced) -> dict[str, Any]:
+    return {"feed": e.number, "change": e.place["change"]}
+
+
+def _study_parked(e: ImageFeed.StudyParked) -> dict[str, Any]:
+    return {"feed": e.number, "orthanc_id": e.orthanc_id, "error": e.why}
+
+
+def _erased(e: _Erased) -> dict[str, Any]:
+    return {
+        "mpps_instance_uid": getattr(e, "sop_instance_uid", None),
+        "study_instance_uid": getattr(e, "study_instance_uid", None),
+        "reason": e.reason,
+    }
 
 
 def _ordered(e: Erasure.PersonErased) -> dict[str, Any]:
@@ -282,6 +333,11 @@ def _answered(e: RelayAction.Created) -> dict[str, Any]:
 
 def _requested(e: StatusUpdate.Requested) -> dict[str, Any]:
     return {"event_id": e.event_id, "sequence": e.sequence, "status": e.status, "occurred_at": e.occurred_at}
+
+
+def _images_requested(e: StatusUpdate.ImagesUpdateRequested) -> dict[str, Any]:
+    told = {"event_id": e.event_id, "sequence": e.sequence, "study_instance_uid": e.study_instance_uid}
+    return {**told, "images": e.images, "occurred_at": e.occurred_at}
 
 
 def _settled(e: StatusUpdate.Event) -> dict[str, Any]:
@@ -324,8 +380,21 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     PerformedProcedureStep.Dismissed: _step_judged,
     WorklistItem.PersonErased: _erased,
     PerformedProcedureStep.PersonErased: _erased,
+    WorklistItem.ImagesReceived: _images,
+    ReceivedStudy.Received: _study,
+    ReceivedStudy.Updated: _study,
+    ReceivedStudy.RouteChosen: _route,
+    ReceivedStudy.Routed: _route,
+    ReceivedStudy.RouteFailed: _route,
+    ReceivedStudy.RouteAbandoned: _route,
+    ReceivedStudy.Dismissed: _study_judged,
+    ReceivedStudy.PersonErased: _erased,
+    ImageFeed.Began: _feed_began,
+    ImageFeed.Advanced: _feed_advanced,
+    ImageFeed.StudyParked: _study_parked,
     Erasure.PersonErased: _ordered,
     StatusUpdate.Requested: _requested,
+    StatusUpdate.ImagesUpdateRequested: _images_requested,
     StatusUpdate.Acknowledged: _settled,
     StatusUpdate.Parked: _settled,
     StatusUpdate.Requeued: _settled,
@@ -333,7 +402,9 @@ _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Epoch.DeliveryResumed: _resumed,
 }
 CONCERNED = frozenset(_DETAILS)
-_OF_STEPS = frozenset(event for event in CONCERNED if issubclass(event, PerformedProcedureStep.Event))
+_WITH_CONCERNED = frozenset(
+    event for event in CONCERNED if issubclass(event, PerformedProcedureStep.Event | ReceivedStudy.Event)
+)
 OPENED = frozenset(
     (
         WorklistItem.Amended,
@@ -341,5 +412,7 @@ OPENED = frozenset(
         WorklistItem.StatusCorrected,
         PerformedProcedureStep.Linked,
         PerformedProcedureStep.Dismissed,
+        ReceivedStudy.RouteAbandoned,
+        ReceivedStudy.Dismissed,
     )
 )

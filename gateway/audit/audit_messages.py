@@ -15,6 +15,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import projections.performed_steps
+import projections.received_studies
 from gateway.application import Gateway
 from gateway.audit import persons
 from gateway.audit.activities import EVERYTHING, LOOKED, STARTED, Activity
@@ -250,10 +251,20 @@ def _retrieval(gateway: Gateway, retrieved: Retrieval, reporter: Reporter) -> Me
 
 
 def _read(gateway: Gateway, subject: str, at: str, reporter: Reporter, told: dict[str, str]) -> list[Message]:
-    """An item, by its accession number, or a performed step, by its UID, that somebody was shown as it was then."""
+    """An item, by its accession number, or a step or a study, by its UID, that somebody was shown as it was then."""
     item = _item(gateway, subject, at)
     with gateway.reading() as connection:
         step = None if item else projections.performed_steps.get(connection, subject)
+        study = None if item or step else projections.received_studies.get(connection, subject)
+    if study:
+        return _procedure(
+            _item(gateway, study.accession_number, at),
+            reporter,
+            accession_number=study.accession_number or study.named,
+            step_uid="",
+            of_step={"patient_id": study.patient_id, "patient_name": study.patient_name},
+            told=told | {"Study Instance UID": study.study_instance_uid},
+        )
     linked = next(iter(step.accession_numbers), "") if step else ""
     return _procedure(
         _item(gateway, linked, at) if step else item,

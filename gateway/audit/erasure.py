@@ -36,6 +36,7 @@ from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import worklist_item_id
 from gateway.domain.names import folded
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.received_study import ReceivedStudy
 from gateway.domain.worklist_item import WorklistItem
 from gateway.errors import Contention, GatewayError, InvalidValue, NotFound
 from gateway.eventstore import chain, erasing, replay
@@ -77,13 +78,15 @@ class Found:
     """Accession numbers of items that hold something of theirs."""
     steps: dict[str, None] = field(default_factory=dict)
     """SOP Instance UIDs."""
+    studies: dict[str, None] = field(default_factory=dict)
+    """Study Instance UIDs of studies that Orthanc received."""
     streams: set[Any] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     birth_dates: set[str] = field(default_factory=set)
     other_names: set[str] = field(default_factory=set)
     """What anybody else is called."""
     nameless: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Keys of steps without Patient ID → the name and the birth date in them."""
+    """Keys of steps and studies without Patient ID → the name and the birth date in them."""
     events: int = 0
     plain: list[int] = field(default_factory=list)
     """Positions of events that hold something of theirs in plain text."""
@@ -103,6 +106,7 @@ class Erased:
     items_of_others: tuple[str, ...]
     """Those of the accession numbers whose item was somebody else's by then."""
     performed_steps: int
+    received_studies: int
     streams: int
     events: int
     keys: int
@@ -233,6 +237,7 @@ def erase(
                 accession_numbers=tuple(found.items),
                 items_of_others=others,
                 performed_steps=len(found.steps),
+                received_studies=len(found.studies),
                 streams=len(found.streams),
                 events=found.events,
                 keys=len(found.keys),
@@ -289,6 +294,11 @@ def _cleared(gateway: Gateway, found: Found, reason: str) -> Iterator[Stream]:
         if step:
             step.erase_person(reason)
             yield step
+    for uid in found.studies:
+        study = gateway.load(ReceivedStudy, ReceivedStudy.create_id(uid))
+        if study:
+            study.erase_person(reason)
+            yield study
 
 
 def _keys_of(gateway: Gateway, connection: Any, patient_id: str) -> set[str]:  # noqa: ANN401  a connection or a cursor
@@ -365,6 +375,8 @@ class _Search:
             found.streams.add(worklist_item_id(happened.accession_number))
         elif isinstance(happened, PerformedProcedureStep.Event):
             found.steps[happened.sop_instance_uid] = None
+        elif isinstance(happened, ReceivedStudy.Event):
+            found.studies[happened.study_instance_uid] = None
         named = _named(happened)
         if named.get("patient_id", "") in ("", self.patient_id):
             found.names |= set(filter(None, [named.get("patient_name")]))
@@ -377,6 +389,8 @@ class _Search:
             found.other_names.add(name)
         elif name and isinstance(happened, PerformedProcedureStep.Started) and happened.seal.is_apart:
             found.nameless[happened.seal.key_id] = (name, _birth_date(happened))
+        elif name and isinstance(happened, ReceivedStudy.Received) and happened.seal.is_apart:
+            found.nameless[happened.seal.key_id] = (name, happened.patient["patient_birth_date"])
 
 
 def _named(happened: Any) -> dict[str, str]:  # noqa: ANN401  any of our events

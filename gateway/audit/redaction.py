@@ -24,13 +24,19 @@ from gateway.dicom import redaction
 from gateway.domain.erasure import Erasure
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.pseudonyms import Pseudonyms, shape_of
+from gateway.domain.received_study import ReceivedStudy
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.mapper import ENVELOPE, BytesAsBase64
 
 State = dict[str, Any]
 
-_ERASURES = (Erasure.PersonErased, WorklistItem.PersonErased, PerformedProcedureStep.PersonErased)
+_ERASURES = (
+    Erasure.PersonErased,
+    WorklistItem.PersonErased,
+    PerformedProcedureStep.PersonErased,
+    ReceivedStudy.PersonErased,
+)
 """Their `reason` is in clear: it must not name the person, but it is what somebody wrote."""
 
 

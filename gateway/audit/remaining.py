@@ -19,6 +19,7 @@ from gateway.application import Gateway
 from gateway.dicom import record
 from gateway.domain.names import folded
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.received_study import ReceivedStudy
 from gateway.eventstore import chain, replay, selection
 from gateway.eventstore.projection import RecordedEvent
 
@@ -35,13 +36,13 @@ NOT_SEALED = "in a field that is never sealed (a description, an action id, the 
 PLAIN = "saved in plain text while GATEWAY_SEALING was off"
 NOT_THEIRS = "sealed with another key: what somebody wrote about another appointment, or nobody knows about which"
 NO_PATIENT_ID = (
-    "a performed step without Patient ID and with no such birth date: before the erasure, gateway steps link joins it "
-    "to an item of this person"
+    "a performed step or a study without Patient ID and with no such birth date: before the erasure, gateway steps "
+    "link joins a step to an item of this person"
 )
 SHOWN = "as these events say; gateway projections verify tells of rows that no event explains"
 ASKED = "asked for something like this name, by no name or number of this person"
 
-_TABLES = ("worklist_items", "performed_steps", "timeline", "outbox", "activities")
+_TABLES = ("worklist_items", "performed_steps", "received_studies", "timeline", "outbox", "activities")
 _NAMES = frozenset({"patient_name", "patient_birth_date", "folded_alphabetic", "folded_ideographic", "folded_phonetic"})
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _OF_THE_STORE = frozenset({"seal", "timestamp", "originator_id", "originator_version", "originator_topic"})
@@ -161,7 +162,7 @@ def _why(event: RecordedEvent, person: Person) -> str:
     is_other = bool(subject) and subject != person.patient_id
     if not (person.has_id(text) if is_other else person.is_in(text, own=own)):
         return ""
-    if isinstance(happened, PerformedProcedureStep.Started) and not subject:
+    if isinstance(happened, PerformedProcedureStep.Started | ReceivedStudy.Received) and not subject:
         return NO_PATIENT_ID
     return NOT_THEIRS if seal else PLAIN
 

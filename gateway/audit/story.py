@@ -24,7 +24,9 @@ from gateway.dicom import record
 from gateway.dicom.record import Query
 from gateway.domain.epoch import Epoch
 from gateway.domain.erasure import Erasure
+from gateway.domain.image_feed import ImageFeed
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
+from gateway.domain.received_study import ReceivedStudy as Study
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
@@ -37,6 +39,8 @@ RECEIVED_TO_LISTED = "received_to_listed"
 LISTED_TO_SHOWN = "listed_to_first_shown"
 STARTED_TO_COMPLETED = "started_to_completed"
 COMPLETED_TO_ACKNOWLEDGED = "completed_to_acknowledged"
+COMPLETED_TO_IMAGES = "completed_to_images"
+"""Of the first images; negative where they were sent before the unit said that it was done."""
 
 _NAMES: dict[Any, str] = {
     RelayAction.Accepted: "accepted",
@@ -57,12 +61,25 @@ _NAMES: dict[Any, str] = {
     Step.Discontinued: "discontinued",
     Step.Linked: "linked",
     Step.Dismissed: "dismissed",
+    WorklistItem.ImagesReceived: "images",
+    Study.Received: "study received",
+    Study.Updated: "study updated",
+    Study.RouteChosen: "to be routed",
+    Study.Routed: "routed",
+    Study.RouteFailed: "not routed yet",
+    Study.RouteAbandoned: "route abandoned",
+    Study.Dismissed: "images dismissed",
+    ImageFeed.Began: "feed of images begun",
+    ImageFeed.Advanced: "feed of images advanced",
+    ImageFeed.StudyParked: "study not read",
     StatusUpdate.Requested: "queued",
+    StatusUpdate.ImagesUpdateRequested: "queued",
     StatusUpdate.Acknowledged: "acknowledged",
     StatusUpdate.Parked: "parked",
     StatusUpdate.Requeued: "requeued",
     WorklistItem.PersonErased: "person erased",
     Step.PersonErased: "data sets erased",
+    Study.PersonErased: "study's person erased",
     Erasure.PersonErased: "erasure ordered",
     Epoch.Restored: "restored from a backup",
     Epoch.DeliveryResumed: "delivery resumed",
@@ -74,10 +91,12 @@ Other events go by the words of their topic.
 """
 _WORDS = re.compile(r"([A-Z])")
 
-_NAMELESS = (f"{RelayAction.TOPIC}.", f"{Step.TOPIC}.")
+_NAMELESS = (f"{RelayAction.TOPIC}.", f"{Step.TOPIC}.", f"{Study.TOPIC}.", f"{ImageFeed.TOPIC}.")
+_OF_AN_UPDATE = ("event_id", "sequence", "status", "images")
+_QUEUED = (StatusUpdate.Requested.TOPIC, StatusUpdate.ImagesUpdateRequested.TOPIC)
 _RECEIPTS = (RelayAction.Accepted.TOPIC, RelayAction.Rejected.TOPIC)
 _WEB_APP = "web app"
-_SPEAKERS = {"relay": _WEB_APP, "gateway": "gateway"}
+_SPEAKERS = {"relay": _WEB_APP, "gateway": "gateway", "orthanc": "Orthanc"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,12 +352,12 @@ def _told(hops: Sequence[Hop], attempts: dict[str, Attempts]) -> list[Hop]:
     """The first and the last time that each status update was sent."""
     told = []
     for hop in hops:
-        if hop.kind != StatusUpdate.Requested.TOPIC:
+        if hop.kind not in _QUEUED:
             continue
         tried = attempts.get(hop.details["event_id"])
         if tried is None or tried.first_sent_at is None:
             continue
-        details = {name: hop.details[name] for name in ("event_id", "sequence", "status")}
+        details = {name: told for name, told in hop.details.items() if name in _OF_AN_UPDATE}
         common: dict[str, Any] = {"accession_number": hop.accession_number, "source": "gateway", "who": "gateway"}
         told.append(
             Hop(hop="told", kind="told", at=_utc(tried.first_sent_at), details={**details, "attempt": 1}, **common)
@@ -433,6 +452,8 @@ def _spans(hops: Sequence[Hop]) -> dict[int, dict[str, float]]:
         event_id = hops[told].details["event_id"]
         end = _first(hops, lambda hop: hop.hop == "acknowledged" and hop.details.get("event_id") == event_id)
         span(COMPLETED_TO_ACKNOWLEDGED, told, end)
+    if completed is not None:
+        span(COMPLETED_TO_IMAGES, completed, _first(hops, lambda hop: hop.hop == "images"))
     return found
 
 

@@ -36,7 +36,9 @@ def length(seconds: float) -> str:
 
 
 _LEFT_OUT = (
+    "arrival",
     "event_id",
+    "orthanc_id",
     "study_instance_uid",
     "mpps_instance_uid",
     "performed",
@@ -52,14 +54,8 @@ def details_of(hop: Hop, zone: tzinfo) -> str:
     """The details as a person reads them."""
     details = hop.details
     match hop.hop:
-        case "clicked":
-            return "the web app's own clock"
-        case "received":
-            return f"{details.get('action_type', '')} {details.get('action_id', '')}".strip()
-        case "accepted":
-            return str(details["status"])
-        case "rejected":
-            return _plain_refusal(details)
+        case "clicked" | "received" | "accepted" | "rejected":
+            return _action_text(hop.hop, details)
         case "listed":
             return f"for {details['scheduled_date']} {details['scheduled_time']} {details['modality']}"
         case "started" | "completed" | "discontinued":
@@ -68,12 +64,26 @@ def details_of(hop: Hop, zone: tzinfo) -> str:
         case "shown":
             until = f"until {_clock(details['last_at'], zone=zone)[11:]} " if details["times"] > 1 else ""
             return f"{until}×{details['times']} at {details['address']}, keys {' '.join(details['keys']) or 'none'}"
+        case "images":
+            return f"{_images_text(details)}, by {' and '.join(details['matched_by'])}".replace("_", " ")
         case "queued" | "told" | "told again" | "acknowledged":
             return _delivery_text(hop.hop, details)
         case "reported" | "corrected":
             return f"{details['status']}{': ' + details['reason'] if 'reason' in details else ''}"
         case _:
             return _plain(_rest(details))
+
+
+def _action_text(hop: str, details: dict[str, Any]) -> str:
+    match hop:
+        case "clicked":
+            return "the web app's own clock"
+        case "received":
+            return f"{details.get('action_type', '')} {details.get('action_id', '')}".strip()
+        case "accepted":
+            return str(details["status"])
+        case _:
+            return _plain_refusal(details)
 
 
 def _unit_clock(text: str) -> str:
@@ -94,7 +104,14 @@ def _delivery_text(hop: str, details: dict[str, Any]) -> str:
         return f"{details['answer']}, {attempts} attempt{'' if attempts == 1 else 's'}"
     attempt = f", attempt {details['attempt']}" if details.get("attempt", 1) > 1 else ""
     error = f", before: {details['last_error']}" if "last_error" in details else ""
-    return f"{details['status']} #{details['sequence']}{attempt}{error}"
+    what = details["status"] if "status" in details else f"{details['images']['image_count']} images"
+    return f"{what} #{details['sequence']}{attempt}{error}"
+
+
+def _images_text(details: dict[str, Any]) -> str:
+    series, instances = details["series"], details["instances"]
+    counted = f"{instances} image{'' if instances == 1 else 's'} in {series} series"
+    return " ".join([*details.get("modalities", ()), counted])
 
 
 def _rest(details: dict[str, Any]) -> dict[str, Any]:

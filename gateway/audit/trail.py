@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import projections.performed_steps
+import projections.received_studies
 import projections.timeline
 import projections.worklist
 from gateway.application import Gateway
@@ -27,15 +28,21 @@ from gateway.dicom.explain import AskedKey, outcome
 from gateway.dicom.profiles import EVERYBODY, Profiles
 from gateway.dicom.record import Query, RefusedAssociation, Retrieval
 from gateway.dicom.status import RequestRefused
+from projections.received_studies import ReceivedStudyRow
 from projections.timeline import TimelineRow
 from projections.worklist import WorklistFilter
 
 PEOPLE_AND_UNITS = ("mpps", "operator")
 """The sources of events that `audit list` tells of."""
-ALL_SOURCES = ("relay", "mpps", "operator", "gateway")
+ALL_SOURCES = ("relay", "mpps", "orthanc", "operator", "gateway")
 
 _PATIENT_ID_KEYWORD = "PatientID"
-_CONSEQUENCES = ("WorklistItem.Step", "StatusUpdate.Requested")
+_CONSEQUENCES = (
+    "WorklistItem.Step",
+    "WorklistItem.ImagesReceived",
+    "StatusUpdate.Requested",
+    "StatusUpdate.ImagesUpdateRequested",
+)
 """Events that another one of the same save has brought about."""
 
 
@@ -69,7 +76,7 @@ Act = Query | RefusedAssociation | Retrieval | Activity | Done
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Where a person or an item is to be found: accession numbers, and the performed steps of a Patient ID.
+    """Where a person or an item is to be found: accession numbers, and the steps and studies of a Patient ID.
 
     An item that is in `held` was the person's for these parts of its time only.
     """
@@ -78,11 +85,12 @@ class Person:
     step_uids: tuple[str, ...] = ()
     patient_id: str = ""
     held: Mapping[str, tuple[Holding, ...]] = field(default_factory=dict)
+    study_uids: tuple[str, ...] = ()
 
     @property
     def is_known(self) -> bool:
         """Whether there is anything about them."""
-        return bool(self.accession_numbers or self.step_uids)
+        return bool(self.accession_numbers or self.step_uids or self.study_uids)
 
     def has_at(self, accession_number: str, position: int) -> bool:
         """Whether what an event at this position says of the item is said of the person."""
@@ -105,16 +113,23 @@ def person_of(gateway: Gateway, wanted: Wanted) -> Person | None:
         return None
     numbers = [wanted.accession_number] if wanted.accession_number else []
     steps: list[str] = []
+    studies: list[str] = []
     held: dict[str, tuple[Holding, ...]] = {}
     if wanted.patient_id:
         with gateway.reading() as connection:
             of_patient = projections.worklist.find_numbers(connection, WorklistFilter(patient_id=wanted.patient_id))
             found = projections.performed_steps.of_patient(connection, wanted.patient_id)
+            received = projections.received_studies.of_patient(connection, wanted.patient_id)
             held = persons.held_by(gateway, connection, wanted.patient_id)
         numbers = [number for number in dict.fromkeys([*of_patient, *held]) if number in numbers or not numbers]
         item = wanted.accession_number
         steps = [step.sop_instance_uid for step in found if not item or item in (*step.accession_numbers, *step.named)]
-    return Person(tuple(numbers), tuple(steps), wanted.patient_id, held)
+        studies = [study.study_instance_uid for study in received if not item or item in _named_by(study)]
+    return Person(tuple(numbers), tuple(steps), wanted.patient_id, held, tuple(studies))
+
+
+def _named_by(study: ReceivedStudyRow) -> tuple[str, str]:
+    return study.accession_number, study.named
 
 
 def search(
@@ -139,7 +154,7 @@ def search(
         if person is None:
             streams.append(record.refusals_between(connection, from_ae_title=wanted.ae_title, **span))
         if not wanted.ae_title:
-            subjects = None if person is None else [*person.accession_numbers, *person.step_uids]
+            subjects = None if person is None else [*person.accession_numbers, *person.step_uids, *person.study_uids]
             looks = activities.find(connection, subjects=subjects, **span)
             streams.append(look for look in looks if person is None or _looked_at(look, person))
         yield from heapq.merge(*streams, key=_when)
@@ -215,14 +230,21 @@ def _events(
 
 
 def _numbers(connection: sqlite3.Connection, person: Person) -> list[str]:
-    """Under which numbers of the timeline to look: a step of hers may have named another's item, or none."""
+    """Under which numbers of the timeline to look: a step or a study of hers may have named another's item, or none."""
     named = [
         number
         for uid in person.step_uids
         if (step := projections.performed_steps.get(connection, uid))
         for number in (*step.accession_numbers, *step.named)
     ]
-    return list(dict.fromkeys([*person.accession_numbers, *named, *([""] if person.step_uids else [])]))
+    named += [
+        number
+        for uid in person.study_uids
+        if (study := projections.received_studies.get(connection, uid))
+        for number in filter(None, _named_by(study))
+    ]
+    nameless = [""] if person.step_uids or person.study_uids else []
+    return list(dict.fromkeys([*person.accession_numbers, *named, *nameless]))
 
 
 def _steps(gateway: Gateway, connection: sqlite3.Connection, person: Person) -> list[str]:
@@ -239,6 +261,8 @@ def _steps(gateway: Gateway, connection: sqlite3.Connection, person: Person) -> 
 def _is_about(row: TimelineRow, person: Person) -> bool:
     if person.has_at(row.accession_number, row.position):
         return True
+    if row.kind.startswith("ReceivedStudy."):
+        return row.details.get("study_instance_uid") in person.study_uids
     return row.kind.startswith("PerformedProcedureStep.") and row.details.get("mpps_instance_uid") in person.step_uids
 
 
@@ -247,7 +271,8 @@ def _looked_at(look: Activity, person: Person) -> tuple[str, ...]:
     if EVERYTHING in look.subjects:
         return look.subjects
     first, last = seen_within(look)
-    return tuple(one for one in look.subjects if one in person.step_uids or person.has_within(one, first, last))
+    hers = (*person.step_uids, *person.study_uids)
+    return tuple(one for one in look.subjects if one in hers or person.has_within(one, first, last))
 
 
 def seen_within(look: Activity) -> tuple[str, str]:
@@ -275,10 +300,10 @@ def _when(act: Act) -> datetime:
 class Trace:
     """One line: `who` did what (`act`), from which `address`, `about` which items, with which `outcome`.
 
-    `about` are accession numbers and SOP Instance UIDs: with a person only theirs, else all. A line stands for `times`
-    equal acts from `at` to `last_at`. `keys` are those of a query that had a value, `attributes` what it wanted to be
-    shown. `source` is the record, `queries`, `refused_associations`, `retrievals`, `events` or `activities`, and its
-    row there.
+    `about` are accession numbers, SOP Instance UIDs of steps and Study Instance UIDs: with a person only theirs, else
+    all. A line stands for `times` equal acts from `at` to `last_at`. `keys` are those of a query that had a value,
+    `attributes` what it wanted to be shown. `source` is the record, `queries`, `refused_associations`, `retrievals`,
+    `events` or `activities`, and its row there.
     """
 
     at: str
@@ -394,7 +419,7 @@ def _of_event(done: Done, *, reveal_reasons: bool) -> Trace:
     row = done.row
     is_hidden = row.has_written_reason and not reveal_reasons
     details = {**row.details, "reason": HIDDEN} if is_hidden else row.details
-    uid = details.get("mpps_instance_uid")
+    uid = details.get("mpps_instance_uid") or details.get("study_instance_uid")
     about = (row.accession_number,) if row.accession_number else (uid,) if uid else ()
     return Trace(
         at=row.committed_at,

@@ -48,7 +48,8 @@ def list_updates(
         tried = tries.get(row.event_id)
         attempts, error = (tried.attempts, tried.last_error) if tried else (0, None)
         settled = row.answer if row.state != "waiting" else error
-        lines.append((row.accession_number, row.sequence, row.status, row.state, attempts, settled, row.event_id))
+        what = row.status or f"{row.images['image_count']} images"
+        lines.append((row.accession_number, row.sequence, what, row.state, attempts, settled, row.event_id))
     output.put_table(("accession", "seq", "status", "state", "sent", "answer or last error", "event id"), lines)
     output.say(f"{len(rows)} status event{'' if len(rows) == 1 else 's'}")
 

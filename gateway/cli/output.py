@@ -145,8 +145,8 @@ def user() -> str:
 def revealed(gateway: Gateway, verb: str, subjects: Sequence[str], **details: str) -> None:
     """Keep that this user is about to see names and ids of persons in full; they are not shown when it can't be kept.
 
-    `subjects` are the accession numbers or SOP Instance UIDs that are shown; `as_of` among the details is the moment
-    that is shown of them, when it is not now. Raises `GatewayError`.
+    `subjects` are the accession numbers, or the UIDs of steps and studies, that are shown; `as_of` among the details is
+    the moment that is shown of them, when it is not now. Raises `GatewayError`.
     """
     from gateway.audit import activities
 

@@ -21,6 +21,8 @@ NAMES = (
     "demo",
     "worklist",
     "steps",
+    "images",
+    "routes",
     "audit",
     "outbox",
     "events",

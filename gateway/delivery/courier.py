@@ -180,6 +180,7 @@ class Courier:
     async def _settle(self, row: OutboxRow, acknowledgement: Acknowledgement, attempts: int) -> None:
         told = {
             "event_id": row.event_id,
+            "event_type": row.event_type,
             "accession_number": row.accession_number,
             "status": row.status,
             "sequence": row.sequence,

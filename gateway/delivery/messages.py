@@ -13,6 +13,7 @@ from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from gateway.delivery.attempts import Attempt
+from gateway.delivery.images_message import IMAGES_RECEIVED, ImagesReceivedEvent, images_data
 from gateway.domain.lifecycle import Status
 from projections.outbox import OutboxRow
 
@@ -94,7 +95,7 @@ class StatusUpdateEvent(TypedDict):
     data: StatusUpdateData
 
 
-EVENTS: dict[str, type] = {"mpps.status_update": StatusUpdateEvent}
+EVENTS: dict[str, type] = {"mpps.status_update": StatusUpdateEvent, IMAGES_RECEIVED: ImagesReceivedEvent}
 """The events that leave, by their type."""
 
 
@@ -122,7 +123,11 @@ class Acknowledgement:
 
 
 def event_text(row: OutboxRow, attempt: Attempt) -> str:
-    """The JSON of an `mpps.status_update` event (`contract/events/mpps.status_update.json`)."""
+    """The JSON of an event as it leaves: one of `EVENTS`, by the row's type."""
+    return json.dumps(_images_received(row, attempt) if row.event_type == IMAGES_RECEIVED else _changed(row, attempt))
+
+
+def _changed(row: OutboxRow, attempt: Attempt) -> StatusUpdateEvent:
     data: StatusUpdateData = {
         "action_id": row.action_id,
         "accession_number": row.accession_number,
@@ -134,7 +139,7 @@ def event_text(row: OutboxRow, attempt: Attempt) -> str:
         data["performed"] = cast("Performed", row.performed)  # as gateway.dicom.performed has counted
     if row.is_test:
         data["test"] = True
-    event: StatusUpdateEvent = {
+    return {
         "schema_version": 1,
         "event_type": "mpps.status_update",
         "timestamp": _zulu(attempt.first_sent_at, "seconds"),  # as it always was
@@ -144,7 +149,19 @@ def event_text(row: OutboxRow, attempt: Attempt) -> str:
         "attempt": attempt.number,
         "data": data,
     }
-    return json.dumps(event)
+
+
+def _images_received(row: OutboxRow, attempt: Attempt) -> ImagesReceivedEvent:
+    return {
+        "schema_version": 1,
+        "event_type": "study.images_received",
+        "timestamp": _zulu(attempt.first_sent_at, "seconds"),
+        "source_system": "gateway-mwl",
+        "event_id": row.event_id,
+        "sequence": row.sequence,
+        "attempt": attempt.number,
+        "data": images_data(row, _zulu(row.occurred_at, "milliseconds")),
+    }
 
 
 def read_acknowledgement(text: str, event_id: str) -> Acknowledgement:

@@ -30,9 +30,9 @@ def circumstances(
 ) -> Iterator[None]:
     """Events born inside say where they came from.
 
-    `source` is `relay`, `mpps`, `operator` or `gateway`; `correlation_id` is what the asker calls the request (an
-    action_id, an MPPS SOP Instance UID); `causation_id` what led to this, by default the same; `ae_title` the calling
-    AE title.
+    `source` is `relay`, `mpps`, `orthanc`, `operator` or `gateway`; `correlation_id` is what the asker calls the
+    request (an action_id, an MPPS SOP Instance UID, a Study Instance UID); `causation_id` what led to this, by default
+    the same; `ae_title` the calling AE title.
     """
     token = _circumstances.set(
         {

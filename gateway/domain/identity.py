@@ -38,6 +38,16 @@ def epoch_id(number: int) -> UUID:
     return uuid5(_ROOT, f"/epochs/{number}")
 
 
+def received_study_id(study_instance_uid: str) -> UUID:
+    """The stream of the study with this Study Instance UID."""
+    return uuid5(_ROOT, f"/received-studies/{study_instance_uid}")
+
+
+def image_feed_id(number: int) -> UUID:
+    """The stream of the n-th feed of changes of an Orthanc."""
+    return uuid5(_ROOT, f"/image-feeds/{number}")
+
+
 def status_event_id(cause: str, accession_number: str, status: str) -> str:
     """The event_id that the web app sees: the same for the same cause, accession number and status.
 
@@ -46,6 +56,11 @@ def status_event_id(cause: str, accession_number: str, status: str) -> str:
     nothing done after a restore is taken for something that was lost by it.
     """
     return str(uuid5(_ROOT, f"/status-events/{cause}/{accession_number}/{status}"))
+
+
+def images_event_id(study_instance_uid: str, accession_number: str, arrival: int, instances: int) -> str:
+    """The event_id of `study.images_received`: the same for the same arrival of the same images."""
+    return str(uuid5(_ROOT, f"/images-events/{study_instance_uid}/{accession_number}/{arrival}/{instances}"))
 
 
 def new_study_instance_uid() -> str:

@@ -1,4 +1,7 @@
-"""A change of an item's status on its way to the web app: requested, then acknowledged or parked."""
+"""A change of an item's status on its way to the web app: requested, then acknowledged or parked.
+
+News of an item's images go the same way, in one order with its statuses.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,19 @@ class StatusUpdate(Stream):
         def upcast_v1_v2(state: dict[str, Any]) -> None:
             """Version 1 told the status alone."""
             state["performed"] = {}
+
+    class ImagesUpdateRequested(Event, Stream.Created):
+        """Born in the transaction that noted images of the item. `sequence` counts with those of its statuses.
+
+        `images` are `series_count`, `image_count` and `modalities`, as the web app is told.
+        """
+
+        TOPIC = "StatusUpdate.ImagesUpdateRequested"
+        sequence: int
+        action_id: str | None
+        study_instance_uid: str
+        images: dict[str, Any]
+        occurred_at: str
 
     class Acknowledged(Event):
         """The web app has it."""
@@ -107,6 +123,30 @@ class StatusUpdate(Stream):
             mpps_instance_uid=mpps_instance_uid,
             occurred_at=occurred_at,
             performed=performed,
+        )
+
+    @classmethod
+    def request_for_images(
+        cls,
+        *,
+        event_id: str,
+        accession_number: str,
+        sequence: int,
+        action_id: str | None,
+        study_instance_uid: str,
+        images: dict[str, Any],
+        occurred_at: str,
+    ) -> StatusUpdate:
+        """The update that images of an item owe the web app."""
+        return cls._create(
+            event_class=cls.ImagesUpdateRequested,
+            event_id=event_id,
+            accession_number=accession_number,
+            sequence=sequence,
+            action_id=action_id,
+            study_instance_uid=study_instance_uid,
+            images=images,
+            occurred_at=occurred_at,
         )
 
     def acknowledge(self, answer: str, attempts: int) -> None:

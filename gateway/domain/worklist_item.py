@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 from uuid import UUID
@@ -10,6 +11,7 @@ from gateway.domain import lifecycle
 from gateway.domain.events import Stream
 from gateway.domain.identity import worklist_item_id
 from gateway.domain.lifecycle import Command, Status, StepStatus, Verdict
+from gateway.domain.received_study import StudyReport
 from gateway.errors import AccessionConflict, IllegalTransition
 
 PERSON_FIELDS = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
@@ -222,6 +224,29 @@ class WorklistItem(Stream):
             """Discontinued, or withdrawn when it never was this item's."""
             return StepStatus.WITHDRAWN if self.wrong_entry else StepStatus.DISCONTINUED
 
+    class ImagesReceived(Event):
+        """Images of it are in Orthanc; its status stays as it is.
+
+        `series` and `instances` are how many there are now, `arrival` counts how often that was another number;
+        `matched_by` are the keys of the images that named the item. `update_sequence` as of `StatusChanged`.
+        """
+
+        TOPIC = "WorklistItem.ImagesReceived"
+        study_instance_uid: str
+        orthanc_id: str
+        series: int
+        instances: int
+        modalities: list[str]
+        station_ae_title: str
+        matched_by: list[str]
+        arrival: int
+        received_at: str
+        update_sequence: int | None
+
+        def apply(self, aggregate: WorklistItem) -> None:
+            """Count the update, when one is owed."""
+            aggregate.update_sequence = self.update_sequence or aggregate.update_sequence
+
     def __init__(
         self,
         accession_number: str,
@@ -338,6 +363,25 @@ class WorklistItem(Stream):
             report_putting_back=report_wrong_entry,
             reason=reason,
             wrong_entry=wrong_entry,
+        )
+
+    def receive_images(
+        self, study: StudyReport, *, arrival: int, matched_by: Sequence[str], received_at: str, report: bool
+    ) -> None:
+        """Images of it have come. With `report` the web app is owed the news."""
+        self._require_person()
+        self._happened(
+            self.ImagesReceived,
+            study_instance_uid=study.study_instance_uid,
+            orthanc_id=study.orthanc_id,
+            series=len(study.series),
+            instances=study.instances,
+            modalities=list(study.modalities),
+            station_ae_title=study.station_ae_title,
+            matched_by=list(matched_by),
+            arrival=arrival,
+            received_at=received_at,
+            update_sequence=self.update_sequence + 1 if report else None,
         )
 
     @property

@@ -153,7 +153,7 @@ def _sort_in(found: Losses, committed_at: str, topic: str, values: dict[str, Any
                 "status": values["reply"]["status"],
                 "committed_at": committed_at,
             }
-        case "WorklistItem" | "PerformedProcedureStep" if topic.endswith(".PersonErased"):
+        case "WorklistItem" | "PerformedProcedureStep" | "ReceivedStudy" if topic.endswith(".PersonErased"):
             pass  # the erasure itself tells
         case "WorklistItem":
             found.accession_numbers.append(values["accession_number"])

@@ -60,7 +60,9 @@ def test_every_kind_of_event_can_be_asked_for_and_no_other(eventful: Gateway) ->
         found = events(exported(eventful, kinds=(topic,)))
         assert {event["topic"] for event in found} == {topic}
     for kind in ("WorklistItem.Event", "Nothing", "WorklistItem.", ""):
-        with pytest.raises(InvalidValue, match=r"--kind: must be one of .*PerformedProcedureStep, RelayAction"):
+        with pytest.raises(
+            InvalidValue, match=r"--kind: must be one of .*PerformedProcedureStep, ReceivedStudy, RelayAction"
+        ):
             exported(eventful, kinds=(kind,))
 
 

@@ -107,6 +107,7 @@ def test_the_reason_of_an_erasure_is_blanked_like_other_reasons(gateway: Gateway
         "Erasure",
         "WorklistItem",
         "PerformedProcedureStep",
+        "ReceivedStudy",
     }
     assert {event["state"]["reason"] for event in erasures} == {"xxxxxxx 0"}
 

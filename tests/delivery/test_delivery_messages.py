@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.synthetic import appointment, change, completed, naming, schedule, start, step_uid
+from bench.synthetic import RECEIVED, appointment, change, completed, naming, place, schedule, start, step_uid, study
 from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
 from gateway.delivery.messages import Meaning, event_text, read_acknowledgement
@@ -131,13 +131,15 @@ def shape(instant: str) -> str:
 
 PAGE = (Path(__file__).parents[2] / "docs" / "status-events.md").read_text(encoding="utf-8")
 
+ON_THE_PAGE = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+
 
 def test_the_event_of_a_step_without_counts_has_no_key_for_them(event: dict[str, Any]) -> None:
     assert "performed" not in event["data"]
 
 
 def test_counts_and_dose_travel_as_the_page_for_the_web_app_says(gateway: Gateway) -> None:
-    [sample] = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+    sample, _ = ON_THE_PAGE
     schedule(gateway)
     start(gateway, step_uid(1), naming("ACC001"))
     change(gateway, replace(completed(step_uid(1)), performed=sample["data"]["performed"]))
@@ -154,6 +156,19 @@ def test_the_event_of_a_test_item_says_that_it_is_one(gateway: Gateway, event: d
     [row] = gateway.find_updates(is_test=True)
     assert json.loads(event_text(row, AttemptBook(gateway).begin(row.event_id)))["data"]["test"] is True
     assert "test" not in event["data"]
+
+
+def test_news_of_images_travel_as_the_page_for_the_web_app_says(gateway: Gateway) -> None:
+    _, sample = ON_THE_PAGE
+    schedule(gateway)
+    gateway.begin_feed(reason="the first that is followed", database="")
+    gateway.receive_study(study(), place(), received_at=RECEIVED, tell_web_app=True)
+    [row] = gateway.find_updates()
+    event = json.loads(event_text(row, AttemptBook(gateway).begin(row.event_id)))
+    assert (list(event), list(event["data"])) == (list(sample), list(sample["data"]))
+    assert (event["event_type"], event["sequence"]) == ("study.images_received", 1)
+    assert event["data"]["images"] == sample["data"]["images"]
+    assert UUID(event["event_id"]).version == 5
 
 
 def test_its_times_are_written_as_in_the_contract(event: dict[str, Any]) -> None:

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from bench.synthetic import (
     PERSON,
+    RECEIVED,
     appointment,
     change,
     completed,
     discontinued,
     naming,
+    place,
     progressing,
     request,
     schedule,
     start,
     step_uid,
+    study,
+    study_uid,
 )
 from gateway.application import Gateway
 from gateway.domain.epoch import Epoch
 from gateway.domain.erasure import Erasure
 from gateway.domain.events import Stream, circumstances
+from gateway.domain.image_feed import ImageFeed
 from gateway.domain.lifecycle import Status
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
+from gateway.domain.received_study import ReceivedStudy, Route
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore import chain
 
-BASES = ("Event", "Created", "Changed", "StatusChanged", "StepEvent", "Snapshot")
+BASES = ("Event", "Created", "Changed", "StatusChanged", "StepEvent", "RouteEvent", "Snapshot")
 """Event classes that only others are made of."""
+
+
+STREAMS = (
+    WorklistItem,
+    PerformedProcedureStep,
+    RelayAction,
+    StatusUpdate,
+    Erasure,
+    Epoch,
+    ReceivedStudy,
+    ImageFeed,
+)
 
 
 def every_event() -> list[type[Stream.Event]]:
     """The event classes that can be in the log."""
     return [
         found
-        for stream in (WorklistItem, PerformedProcedureStep, RelayAction, StatusUpdate, Erasure, Epoch)
+        for stream in STREAMS
         for name, found in vars(stream).items()
         if isinstance(found, type) and issubclass(found, Stream.Event) and name not in BASES
     ]
@@ -68,7 +87,24 @@ def everything_happened(gateway: Gateway) -> None:
     gateway.acknowledge_update(first.event_id, answer="updated", attempts=1)
     gateway.park_update(second.event_id, reason="appointment_not_found", attempts=3)
     gateway.requeue_update(second.event_id, reason="it exists now")
+    images_came(gateway)
     forget_somebody(gateway)
+
+
+def images_came(gateway: Gateway) -> None:
+    """Studies of somebody and of nobody on the list, sent on and not; one that could not be read."""
+    gateway.begin_feed(reason="the first that is followed", database="")
+    routes = [Route(rule="mammograms", target=target) for target in ("PACS", "ARCHIVE")]
+    mine: dict[str, Any] = {"received_at": RECEIVED, "routes": routes, "tell_web_app": True}
+    gateway.receive_study(study(1, "ACC004", images=2), place(7), **mine)
+    gateway.receive_study(study(1, "ACC004", images=4), place(17), **mine)
+    gateway.route_failed(study_uid(1), "PACS", error="Connection refused")
+    gateway.route_succeeded(study_uid(1), "PACS", arrival=2, job="job-1", instances=4)
+    gateway.abandon_route(study_uid(1), "ARCHIVE", reason="full until Monday", operator="night shift")
+    gateway.receive_study(study(2, "ACC998", patient_id="9990000026"), place(27), received_at=RECEIVED)
+    gateway.dismiss_study(study_uid(2), reason="a phantom", operator="night shift")
+    gateway.park_study("00000000-00000000-00000000-00000000-00000003", "study: Orthanc answers 500", place(37))
+    gateway.advance_feed(place(1037))
 
 
 def forget_somebody(gateway: Gateway) -> None:
@@ -77,10 +113,13 @@ def forget_somebody(gateway: Gateway) -> None:
     step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(step_uid(4)))
     assert item
     assert step
+    images = gateway.load(ReceivedStudy, ReceivedStudy.create_id(study_uid(2)))
+    assert images
     order = Erasure.order(patient="0" * 32, key_ids=["0123456789abcdef"], reason="request 1", streams=2, events=2)
     item.erase_person("request 1")
     step.erase_person("request 1")
-    gateway.save(order, item, step)
+    images.erase_person("request 1")
+    gateway.save(order, item, step, images)
 
 
 def restored(gateway: Gateway) -> None:

@@ -36,6 +36,7 @@ TOPICS = {
     "WorklistItem.StepCompleted",
     "WorklistItem.StepDiscontinued",
     "WorklistItem.PersonErased",
+    "WorklistItem.ImagesReceived",
     "PerformedProcedureStep.Started",
     "PerformedProcedureStep.Updated",
     "PerformedProcedureStep.Completed",
@@ -46,12 +47,24 @@ TOPICS = {
     "RelayAction.Accepted",
     "RelayAction.Rejected",
     "StatusUpdate.Requested",
+    "StatusUpdate.ImagesUpdateRequested",
     "StatusUpdate.Acknowledged",
     "StatusUpdate.Parked",
     "StatusUpdate.Requeued",
     "Erasure.PersonErased",
     "Epoch.Restored",
     "Epoch.DeliveryResumed",
+    "ReceivedStudy.Received",
+    "ReceivedStudy.Updated",
+    "ReceivedStudy.RouteChosen",
+    "ReceivedStudy.Routed",
+    "ReceivedStudy.RouteFailed",
+    "ReceivedStudy.RouteAbandoned",
+    "ReceivedStudy.Dismissed",
+    "ReceivedStudy.PersonErased",
+    "ImageFeed.Began",
+    "ImageFeed.Advanced",
+    "ImageFeed.StudyParked",
 }
 
 
@@ -116,7 +129,7 @@ def test_todays_projections_take_the_sample(gateway: Gateway, name: str) -> None
 
 def test_todays_aggregates_are_made_of_the_first_events_among_the_samples(gateway: Gateway) -> None:
     firsts = [decoded(gateway, kept) for kept in map(sample, samples()) if kept["version"] == 1]
-    assert len({event.TOPIC for event in firsts}) == 7
+    assert len({event.TOPIC for event in firsts}) == 10
     for event in firsts:
         assert isinstance(event, CanMutateProtocol)
         assert event.mutate(None) is not None

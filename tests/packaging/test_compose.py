@@ -108,6 +108,7 @@ def test_the_defaults_that_env_example_shows_are_the_defaults() -> None:
     [
         "GATEWAY_RELAY_CA_FILE",
         "GATEWAY_MODALITIES_FILE",
+        "GATEWAY_ROUTES_FILE",
         "GATEWAY_DICOM_TLS_CERT",
         "GATEWAY_DICOM_TLS_KEY",
         "GATEWAY_DICOM_TLS_CA",

@@ -91,14 +91,18 @@ KEYS = {
     "stream_keys": "stream",
     "erased_keys": "key_id",
     "epochs": "number",
+    "received_studies": "study_instance_uid",
+    "study_routes": "(study_instance_uid || target)",
+    "image_feeds": "number",
+    "parked_studies": "orthanc_id",
 }
 EXTRA = {
     "worklist_days": "INSERT INTO worklist_days VALUES ('20261123', '0', 1)",
     "worklist_items": "INSERT INTO worklist_items (accession_number, patient_id, patient_name, patient_birth_date,"
     " scheduled_date, scheduled_time, modality)"
     " VALUES ('ACC000', '9990000018', 'SMITH^JANE', '19800101', '20261123', '143000', 'MG')",
-    "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting',"
-    " NULL, NULL, 0)",
+    "outbox": "INSERT INTO outbox VALUES ('0', 'mpps.status_update', 'ACC001', 9, 'COMPLETED', NULL, NULL, NULL, '',"
+    " '{}', '{}', '', 'waiting', NULL, NULL, 0)",
     "outbox_test_items": "INSERT INTO outbox_test_items VALUES ('ACC000', '')",
     "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
     "performed_steps": "INSERT INTO performed_steps VALUES ('0', 'COMPLETED', NULL, '', 'MG', '', '', '', '', NULL,"
@@ -107,6 +111,11 @@ EXTRA = {
     "stream_keys": "INSERT INTO stream_keys VALUES ('0', '0', 0)",
     "erased_keys": "INSERT INTO erased_keys VALUES ('', '')",
     "epochs": "INSERT INTO epochs VALUES (9, '', 1, '', '', '', '', 0, NULL, NULL, '{}', NULL)",
+    "received_studies": "INSERT INTO received_studies VALUES ('0', '0', '', '', '[]', '', 1, '', '', '', '', '[]', 0,"
+    " 0, 1, '', '')",
+    "study_routes": "INSERT INTO study_routes VALUES ('0', 'PACS', '0', '', '', 1, 'waiting', '', '', NULL, NULL)",
+    "image_feeds": "INSERT INTO image_feeds VALUES (9, '', '', '', 0, '', 0)",
+    "parked_studies": "INSERT INTO parked_studies VALUES ('0', '', '')",
 }
 
 
@@ -141,6 +150,10 @@ CHANGES = {
     "patient_keys": ("UPDATE patient_keys SET is_apart = 2", "is_apart"),
     "stream_keys": ("UPDATE stream_keys SET key_id = 'x'", "key_id"),
     "erased_keys": ("UPDATE erased_keys SET erased_at = 'x'", "erased_at"),
+    "received_studies": ("UPDATE received_studies SET instances = 9", "instances"),
+    "study_routes": ("UPDATE study_routes SET state = 'routed', error = 'x'", "state, error"),
+    "image_feeds": ("UPDATE image_feeds SET resume_after = 0", "resume_after"),
+    "parked_studies": ("UPDATE parked_studies SET why = 'x'", "why"),
 }
 
 

@@ -55,7 +55,7 @@ class AnyErasure(AnyHistory):
         """In plain text, so without tables of keys."""
         built = elsewhere(export.lines(self.gateway, Wanted()), self.folder / "whole")
         with closing(sqlite3.connect(built.database)) as there, closing(sqlite3.connect(self.path)) as here:
-            for name in ("worklist_items", "outbox", "timeline", "performed_steps"):
+            for name in ("worklist_items", "outbox", "timeline", "performed_steps", "received_studies", "study_routes"):
                 rows = [sorted(one.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for one in (there, here)]
                 assert rows[0] == rows[1], name
 

@@ -17,21 +17,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bench.synthetic import (
     PERSON,
+    RECEIVED,
     appointment,
     change,
     completed,
     create_request,
     discontinued,
     participant,
+    place,
     progressing,
     request,
     start,
     step_uid,
+    study,
+    study_uid,
     wrong_entry,
 )
 from gateway.application import PROJECTIONS, Gateway
 from gateway.domain.lifecycle import Status
 from gateway.domain.performed_procedure_step import Reference, StepExists, StepFinal, StepUnknown
+from gateway.domain.received_study import Route
 from gateway.domain.relay_action import ActionReply, ActionRequest
 from gateway.errors import Refusal
 from projections.worklist import WorklistFilter
@@ -153,6 +158,41 @@ class AnyHistory(RuleBasedStateMachine):
         else:
             with suppress(Refusal):
                 self.gateway.requeue_update(event_id, reason="again")
+
+    @rule(
+        number=accession_numbers,
+        which=st.integers(1, 3),
+        images=st.integers(1, 3),
+        patient_id=st.sampled_from(["", PERSON["patient_id"], participant(1)["patient_id"]]),
+        tell=st.booleans(),
+        routed=st.booleans(),
+    )
+    def orthanc_tells_of_a_study(
+        self, number: str, which: int, images: int, patient_id: str, tell: bool, routed: bool
+    ) -> None:
+        if self.gateway.image_feed() is None:
+            self.gateway.begin_feed(reason="the first that is followed", database="")
+        report = study(which, number, images=images, patient_id=patient_id)
+        routes = [Route(rule="all", target="PACS")] if routed else []
+        for told in (True, False):
+            outcome = self.gateway.receive_study(
+                report, place(), received_at=RECEIVED, routes=routes, tell_web_app=tell
+            )
+            assert told or not outcome.is_new
+            assert outcome.accession_number in ("", number)
+
+    @rule(which=st.integers(1, 3), outcome=st.sampled_from(["routed", "failed", "abandoned", "dismissed"]))
+    def something_becomes_of_a_study(self, which: int, outcome: str) -> None:
+        uid = study_uid(which)
+        with suppress(Refusal):
+            if outcome == "routed":
+                self.gateway.route_succeeded(uid, "PACS", arrival=1, job="job", instances=1)
+            elif outcome == "failed":
+                self.gateway.route_failed(uid, "PACS", error="Connection refused")
+            elif outcome == "abandoned":
+                self.gateway.abandon_route(uid, "PACS", reason="sent by hand", operator="night shift")
+            else:
+                self.gateway.dismiss_study(uid, reason="a phantom", operator="night shift")
 
     @rule()
     def something_that_can_not_be_read_comes_in(self) -> None:

@@ -1,0 +1,367 @@
+"""One study that Orthanc received: what is in it, whose item it belongs to, and where it was sent on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from uuid import UUID
+
+from gateway.domain.events import Stream
+from gateway.domain.identity import received_study_id, worklist_item_id
+from gateway.errors import IllegalTransition
+
+ERASED_PATIENT = {"patient_id": "", "patient_name": "", "patient_birth_date": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One series of a study: `instances` is how many of its images are there."""
+
+    series_instance_uid: str
+    modality: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyReport:
+    """What Orthanc says of a study. "" is absent; `station_ae_title` is the AE that sent it.
+
+    `accession_number` is what the images say, whether there is such an item or not.
+    """
+
+    orthanc_id: str
+    study_instance_uid: str
+    accession_number: str = ""
+    patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    study_description: str = ""
+    station_ae_title: str = ""
+    series: tuple[Series, ...] = ()
+
+    @property
+    def instances(self) -> int:
+        """How many images there are."""
+        return sum(one.instances for one in self.series)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of its series, each once."""
+        return tuple(dict.fromkeys(one.modality for one in self.series if one.modality))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPlace:
+    """Where in Orthanc's change feed something was read.
+
+    `feed` is the number of the feed (`gateway.domain.image_feed`), `change` the sequence number that told of it and
+    `changed` the Orthanc id of the resource that this change is of; by both a feed is known again. `resume_after` is
+    where reading goes on after a restart: nothing up to there is still awaited.
+    """
+
+    feed: int
+    change: int
+    changed: str
+    resume_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A rule that a study fits (`rule`), and the Orthanc modality that it is to be sent to (`target`)."""
+
+    rule: str
+    target: str
+
+
+class ReceivedStudy(Stream):
+    """A study in Orthanc: its images, the item they belong to, and what became of its routes."""
+
+    TOPIC = "ReceivedStudy"
+
+    class Event(Stream.Event):
+        """Base of the study's events."""
+
+        TOPIC = "ReceivedStudy.Event"
+        study_instance_uid: str
+        concerned: list[str]
+        """The accession number of its item, or the one that the images name, or none."""
+
+    class Received(Event, Stream.Created):
+        """Orthanc has the study, whole as far as it knows.
+
+        `accession_number` is the item's ("": of nobody on the list, and `unmatched` says why); `matched_by` the keys
+        that named it. `arrival` counts how often its content was another one, from 1.
+        """
+
+        TOPIC = "ReceivedStudy.Received"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "study_description")
+        ERASED: ClassVar[dict[str, Any]] = {"patient": ERASED_PATIENT}
+        orthanc_id: str
+        patient: dict[str, str]
+        study_description: str
+        accession_number: str
+        matched_by: list[str]
+        unmatched: str
+        station_ae_title: str
+        series: list[dict[str, Any]]
+        arrival: int
+        place: dict[str, Any]
+        received_at: str
+
+        def subject(self) -> str:
+            """The patient, in the modality's words."""
+            return self.patient.get("patient_id", "")
+
+        def is_apart(self) -> bool:
+            """Of an unmatched study nobody knows whether these words are right."""
+            return bool(self.unmatched)
+
+        def relatives(self) -> Sequence[UUID]:
+            """The item it belongs to."""
+            return [worklist_item_id(self.accession_number)] if self.accession_number else []
+
+    class Updated(Event):
+        """It has other images than before, or belongs to another item than was known; fields as of `Received`."""
+
+        TOPIC = "ReceivedStudy.Updated"
+        orthanc_id: str
+        accession_number: str
+        matched_by: list[str]
+        unmatched: str
+        station_ae_title: str
+        series: list[dict[str, Any]]
+        arrival: int
+        place: dict[str, Any]
+        received_at: str
+
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """What is there now."""
+            aggregate.orthanc_id = self.orthanc_id
+            aggregate.accession_number = self.accession_number
+            aggregate.concerned = self.concerned
+            aggregate.series = self.series
+            aggregate.arrival = self.arrival
+
+    class RouteEvent(Event):
+        """Base of what happens to one route."""
+
+        TOPIC = "ReceivedStudy.RouteEvent"
+        target: str
+        arrival: int
+
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """How far the route is."""
+            aggregate.routes[self.target] = self.state
+
+        @property
+        def state(self) -> str:
+            """`waiting`, `failing`, `routed` or `abandoned`."""
+            raise NotImplementedError
+
+    class RouteChosen(RouteEvent):
+        """A rule wants it sent to a modality that Orthanc knows; saved with what was received."""
+
+        TOPIC = "ReceivedStudy.RouteChosen"
+        rule: str
+
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """All that is there now is to be sent."""
+            super().apply(aggregate)
+            aggregate.arrivals_to_send[self.target] = self.arrival
+
+        @property
+        def state(self) -> str:
+            """To be sent."""
+            return "waiting"
+
+    class Routed(RouteEvent):
+        """Orthanc's job has sent it, `instances` images."""
+
+        TOPIC = "ReceivedStudy.Routed"
+        job: str
+        instances: int
+
+        @property
+        def state(self) -> str:
+            """Sent."""
+            return "routed"
+
+    class RouteFailed(RouteEvent):
+        """It could not be sent; it is tried again until it is. Told once, not at each try."""
+
+        TOPIC = "ReceivedStudy.RouteFailed"
+        error: str
+
+        @property
+        def state(self) -> str:
+            """Tried again."""
+            return "failing"
+
+    class RouteAbandoned(RouteEvent):
+        """It is not tried again: the study is no longer in Orthanc, or a person said so."""
+
+        TOPIC = "ReceivedStudy.RouteAbandoned"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)  # what people write may name somebody
+        reason: str
+
+        @property
+        def state(self) -> str:
+            """Given up."""
+            return "abandoned"
+
+    class Dismissed(Event):
+        """An operator said that it is of nobody who is looked for here, such as a phantom's images."""
+
+        TOPIC = "ReceivedStudy.Dismissed"
+        IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)
+        reason: str
+
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """No person needs to look at it any more."""
+            aggregate.is_dismissed = True
+
+    class PersonErased(Event):
+        """The person was erased: the study keeps its times and counts. Orthanc's own copy is not ours to erase."""
+
+        TOPIC = "ReceivedStudy.PersonErased"
+        reason: str
+
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """Nobody's any more."""
+            aggregate.is_erased = True
+
+    def __init__(
+        self,
+        study_instance_uid: str,
+        concerned: list[str],
+        orthanc_id: str,
+        accession_number: str,
+        series: list[dict[str, Any]],
+        arrival: int,
+    ) -> None:
+        self.study_instance_uid = study_instance_uid
+        self.concerned = concerned
+        self.orthanc_id = orthanc_id
+        self.accession_number = accession_number
+        self.series = series
+        self.arrival = arrival
+        self.routes: dict[str, str] = {}
+        self.arrivals_to_send: dict[str, int] = {}
+        self.is_dismissed = False
+        self.is_erased = False
+
+    @staticmethod
+    def create_id(study_instance_uid: str) -> UUID:
+        """The stream of this Study Instance UID."""
+        return received_study_id(study_instance_uid)
+
+    @classmethod
+    def receive(
+        cls,
+        report: StudyReport,
+        place: FeedPlace,
+        *,
+        accession_number: str,
+        matched_by: Sequence[str],
+        unmatched: str,
+        received_at: str,
+    ) -> ReceivedStudy:
+        """A study that is new to us."""
+        return cls._create(
+            event_class=cls.Received,
+            study_instance_uid=report.study_instance_uid,
+            patient={name: getattr(report, name) for name in ERASED_PATIENT},
+            study_description=report.study_description,
+            arrival=1,
+            **_content(report, place, accession_number, matched_by, unmatched, received_at),
+        )
+
+    def holds(self, report: StudyReport) -> bool:
+        """Whether its content is the same: the same series with as many images."""
+        return self.series == _series(report)
+
+    def update(
+        self,
+        report: StudyReport,
+        place: FeedPlace,
+        *,
+        accession_number: str,
+        matched_by: Sequence[str],
+        unmatched: str,
+        received_at: str,
+    ) -> None:
+        """Take over what is there now."""
+        self.trigger_event(
+            self.Updated,
+            study_instance_uid=self.study_instance_uid,
+            arrival=self.arrival + (not self.holds(report)),
+            **_content(report, place, accession_number, matched_by, unmatched, received_at),
+        )
+
+    def choose_route(self, route: Route) -> None:
+        """It is to be sent there, whole, also if an earlier content was."""
+        self._route_happened(self.RouteChosen, route.target, rule=route.rule)
+
+    def route_succeeded(self, target: str, *, arrival: int, job: str, instances: int) -> None:
+        """It was sent. Changes nothing when other images are to be sent there since."""
+        if self._is_open(target) and arrival == self.arrivals_to_send[target]:
+            self._route_happened(self.Routed, target, job=job, instances=instances)
+
+    def route_failed(self, target: str, error: str) -> None:
+        """It could not be sent; told once."""
+        if self.routes.get(target) == "waiting":
+            self._route_happened(self.RouteFailed, target, error=error)
+
+    def abandon_route(self, target: str, reason: str) -> None:
+        """Send it there no more. Raises `IllegalTransition` when it is not to be sent there."""
+        if not self._is_open(target):
+            raise IllegalTransition("the study does not wait to be sent there", field="target")
+        self._route_happened(self.RouteAbandoned, target, reason=reason)
+
+    def dismiss(self, reason: str) -> None:
+        """Say that it is nobody's. Raises `IllegalTransition` when it has an item, or was dismissed."""
+        if self.accession_number or self.is_dismissed or self.is_erased:
+            raise IllegalTransition("no person is asked about this study", field="study_instance_uid")
+        self._happened(self.Dismissed, reason=reason)
+
+    def erase_person(self, reason: str) -> None:
+        """Forget the person."""
+        self._happened(self.PersonErased, reason=reason)
+
+    def _is_open(self, target: str) -> bool:
+        return self.routes.get(target) in ("waiting", "failing")
+
+    def _route_happened(self, event: type[RouteEvent], target: str, **details: str | int) -> None:
+        arrival = self.arrival if event is self.RouteChosen else self.arrivals_to_send[target]
+        self._happened(event, target=target, arrival=arrival, **details)
+
+    def _happened(self, event: type[Event], **details: str | int) -> None:
+        self.trigger_event(event, study_instance_uid=self.study_instance_uid, concerned=self.concerned, **details)
+
+
+def _content(
+    report: StudyReport,
+    place: FeedPlace,
+    accession_number: str,
+    matched_by: Sequence[str],
+    unmatched: str,
+    received_at: str,
+) -> dict[str, Any]:
+    named = accession_number or report.accession_number
+    return {
+        "orthanc_id": report.orthanc_id,
+        "concerned": [named] if named else [],
+        "accession_number": accession_number,
+        "matched_by": list(matched_by),
+        "unmatched": unmatched,
+        "station_ae_title": report.station_ae_title,
+        "series": _series(report),
+        "place": {name: getattr(place, name) for name in ("feed", "change", "changed", "resume_after")},
+        "received_at": received_at,
+    }
+
+
+def _series(report: StudyReport) -> list[dict[str, Any]]:
+    ordered = sorted(report.series, key=lambda one: one.series_instance_uid)
+    return [{name: getattr(one, name) for name in ("series_instance_uid", "modality", "instances")} for one in ordered]
