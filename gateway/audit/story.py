@@ -24,7 +24,9 @@ from gateway.dicom import record
 from gateway.dicom.record import Query
 from gateway.domain.epoch import Epoch
 from gateway.domain.erasure import Erasure
+from gateway.domain.masking import HIDDEN
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
+from gateway.domain.performed_procedure_step import StepRecord
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
@@ -110,6 +112,26 @@ class Hop:
     def has_written_reason(self) -> bool:
         """Whether its reason is what somebody wrote, and so may name a person."""
         return projections.timeline.has_written_reason(self.kind, self.details, self.source)
+
+
+def without_written_reason(hop: Hop) -> Hop:
+    """The hop for whoever has given no reason: what people write may name somebody."""
+    return replace(hop, details={**hop.details, "reason": HIDDEN}) if hop.has_written_reason else hop
+
+
+_REPORTS = frozenset(event.TOPIC for event in (Step.Started, Step.Updated, Step.Completed, Step.Discontinued))
+
+
+def step_of(hop: Hop) -> str | None:
+    """The SOP Instance UID of the performed step whose data set this hop tells of."""
+    uid: str | None = hop.details.get("mpps_instance_uid") if hop.kind in _REPORTS else None
+    return uid
+
+
+def records_of(gateway: Gateway, hops: Iterable[Hop]) -> dict[str, StepRecord]:
+    """All that was reported about the performed steps of a story, by their SOP Instance UIDs."""
+    uids = dict.fromkeys(uid for hop in hops if (uid := step_of(hop)))
+    return {uid: record for uid in uids if (record := gateway.performed_step(uid))}
 
 
 def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
