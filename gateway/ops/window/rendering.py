@@ -61,6 +61,7 @@ def environment(sources: Sources) -> Environment:
     made.filters |= {
         "clock": sources.clock,
         "moment": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S"),
+        "exact": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S.%f")[:-3],
         "day": _day,
         "dashed": lambda day: f"{day[:4]}-{day[4:6]}-{day[6:]}",
         "tag": status_tag,
