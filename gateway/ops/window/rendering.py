@@ -40,6 +40,11 @@ _COLOURS = {
     "ok": "green",
     "warning": "yellow",
     "failed": "red",
+    "asking": "green",
+    "silent": "red",
+    "refused": "red",
+    "hearing": "green",
+    "deaf": "red",
 }
 
 
