@@ -263,7 +263,13 @@ class Service:
             profiles=self.profiles,
         )
         sources = Sources(
-            gateway=self.gateway, site=site, zone=settings.zone, health=self.health, relay=self._relay_state
+            gateway=self.gateway,
+            site=site,
+            zone=settings.zone,
+            health=self.health,
+            relay=self._relay_state,
+            delivery=self._delivery_state,
+            unfinished_after=self._unfinished_after,
         )
         return Window(sources, self.access)
 
@@ -542,9 +548,20 @@ class Service:
         """All that the listener knows of itself, in JSON values."""
         if self.listener is None:
             return {"state": "not configured"}
+        state: dict[str, Any] = json.loads(json.dumps(asdict(self.listener.status()), default=datetime.isoformat))
+        return state
+
+    def _delivery_state(self) -> dict[str, Any]:
+        """All that the courier knows of itself, in JSON values."""
+        if self.courier is None:
+            return {"state": "not configured"}
+        status = self.courier.status
+        acknowledged = datetime.fromtimestamp(status.last_acknowledged_at, UTC) if status.last_acknowledged_at else None
         return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in asdict(self.listener.status()).items()
+            "state": {None: "not tried yet", True: "connected", False: "failing"}[status.connected],
+            "last_error": status.last_error,
+            "last_acknowledged_at": acknowledged.isoformat() if acknowledged else None,
+            "sending": status.sending,
         }
 
     def _outbox_check(self) -> Check:

@@ -45,6 +45,8 @@ _COLOURS = {
     "refused": "red",
     "hearing": "green",
     "deaf": "red",
+    "connected": "green",
+    "failing": "red",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,10 @@ class Sources:
     health: Health
     relay: Callable[[], dict[str, Any]] = lambda: {"state": "not configured"}
     """The listener's state in plain JSON values."""
+    delivery: Callable[[], dict[str, Any]] = lambda: {"state": "not configured"}
+    """The courier's state in plain JSON values."""
+    unfinished_after: timedelta = timedelta(hours=2)
+    """How long a performed step may be in progress until it is told of."""
 
     def clock(self, instant: str | None, form: str = "%H:%M:%S") -> str:
         """An instant of the record on the site's wall clock; "" for none."""
