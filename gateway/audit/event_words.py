@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.audit import event_log
@@ -63,3 +64,17 @@ def _readable(value: Any, transfer_syntax: str, *, reveal: bool) -> Any:  # noqa
     if not reveal and shown.get("performing_physician"):
         shown["performing_physician"] = masked_name(str(shown["performing_physician"]))
     return shown
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Names and values, one a line: a data set by its attributes, what is nested by its path."""
+    for name, value in values.items():
+        if name == "attribute_list" and isinstance(value, dict):
+            yield prefix + name, ""
+            yield from ((f"  {attribute}", text) for attribute, text in readable.tree(value))
+        elif isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + name, ", ".join(map(str, value))
+        else:
+            yield prefix + name, "" if value in (None, {}) else value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -143,26 +143,11 @@ def show(
         output.put_json(told)
         return
     place = told | {"committed_at": output.site_clock(row.committed_at, zone=zone)}
-    for name in ("metadata", "fields", "identifying"):
+    parts = ("metadata", "fields", "identifying")
+    for name in parts:
         del place[name]
-    rows = [*place.items(), *_flat(told["metadata"]), *_flat(told["fields"]), *_flat(told["identifying"])]
+    rows = [*place.items(), *(row for name in parts for row in event_words.flat(told[name]))]
     output.put_table(("what", "value"), rows)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Names and values, one a line: a data set by its attributes, what is nested by its path."""
-    from gateway.dicom import readable
-
-    for name, value in values.items():
-        if name == "attribute_list" and isinstance(value, dict):
-            yield prefix + name, ""
-            yield from ((f"  {attribute}", text) for attribute, text in readable.tree(value))
-        elif isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield prefix + name, ", ".join(map(str, value))
-        else:
-            yield prefix + name, "" if value in (None, {}) else value
 
 
 # --- export and replay

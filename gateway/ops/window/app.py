@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
 from gateway.log import get_logger
 from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
-from gateway.ops.window import clinic, modalities, relay, rendering, step
+from gateway.ops.window import clinic, events, modalities, outbox, relay, rendering, step, unmatched
 from gateway.ops.window.live import Live, Strip
 from gateway.ops.window.page import Act, Page
 from gateway.ops.window.sources import Sources
@@ -43,10 +43,12 @@ _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
 
 log = get_logger(__name__)
 
-PAGES: tuple[Page, ...] = (*step.PAGES, *modalities.PAGES, *relay.PAGES)
+_MODULES = (step, modalities, relay, outbox, unmatched, events)
+
+PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)
 """The pages besides the clinic."""
 
-ACTS: dict[str, Act] = {**step.ACTS, **modalities.ACTS}
+ACTS: dict[str, Act] = {path: act for module in _MODULES for path, act in getattr(module, "ACTS", {}).items()}
 """What is done by a form, by its path."""
 
 
