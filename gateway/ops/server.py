@@ -74,10 +74,12 @@ def application(health: Health, access: Access, window: ASGIApp, metrics: Metric
     """The web application: `GET /health`, `GET /metrics` for who may look, and the window.
 
     `/health` answers 200 when healthy and 503 when not, with the same JSON; to who may not look only whether it is,
-    for a supervisor on another machine.
+    for a supervisor on another machine. A browser is shown the window's page of it; `/health.json` is never one.
     """
 
-    async def show_health(request: Request) -> JSONResponse:
+    async def show_health(request: Request) -> ASGIApp:
+        if _is_browser(request):
+            return window
         report = await asyncio.to_thread(health.report)
         status = 200 if report["healthy"] else 503
         told = report if _may_look(access, request) else {name: report[name] for name in ("healthy", "version")}
@@ -88,11 +90,16 @@ def application(health: Health, access: Access, window: ASGIApp, metrics: Metric
             return JSONResponse({"error": "sign in to see this"}, status_code=401)
         return await metrics_response(metrics, request)
 
-    routes = [Route("/health", show_health), Route("/metrics", show_metrics)]
+    routes = [Route(path, show_health) for path in ("/health", "/health.json")] + [Route("/metrics", show_metrics)]
     web = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
     web.router.default = window
     web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
     return web
+
+
+def _is_browser(request: Request) -> bool:
+    """A browser says that it takes HTML; a monitor takes whatever comes."""
+    return request.url.path == "/health" and "text/html" in request.headers.get("accept", "")
 
 
 def _may_look(access: Access, request: Request) -> bool:

@@ -18,18 +18,19 @@ from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
 from gateway.log import get_logger
 from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
-from gateway.ops.window import clinic, events, modalities, outbox, relay, rendering, step, unmatched
+from gateway.ops.window import clinic, docs, events, health, modalities, outbox, relay, rendering, step, unmatched
 from gateway.ops.window.live import Live, Strip
 from gateway.ops.window.page import Act, Page
 from gateway.ops.window.sources import Sources
 from gateway.ops.window.visits import Visit, asked, form_of, reason_of, reveal, visit
+from projections.outbox import OutboxCounts
 
 STATIC = Path(__file__).parent / "static"
 
@@ -43,7 +44,7 @@ _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
 
 log = get_logger(__name__)
 
-_MODULES = (step, modalities, relay, outbox, unmatched, events)
+_MODULES = (step, modalities, relay, outbox, unmatched, events, health, docs)
 
 PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)
 """The pages besides the clinic."""
@@ -79,6 +80,7 @@ class Window:
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/clinic/items/{number:path}", self._clinic_item),
             Mount("/static", StaticFiles(directory=STATIC)),
+            *(Route(f"/docs/{{name:path}}{suffix}", self._picture) for suffix in docs.PICTURES),
         ]
         acts = {"/clinic/reveal": _reveal_clinic, "/hide": _hide, **ACTS}
         routes += [Route(path, self._act(act), methods=["POST"]) for path, act in acts.items()]
@@ -106,7 +108,8 @@ class Window:
 
     def _page(self, page: Page, request: Request) -> Response:
         given = visit(self.access, request)
-        return self._rendered(given, request, page.template, page.title, page.look(self.sources, given, request))
+        shown = page.look(self.sources, given, request)
+        return self._rendered(given, request, page.template, page.title, shown, getattr(shown, "http_status", 200))
 
     def _json(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         def answered(request: Request) -> Response:
@@ -154,6 +157,10 @@ class Window:
             return JSONResponse({"done": told})
         given.session.notices += [told] if told else []
         return RedirectResponse(_own_path(form.get("back", "")), status_code=303)
+
+    async def _picture(self, request: Request) -> Response:
+        self.access.visitor(asked(request))
+        return FileResponse(docs.picture(request.url.path))
 
     # --- errors
 
@@ -227,11 +234,14 @@ class Window:
 
     def _strip(self) -> Strip:
         gateway = self.sources.gateway
-        counts = gateway.count_updates()
         relay = self.sources.relay()
+        try:
+            counts, unmatched = gateway.count_updates(), len(gateway.unmatched_steps())
+        except GatewayError:  # the page, or its error, says what is wrong
+            counts, unmatched = OutboxCounts(0, None, 0), 0
         proof = self.sources.clock(relay.get("last_proof"))
         state = f"{relay['state']}, proven {proof}" if proof else str(relay["state"])
-        return Strip(state, counts.waiting, counts.parked, len(gateway.unmatched_steps()))
+        return Strip(state, counts.waiting, counts.parked, unmatched)
 
     # --- the clinic
 

@@ -160,11 +160,16 @@ def _rows(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _reveal(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     position = _position(form.get("position", ""), "position")
     row, state = _read(sources, position)
-    told = event_words.told(row, state, reveal=True)
-    held = [str(value) for _, value in event_words.flat(told["identifying"])]
+    identifying = event_words.told(row, state, reveal=True)["identifying"]
+    held = [str(value) for name, value in event_words.flat(identifying) if _names_somebody(name)]
     about = event_log.accession_numbers(state) or (str(state.get("sop_instance_uid") or f"position {position}"),)
     reveal(sources, given, _subject(position), about, held, reason_of(form))
     return "What identifies somebody is shown to you for five minutes. That, and your reason, is kept."
+
+
+def _names_somebody(name: str) -> bool:
+    """Whether a name or an id is called so: in a data set (`PatientName`) or among our own (`person.patient_name`)."""
+    return name.lower().replace("_", "").endswith(("patientname", "patientid"))
 
 
 PAGES = (
