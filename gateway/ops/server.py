@@ -74,11 +74,12 @@ def application(health: Health, access: Access, window: ASGIApp, metrics: Metric
     """The web application: `GET /health`, `GET /metrics` for who may look, and the window.
 
     `/health` answers 200 when healthy and 503 when not, with the same JSON; to who may not look only whether it is,
-    for a supervisor on another machine. A browser is shown the window's page of it; `/health.json` is never one.
+    for a supervisor on another machine. The browser of who may see the window is shown its page, with the same status;
+    `/health.json` is never one.
     """
 
     async def show_health(request: Request) -> ASGIApp:
-        if _is_browser(request):
+        if _takes_html(request) and access.knows(_asked(request)):
             return window
         report = await asyncio.to_thread(health.report)
         status = 200 if report["healthy"] else 503
@@ -97,17 +98,23 @@ def application(health: Health, access: Access, window: ASGIApp, metrics: Metric
     return web
 
 
-def _is_browser(request: Request) -> bool:
-    """A browser says that it takes HTML; a monitor takes whatever comes."""
+def _takes_html(request: Request) -> bool:
+    """A browser says so; a monitor takes whatever comes."""
     return request.url.path == "/health" and "text/html" in request.headers.get("accept", "")
+
+
+def _asked(request: Request) -> Asked:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Asked(request.client.host if request.client else "", headers, request.cookies)
 
 
 def _may_look(access: Access, request: Request) -> bool:
     """Somebody at this machine may see how the gateway is, whatever the window asks for."""
-    address = request.client.host if request.client else ""
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    straight = is_loopback(address) and "x-forwarded-for" not in headers and "forwarded" not in headers
-    return straight or access.knows(Asked(address, headers, request.cookies))
+    asked = _asked(request)
+    straight = (
+        is_loopback(asked.address) and "x-forwarded-for" not in asked.headers and "forwarded" not in asked.headers
+    )
+    return straight or access.knows(asked)
 
 
 class SecurityHeaders:
