@@ -286,7 +286,7 @@ class Gateway(Application[UUID]):
                 raise OtherPatient(
                     f"the step is of another patient than item {accession_number}",
                     field="sop_instance_uid",
-                    remedy="compare both; --despite-other-patient links them all the same",
+                    remedy="compare both; --despite-other-patient, or its tick in the window, links them all the same",
                 )
             step.link(accession_number, reason)
             sequence = item.update_sequence
@@ -453,7 +453,7 @@ class Gateway(Application[UUID]):
             raise IllegalTransition(
                 f"the web app has heard a later status of {row.accession_number}",
                 field="event_id",
-                remedy="--force sends it all the same",
+                remedy="--force, or its tick in the window, sends it all the same",
             )
         self._settle(event_id, lambda update: update.requeue(reason), source="operator", asker=operator)
 
