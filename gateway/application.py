@@ -480,8 +480,8 @@ class Gateway(Application[UUID]):
         epoch = self.restored()
         return epoch.sequence_floor if epoch else 0
 
-    def resume_delivery(self, *, operator: str) -> int:
-        """A person lets the outbox go on after a restore; returns how many status events it holds.
+    def resume_delivery(self, *, operator: str, reason: str = "") -> int:
+        """A person lets the outbox go on after a restore, perhaps saying why; returns how many status events it holds.
 
         Raises `IllegalTransition` when it does not wait.
         """
@@ -492,7 +492,7 @@ class Gateway(Application[UUID]):
             if found is None:
                 raise IllegalTransition("the outbox does not wait: no backup was restored")
             waiting = self.count_updates().waiting
-            found.resume(waiting)
+            found.resume(waiting, reason)
             return waiting, [found]
 
         with circumstances(source="operator", correlation_id=operator):

@@ -19,6 +19,7 @@ from window_support import (
 from bench.synthetic import change, completed, naming, schedule, start, step_uid
 from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
+from gateway.domain.epoch import Epoch
 from gateway.domain.status_update import StatusUpdate
 from tests.eventstore.everything import restored
 
@@ -118,6 +119,8 @@ async def test_after_a_restore_the_outbox_goes_on_when_an_operator_has_looked(
         done = await browser.post("/outbox/resume", secret=secret, reason="looked at what was lost", back="/outbox")
         after = await browser.get("/outbox")
         again = await browser.post("/outbox/resume", secret=secret, reason="once more")
+        kept = await operators_of(service, Epoch.DeliveryResumed.TOPIC)
+    assert [(who, said["reason"]) for who, said in kept] == [("Nurse Ada", "looked at what was lost")]
     assert "Nothing is sent since a restore" in text(before)
     assert done.status == 303
     assert "Nothing is sent since a restore" not in text(after)

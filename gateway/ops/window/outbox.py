@@ -110,8 +110,7 @@ def _park(sources: Sources, given: Visit, form: dict[str, str]) -> str:
 
 def _resume(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     require_operator(given)
-    reason_of(form)
-    waiting = sources.gateway.resume_delivery(operator=given.visitor.name)
+    waiting = sources.gateway.resume_delivery(operator=given.visitor.name, reason=reason_of(form))
     return f"Status events go to the web app again: {waiting} wait."
 
 
