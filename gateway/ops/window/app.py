@@ -27,8 +27,9 @@ from gateway.log import get_logger
 from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
 from gateway.ops.window import clinic, docs, events, health, modalities, outbox, relay, rendering, step, unmatched
 from gateway.ops.window.live import Live, Strip
-from gateway.ops.window.page import Act, Page
+from gateway.ops.window.page import Act, Page, Table
 from gateway.ops.window.sources import Sources
+from gateway.ops.window.spreadsheet import csv_of
 from gateway.ops.window.visits import Visit, asked, form_of, reason_of, reveal, visit
 from projections.outbox import OutboxCounts
 
@@ -51,6 +52,13 @@ PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.P
 
 ACTS: dict[str, Act] = {path: act for module in _MODULES for path, act in getattr(module, "ACTS", {}).items()}
 """What is done by a form, by its path."""
+
+
+def _nothing(*_: object) -> None:
+    """An error page looks at nothing: it is told what failed."""
+
+
+_ERROR = Page("", "error.html", "That did not work", _nothing)
 
 
 class Window:
@@ -84,8 +92,9 @@ class Window:
         ]
         acts = {"/clinic/reveal": _reveal_clinic, "/hide": _hide, **ACTS}
         routes += [Route(path, self._act(act), methods=["POST"]) for path, act in acts.items()]
-        for page in (Page("/clinic", "clinic.html", "Clinic", self._clinic), *PAGES):
+        for page in (Page("/clinic", "clinic.html", "Clinic", self._clinic, _clinic_table), *PAGES):
             routes += [Route(f"{page.path}.json", self._json(page)), Route(page.path, self._html(page))]
+            routes += [Route(f"{page.path}.csv", self._csv(page.table, page))] if page.table else []
         web = Starlette(
             routes=routes,
             exception_handlers={
@@ -109,7 +118,7 @@ class Window:
     def _page(self, page: Page, request: Request) -> Response:
         given = visit(self.access, request)
         shown = page.look(self.sources, given, request)
-        return self._rendered(given, request, page.template, page.title, shown, getattr(shown, "http_status", 200))
+        return self._rendered(given, request, page, shown, getattr(shown, "http_status", 200))
 
     def _json(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         def answered(request: Request) -> Response:
@@ -120,19 +129,32 @@ class Window:
 
         return answer
 
-    def _rendered(
-        self, given: Visit, request: Request, template: str, title: str, shown: object, status: int = 200
-    ) -> Response:
-        text = self._templates.get_template(template).render(
+    def _csv(self, table: Table, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        name = f"{page.path.strip('/')}.csv"
+
+        def answered(request: Request) -> Response:
+            text = csv_of(table(page.look(self.sources, visit(self.access, request), request)))
+            as_file = {"content-disposition": f'attachment; filename="{name}"'}
+            return Response(text, media_type="text/csv", headers=as_file)
+
+        async def answer(request: Request) -> Response:
+            return await run_in_threadpool(answered, request)
+
+        return answer
+
+    def _rendered(self, given: Visit, request: Request, page: Page, shown: object, status: int = 200) -> Response:
+        query = f"?{request.url.query}" if request.url.query else ""
+        text = self._templates.get_template(page.template).render(
             page=shown,
-            title=title,
+            title=page.title,
             visitor=given.visitor,
             secret=given.session.secret,
             signs_out=self.access.takes_tokens,
             notices=given.take_notices(),
             path=request.url.path,
             query=request.url.query,
-            json_path=f"{request.url.path}.json{'?' + request.url.query if request.url.query else ''}",
+            json_path=f"{request.url.path}.json{query}",
+            csv_path=f"{request.url.path}.csv{query}" if page.table else "",
             strip=self._render_strip(self._strip()),
             row=self._row,
         )
@@ -184,7 +206,7 @@ class Window:
         except Refused:
             text = self._templates.get_template("refused.html").render(page=told, title="Not shown", path="")
             return Response(text, status, media_type="text/html")
-        return self._rendered(given, request, "error.html", "That did not work", told, status)
+        return self._rendered(given, request, _ERROR, told, status)
 
     async def _not_found(self, request: Request, _: Exception) -> Response:
         error = NotFound("there is no such page", remedy="the pages are named above; or /health")
@@ -290,6 +312,10 @@ class _ClinicPage:
     rows: str
     version: int
     seconds_revealed: int
+
+
+def _clinic_table(page: _ClinicPage) -> list[tuple[object, ...]]:
+    return clinic.table(page.clinic)
 
 
 def _clinic_subject(day: str) -> str:

@@ -95,6 +95,17 @@ def _position(written: str, field: str) -> int:
     return int(written)
 
 
+def table(page: Events) -> list[tuple[object, ...]]:
+    """This page of the log for a spreadsheet."""
+    headings = ("position", "committed_at", "kind", "accession_numbers", "source", "ae_title")
+    return [headings, *map(_cells, page.lines)]
+
+
+def _cells(line: Line) -> tuple[object, ...]:
+    numbers = " ".join(line.accession_numbers)
+    return (line.position, line.committed_at, line.kind, numbers, line.source, line.ae_title)
+
+
 # --- one event
 
 
@@ -173,7 +184,7 @@ def _names_somebody(name: str) -> bool:
 
 
 PAGES = (
-    Page("/events", "events.html", "Events", look),
+    Page("/events", "events.html", "Events", look, table),
     Page("/events/{position}", "event.html", "Event", look_at_one),
 )
 ACTS: dict[str, Act] = {"/events/reveal": _reveal}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from starlette.requests import Request
@@ -114,5 +114,11 @@ def _resume(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     return f"Status events go to the web app again: {waiting} wait."
 
 
-PAGES = (Page("/outbox", "outbox.html", "Outbox", look),)
+def table(page: Outbox) -> list[tuple[object, ...]]:
+    """All that is not settled, for a spreadsheet."""
+    names = tuple(field.name for field in fields(Update))
+    return [names, *(tuple(getattr(update, name) for name in names) for update in (*page.parked, *page.waiting))]
+
+
+PAGES = (Page("/outbox", "outbox.html", "Outbox", look, table),)
 ACTS: dict[str, Act] = {"/outbox/retry": _retry, "/outbox/park": _park, "/outbox/resume": _resume}
