@@ -142,7 +142,7 @@ def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
         if not rows:
             return []
         hops = _event_hops(gateway, connection, rows)
-        hops += _told(hops, attempts_of(connection))
+        hops += _told(hops, _attempts(connection, hops))
         since = rows[0].committed_at
         shown = record.queries_between(connection, accession_numbers=[accession_number], since=since)
         hops += _shown(accession_number, list(shown), rows)
@@ -181,7 +181,7 @@ def of_step(gateway: Gateway, sop_instance_uid: str) -> list[Hop]:
             caused = _caused_by(gateway, connection, sop_instance_uid, gateway.timeline(number))
             known |= {row.position: row for row in caused}
         hops = _event_hops(gateway, connection, [known[position] for position in sorted(known)])
-        return _measured(hops + _told(hops, attempts_of(connection)))
+        return _measured(hops + _told(hops, _attempts(connection, hops)))
 
 
 def of_nobody(gateway: Gateway, *, since: str = "", until: str = "") -> list[Hop]:
@@ -349,6 +349,12 @@ def _sent_at(event: Any) -> str | None:  # noqa: ANN401  any of our events
         return _utc(stamp)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _attempts(connection: sqlite3.Connection, hops: Sequence[Hop]) -> dict[str, Attempts]:
+    return attempts_of(
+        connection, [hop.details["event_id"] for hop in hops if hop.kind == StatusUpdate.Requested.TOPIC]
+    )
 
 
 def _told(hops: Sequence[Hop], attempts: dict[str, Attempts]) -> list[Hop]:

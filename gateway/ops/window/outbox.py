@@ -18,6 +18,8 @@ from gateway.ops.window.sources import Sources
 from gateway.ops.window.visits import Visit, reason_of, require_operator
 from projections.outbox import OutboxRow
 
+_MOST = 500
+"""Of each kind that a page shows: of more, the web app has been away for days."""
 _NOT_TRIED = Attempts(0, None, None, None)
 
 
@@ -42,10 +44,15 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
-    """What is not settled. `restored` is the restored backup after which the deliveries wait for a person, or None."""
+    """What is not settled, the oldest of it, and how many there are.
+
+    `restored` is the restored backup after which the deliveries wait for a person, or None.
+    """
 
     parked: tuple[Update, ...]
+    parked_in_all: int
     waiting: tuple[Update, ...]
+    waiting_in_all: int
     delivery: dict[str, Any]
     restored: dict[str, Any] | None
 
@@ -53,15 +60,18 @@ class Outbox:
 def look(sources: Sources, _: Visit, __: Request) -> Outbox:
     """The unsettled status events, the oldest first."""
     gateway = sources.gateway
-    rows = gateway.find_updates()
+    parked, waiting = gateway.find_updates(state="parked"), gateway.find_updates(state="waiting")
+    shown = [*parked[:_MOST], *waiting[:_MOST]]
     with gateway.reading() as connection:
-        tries = attempts_of(connection)
-    by_hand = _parked_by_hand(sources, rows)
-    updates = [_update(row, tries.get(row.event_id, _NOT_TRIED), by_hand=row.event_id in by_hand) for row in rows]
+        tries = attempts_of(connection, [row.event_id for row in shown])
+    by_hand = _parked_by_hand(sources, shown)
+    updates = [_update(row, tries.get(row.event_id, _NOT_TRIED), by_hand=row.event_id in by_hand) for row in shown]
     restored = restored_from(gateway)
     return Outbox(
         parked=tuple(update for update in updates if update.state == "parked"),
+        parked_in_all=len(parked),
         waiting=tuple(update for update in updates if update.state == "waiting"),
+        waiting_in_all=len(waiting),
         delivery=sources.delivery(),
         restored=restored if restored and restored["warning"] else None,
     )
