@@ -92,14 +92,19 @@ class AttemptBook:
         self._store.shared_commit.save(write)
 
 
+_TRIES = (
+    "SELECT event_id, attempts, first_sent_at, CASE attempts WHEN 0 THEN NULL ELSE last_sent_at END, last_error"
+    " FROM delivery_attempts"
+)
+_OF_THESE = " WHERE event_id IN (SELECT value FROM json_each(?))"
+
+
 def attempts_of(connection: sqlite3.Connection, event_ids: Iterable[str] | None = None) -> dict[str, Attempts]:
     """The tries of each update that was ever tried, or of these, by event_id; empty where the service never ran."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery_attempts'").fetchone():
         return {}
-    wanted = None if event_ids is None else json.dumps(list(event_ids))
-    rows = connection.execute(
-        "SELECT event_id, attempts, first_sent_at, CASE attempts WHEN 0 THEN NULL ELSE last_sent_at END, last_error"
-        f" FROM delivery_attempts{'' if wanted is None else ' WHERE event_id IN (SELECT value FROM json_each(?))'}",
-        [] if wanted is None else [wanted],
-    )
+    if event_ids is None:
+        rows = connection.execute(_TRIES)
+    else:
+        rows = connection.execute(_TRIES + _OF_THESE, [json.dumps(list(event_ids))])
     return {row[0]: Attempts(*row[1:]) for row in rows}
