@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -76,7 +77,8 @@ class Live:
         self._order: list[str] = []
         self._strip = ""
         self._unsent: list[dict[str, Any]] = []
-        self._version = 0
+        self._version = time.time_ns() // 1_000_000
+        """Begins at the clock, so that a page of the process before is known to be old."""
         self._watchers: set[asyncio.Queue[bytes | None]] = set()
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,16 +98,24 @@ class Live:
         A row is `{accession_number, html, before, status}`: it goes before that of the number `before`, to the end
         where that is None; without `html` it is gone.
         """
+        return self._since_last()[1]
+
+    def _since_last(self) -> tuple[int, list[dict[str, Any]]]:
+        """The version that these changes lead to, and they."""
         with self._lock:
             changes, self._unsent = self._unsent + self._look(), []
-            return changes
+            return self._version, changes
 
     def _look(self) -> list[dict[str, Any]]:
         """Take in what changed. Returns the changes as `window.js` applies them."""
-        changed = self._changed()
-        if changed is None:
-            return self._read_anew()
-        return self._read(changed) if changed else []
+        try:
+            changed = self._changed()
+            if changed is None:
+                return self._read_anew()
+            return self._read(changed) if changed else []
+        except Exception:
+            self._day = ""  # what was passed over by this look is in the next one, which reads everything
+            raise
 
     def _changed(self) -> set[str] | None:
         """The accession numbers that may have changed since the last look; None: all."""
@@ -216,25 +226,24 @@ class Live:
 
     async def _tell(self) -> None:
         try:
-            changes, strip = await asyncio.to_thread(self._news)
+            news = await asyncio.to_thread(self._news)
         except GatewayError as error:
             log.warning("window_not_live", code=error.code, error=str(error))
             return
         except Exception:  # the next look may go well, and those who watch have nobody else
             log.exception("window_not_live", code="internal")
             return
-        if changes:
-            self._send(_event("rows", {"version": self._version, "changes": changes}))
-        if strip:
-            self._send(_event("strip", strip))
+        for message in news:
+            self._send(message)
 
-    def _news(self) -> tuple[list[dict[str, Any]], str]:
-        changes = self.changes()
+    def _news(self) -> list[bytes]:
         strip = self._render_strip()
-        if strip == self._strip:
-            return changes, ""
-        self._strip = strip
-        return changes, strip
+        version, changes = self._since_last()
+        news = [_event("rows", {"version": version, "changes": changes})] if changes else []
+        if strip != self._strip:
+            self._strip = strip
+            news.append(_event("strip", strip))
+        return news
 
     def _send(self, message: bytes | None) -> None:
         """The same bytes to everybody. Who does not keep up is let go: the browser comes again, and loads anew."""
