@@ -1,4 +1,4 @@
-"""The clinic as somebody at the desk sees it: the list changes while they look, and is shown as it stood at a moment."""
+"""The clinic as somebody at the desk sees it: the list changes while they look, and stands as it stood at a moment."""
 
 from __future__ import annotations
 
