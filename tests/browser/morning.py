@@ -37,7 +37,7 @@ def answer(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def play(hospital: Hospital) -> None:
-    """Nine are expected, four come, one does not; one step is of nobody; a unit that calls us by a wrong name is refused."""
+    """Nine are expected, four come, one does not; one step is of nobody; a unit that calls us by a wrong name."""
     for number, (accession_number, time, name) in enumerate(EXPECTED):
         hospital.schedule(accession_number, time, name=name, who=number)
     unit = Modality("127.0.0.1", hospital.gateway.dicom_port, AE_TITLE, "MAMMO1")
