@@ -56,6 +56,7 @@ def run(*, quick: bool = False) -> list[Figure]:
             alone, watched = compared(gateway, rounds, seconds, [lambda: those.watch(WATCHERS)], those.leave)
         figures = [*_queries(f"{WATCHERS} watch", alone, watched), _watching(watched.told)]
         with _window(Path(folder) / "loaded") as (gateway, those):
+            time.sleep(1.0)  # the moment is a whole second, in which everybody was on the list
             then = f"/clinic?at={datetime.now(_SITE):%Y-%m-%dT%H:%M:%S}"
             begins = [lambda: those.load("/clinic"), lambda: those.load(then)]
             alone, *loaded = compared(gateway, rounds, seconds, begins, those.leave)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -33,6 +34,8 @@ _HEADERS = {
     "x-frame-options": "DENY",
 }
 """On every answer (OWASP Secure Headers Project)."""
+_TURN = 0.0005
+"""Seconds for which a thread that renders a page may keep the loop, where modalities wait, from its turn."""
 _STATIC_CACHE = "public, max-age=86400"
 
 
@@ -59,6 +62,7 @@ class Lazily:
         """Answer as the window does."""
         async with self._lock:
             if self._pages is None:
+                sys.setswitchinterval(_TURN)
                 window = await asyncio.to_thread(self._make)
                 self._pages = window.application()
                 self._live = asyncio.create_task(window.run(), name="window")

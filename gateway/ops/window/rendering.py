@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import nhsuk_frontend_jinja
@@ -84,6 +85,7 @@ def renderer(templates: Environment, name: str, argument: str) -> Callable[[Any]
     return lambda value: template.render({argument: value})
 
 
+@lru_cache(128)
 def status_tag(status: str) -> Markup:
     """A status as the NHS's tag; its word says it, the colour only underlines."""
     colour = _COLOURS.get(status, "white")
