@@ -154,6 +154,16 @@ class Visitor:
         assert foreign == []
 
 
+def sign_in(visitor: Visitor, token: str, name: str = "E. Example", path: str = "/clinic") -> Page:
+    """A page, once the visitor has signed in by this token."""
+    page = visitor.open(path)
+    page.get_by_label("Your name or initials").fill(name)
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign out").wait_for()
+    return page
+
+
 @contextmanager
 def without_reload(page: Page) -> Iterator[None]:
     """What happens within the block happens to a page that is not loaded again."""

@@ -225,7 +225,7 @@ async def test_every_answer_carries_the_headers_that_keep_a_browser_in_bounds(
             assert "default-src 'none'" in policy, path
             assert "unsafe" not in policy
             assert "frame-ancestors 'none'" in policy
-            assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+            assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "same-origin")
             assert "server" not in headers
         page = text(await Browser(port).get("/clinic"))
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page)

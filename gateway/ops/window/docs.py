@@ -164,6 +164,8 @@ def _adapt(tokens: Sequence[Token], folder: str) -> None:
     slugs: Counter[str] = Counter()
     for at, token in enumerate(tokens):
         token.attrs.pop("style", None)  # the content security policy lets none through
+        if token.type == "th_open" and not tokens[at + 1].content:
+            token.tag = tokens[at + 2].tag = "td"  # the corner of a table is no heading
         if token.nesting == 1 and token.tag in _CLASSES:
             token.attrSet("class", _CLASSES[token.tag])
         if token.type == "heading_open":

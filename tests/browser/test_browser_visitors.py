@@ -15,7 +15,7 @@ from tests.browser import visiting
 from tests.browser.conftest import Enter
 from tests.browser.visiting import Hospital, Visitor, without_reload
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("window-visitors")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser-visitors")]
 
 TOKENS = {
     "viewer": "a-viewer-may-look-only",
@@ -39,12 +39,7 @@ def signed_in(enter: Enter, role: str, name: str = "E. Example", path: str = "/c
 
 
 def sign_in(visitor: Visitor, role: str, name: str = "E. Example", path: str = "/clinic") -> Page:
-    page = visitor.open(path)
-    page.get_by_label("Your name or initials").fill(name)
-    page.get_by_label("Token").fill(TOKENS[role])
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-    return page
+    return visiting.sign_in(visitor, TOKENS[role], name, path)
 
 
 def participant(page: Page) -> Locator:

@@ -12,7 +12,7 @@ from tests.browser.conftest import Enter
 from tests.browser.visiting import Hospital, order, without_reload
 from tests.end_to_end.harness import action, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("window-clinic")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser-clinic")]
 
 
 @pytest.fixture(scope="module", autouse=True)
