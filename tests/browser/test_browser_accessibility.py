@@ -63,7 +63,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None] | None]] = {
     "event": ("/events/1", _opened),
     "health": ("/health", _opened),
     "docs": ("/docs", _opened),
-    "a document": ("/docs/README", _opened),
+    "a document": ("/docs/for-the-modality-engineer", _opened),
     "no such page": ("/nowhere", None),
     "no such step": ("/step/NOBODY", None),
     "clinic, names revealed": ("/clinic", _revealed),
@@ -81,6 +81,10 @@ def states(hospital: Hospital, page: Page) -> Iterator[str]:
     page.get_by_role("button", name="Hide names").click()
 
 
+_OTHERWISE_WHEN_NARROW = ("clinic", "step", "modality", "outbox", "clinic, names revealed")
+"""What there is in these is laid out in another way on a small screen."""
+
+
 @pytest.fixture(scope="module")
 def script() -> Path:
     return axe.script()
@@ -90,7 +94,7 @@ def test_no_page_violates_a_rule_that_a_program_can_check(hospital: Hospital, en
     visitor = enter(bypass_csp=True)
     page, found = sign_in(visitor, TOKEN), {}
     for state in states(hospital, page):
-        for width in (1280, 320):
+        for width in (320, 1280) if state in _OTHERWISE_WHEN_NARROW else (1280,):
             page.set_viewport_size({"width": width, "height": 800})
             found |= {f"{state}, {width} px wide": wrong for wrong in axe.violations(page, script)}
     visitor.forgive("404")

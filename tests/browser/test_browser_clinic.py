@@ -101,7 +101,7 @@ def test_a_script_that_is_not_ours_is_not_run(enter: Enter) -> None:
 
 def test_the_slider_shows_the_list_as_it_stood_and_goes_back_to_now(hospital: Hospital, page: Page) -> None:
     with without_reload(page):
-        slider = page.get_by_role("slider", name="As it stood at")
+        slider = page.get_by_role("slider", name="Moment")
         expect(page.get_by_role("heading", name="As it is now")).to_be_visible()
         slider.focus()
         slider.press("Home")
@@ -109,6 +109,7 @@ def test_the_slider_shows_the_list_as_it_stood_and_goes_back_to_now(hospital: Ho
         expect(page.get_by_text("Nobody is on the list of this day.")).to_be_visible()
         assert order(page) == []
         assert "minute=0" in page.url
+        expect(slider).to_have_attribute("aria-valuetext", "00:00")
         slider.press("End")
         expect(page.get_by_role("heading", name="As it is now")).to_be_visible()
         expect(row(page, "ACC030")).to_be_visible()

@@ -95,6 +95,7 @@ function slide() {
     const isNow = minute >= Number(range.max);
     const clock = `${String(Math.floor(minute / 60)).padStart(2, "0")}:${String(minute % 60).padStart(2, "0")}`;
     byId("then").textContent = isNow ? "now" : clock;
+    range.setAttribute("aria-valuetext", isNow ? "now" : clock);
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       const query = new URLSearchParams(new FormData(form));
