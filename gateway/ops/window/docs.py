@@ -162,6 +162,7 @@ _CLASSES: Final = {
 def _adapt(tokens: Sequence[Token], folder: str) -> None:
     """Our classes, headings that can be linked to, and links to where the documents are here."""
     slugs: Counter[str] = Counter()
+    documents = {file.relative_to(ROOT).as_posix(): name for name, file in _documents().items()}
     for at, token in enumerate(tokens):
         token.attrs.pop("style", None)  # the content security policy lets none through
         if token.type == "th_open" and not tokens[at + 1].content:
@@ -171,7 +172,7 @@ def _adapt(tokens: Sequence[Token], folder: str) -> None:
         if token.type == "heading_open":
             token.attrSet("id", _slug(tokens[at + 1].content, slugs))
         if token.children:
-            _lead(token.children, folder)
+            _lead(token.children, folder, documents)
 
 
 def _slug(heading: str, known: Counter[str]) -> str:
@@ -181,9 +182,8 @@ def _slug(heading: str, known: Counter[str]) -> str:
     return slug if known[slug] == 1 else f"{slug}-{known[slug] - 1}"
 
 
-def _lead(inline: Sequence[Token], folder: str) -> None:
+def _lead(inline: Sequence[Token], folder: str, documents: dict[str, str]) -> None:
     """Links and pictures to their places here; a link to what is not shipped is only its text."""
-    documents = {file.relative_to(ROOT).as_posix(): name for name, file in _documents().items()}
     for opened, closed in _links(inline):
         address = _address(str(opened.attrs["href"]), folder, documents)
         if address is None:
