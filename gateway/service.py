@@ -64,6 +64,7 @@ from relay import (
 )
 
 if TYPE_CHECKING:
+    from gateway.ops.doctor.finding import Check as DoctorsCheck
     from gateway.ops.rehearsal import Stage
     from gateway.ops.window.app import Window
 
@@ -262,6 +263,7 @@ class Service:
     def _window(self) -> Window:
         """The pages for people: their libraries are loaded when somebody first comes."""
         from gateway.dicom.explain import Site
+        from gateway.ops.doctor.checklist import Checklist
         from gateway.ops.window.app import Window
         from gateway.ops.window.sources import Sources
 
@@ -279,9 +281,16 @@ class Service:
             health=self.health,
             relay=self._relay_state,
             delivery=self._delivery_state,
+            checklist=Checklist(self._checklist),
             unfinished_after=self._unfinished_after,
         )
         return Window(sources, self.access)
+
+    def _checklist(self) -> list[DoctorsCheck]:
+        """What the doctor asks before a clinic, but for the ops port: whoever asks has come through it."""
+        from gateway.proof.doctor import checks
+
+        return checks(self.settings, self.gateway, port=self.dicom.port, asks_service=False, for_clinic=True)
 
     def _record_start(self) -> None:
         """For the auditor: when we served, and that the one before was cut off."""

@@ -90,12 +90,15 @@ def picture(path: str) -> Path:
 
 
 def _documents() -> dict[str, Path]:
-    """By their names: those of `docs/` without folder and `.md`, other texts with their suffix."""
+    """By their names: those of `docs/` without folder and `.md`, other texts with their suffix.
+
+    That of JSON is written `-json`: behind a page's path `.json` asks for the page as data.
+    """
     found = {name: ROOT / f"{name}.md" for name in ("README", "CHANGELOG")} | {"bench": ROOT / "bench" / "README.md"}
     for file in (ROOT / "docs").rglob("*"):
         if file.suffix == ".md" or file.suffix in _TEXTS:
             name = file.relative_to(ROOT / "docs").as_posix()
-            found[name.removesuffix(".md")] = file
+            found[re.sub(r"\.json$", "-json", name.removesuffix(".md"))] = file
     return {name: file for name, file in found.items() if file.is_file()}
 
 
