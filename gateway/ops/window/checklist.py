@@ -43,7 +43,8 @@ def look(sources: Sources, _: Visit, __: Request) -> ChecklistPage:
 def _ask(sources: Sources, given: Visit, _: dict[str, str]) -> str:
     require_operator(given)
     found = sources.checklist.ask(given.visitor.name)
-    return "GO" if found.is_go else f"NO-GO: {', '.join(found.failed)}"
+    verdict = "GO" if found.is_go else f"NO-GO: {', '.join(found.failed)}"
+    return f"Everything was asked: {verdict}."
 
 
 PAGES = (Page("/checklist", "checklist.html", "Checklist", look),)
