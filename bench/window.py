@@ -30,8 +30,8 @@ from gateway.domain.worklist_item import WorklistItem
 WATCHERS = 50
 ITEMS = 300
 """Of today: what a page shows."""
-ROUNDS = 12
-SLICE = 1.0
+ROUNDS = 10
+SLICE = 0.8
 """Seconds of queries of one kind in a round."""
 _OTHERS = 1_000
 """Items of other days; who asks is answered with 40 of them."""

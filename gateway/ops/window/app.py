@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -46,6 +45,7 @@ from gateway.ops.window.visits import Visit, asked, form_of, reason_of, reveal, 
 from projections.outbox import OutboxCounts
 
 STATIC = Path(__file__).parent / "static"
+_EVENTS = "text/event-stream"
 
 _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
     (NotFound, 404),
@@ -313,7 +313,9 @@ class Window:
 
     async def _watch(self, request: Request) -> Response:
         self.access.visitor(asked(request))
-        return EventSourceResponse(self.live.watch(), ping=15)
+        if request.method == "HEAD":
+            return Response(media_type=_EVENTS)
+        return StreamingResponse(self.live.watch(), media_type=_EVENTS, headers={"x-accel-buffering": "no"})
 
 
 @dataclass(frozen=True, slots=True)

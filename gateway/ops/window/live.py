@@ -32,6 +32,8 @@ _MOST_EVENTS = 500
 """So many new events are read one by one; after more the list is read anew."""
 _MOST_WAITING = 100
 """Messages that wait for one slow watcher; then it is told to load the page again."""
+_PING = 15.0
+"""Seconds after which a watcher to whom nothing was said hears that the line is open."""
 _OVERLAP = timedelta(seconds=10)
 """The record of queries is written a second late, and its rows grow: each look goes back so far."""
 
@@ -219,7 +221,7 @@ class Live:
         try:
             yield _event("version", self._version)
             yield _event("strip", self._strip) if self._strip else b": \n\n"
-            while (message := await queue.get()) is not None:
+            while (message := await _next(queue)) is not None:
                 yield message
         finally:
             self._watchers.discard(queue)
@@ -259,6 +261,15 @@ class Live:
 def _event(name: str, value: Any) -> bytes:  # noqa: ANN401  any JSON value
     """One server-sent event, its data JSON on one line."""
     return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+async def _next(queue: asyncio.Queue[bytes | None]) -> bytes | None:
+    """The next message; a comment where there is none for long, so that proxies keep the connection."""
+    try:
+        async with asyncio.timeout(_PING):
+            return await queue.get()
+    except TimeoutError:
+        return b": \n\n"
 
 
 async def _waited(woken: asyncio.Event, seconds: float) -> None:
