@@ -10,7 +10,9 @@ RUN python -m venv --without-pip /opt/gateway && python -m venv /opt/build
 COPY requirements.lock requirements-build.lock ./
 RUN /opt/build/bin/python -m pip install -q --require-hashes -r requirements-build.lock \
  && /opt/build/bin/python -m pip --python /opt/gateway/bin/python install -q --only-binary :all: --require-hashes -r requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
+COPY docs docs
+COPY bench/README.md bench/
 COPY gateway gateway
 COPY relay relay
 COPY projections projections

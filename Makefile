@@ -23,7 +23,7 @@ RESOLVE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 
 .DEFAULT_GOAL := help
 MAKEFLAGS     += --no-print-directory
-.PHONY: help run test second-engine quick lint format image crash soak fuzz bench stylesheet lock clean tools
+.PHONY: help run test second-engine quick lint format image crash soak fuzz bench screenshots stylesheet lock clean tools
 
 help: ## this list
 	@echo 'worklist gateway'
@@ -64,6 +64,9 @@ soak: $(VENV)/ready-to-develop ## minutes of random faults and kills, then the p
 
 fuzz: $(VENV)/ready-to-fuzz ## minutes of made-up bytes at the modalities' door, led by coverage (Linux): ARGS="--minutes 10"
 	@$(PY) -m tests.fuzz $(ARGS)
+
+screenshots: $(VENV)/ready-to-develop ## the pictures of the window in docs/images, taken anew with Chromium
+	@$(PY) -m tests.browser.screenshots
 
 bench: $(VENV)/ready-to-develop ## the figures of bench/README.md
 	@$(PY) -m bench $(ARGS)
@@ -130,7 +133,7 @@ $(PIP) --no-deps --no-build-isolation --editable . && \
 endef
 
 # Tests that need a tool from outside are skipped without it; this says so first. Names behind the colon: where Debian keeps it.
-TOOLS := findscu:dcmtk echoscu:dcmtk node:nodejs npm:npm sqlite3:sqlite3 Orthanc:orthanc
+TOOLS := findscu:dcmtk echoscu:dcmtk node:nodejs npm:npm sqlite3:sqlite3 Orthanc:orthanc chromium:chromium
 
 tools:
 	@for tool in $(TOOLS); do \

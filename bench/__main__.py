@@ -27,6 +27,7 @@ BENCHES = {
     "bench.relay": "Actions through the relay",
     "bench.worklist": "Worklist queries over DICOM",
     "bench.start": "Start and memory",
+    "bench.window": "People at the window",
     "bench.dicom": "Beside other worklist providers",
 }
 README = Path(__file__).with_name("README.md")

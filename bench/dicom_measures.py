@@ -149,7 +149,7 @@ def the_query(size: int) -> Query:
 def latency(providers: Sequence[Running], size: int, plan: Plan) -> list[Measured]:
     """C-FIND on a new and on an open association, with an ordinary and a quick-ack client."""
     kinds = [
-        (f"{association}, {client}", _asked_new if association == NEW else _asked_open, client == QUICK_ACK)
+        (f"{association}, {client}", asked_new if association == NEW else asked_open, client == QUICK_ACK)
         for association, client in itertools.product((NEW, OPEN), (ORDINARY, QUICK_ACK))
     ]
     taken: dict[tuple[str, str], list[list[float]]] = {}
@@ -188,13 +188,15 @@ def _latency_of(
     )
 
 
-def _asked_new(port: int, query: Query, seconds: float, quick_ack: bool, patience: float = _PATIENCE) -> list[float]:
+def asked_new(
+    port: int, query: Query, seconds: float, quick_ack: bool = False, patience: float = _PATIENCE
+) -> list[float]:
     """Seconds of each query for so long, at least one; the first of a longer look is a warm-up."""
     (asked,) = query_task(query)
     return _repeated(lambda: timed_visit(port, asked, quick_ack=quick_ack, patience=patience), seconds)
 
 
-def _asked_open(port: int, query: Query, seconds: float, quick_ack: bool) -> list[float]:
+def asked_open(port: int, query: Query, seconds: float, quick_ack: bool = False) -> list[float]:
     """The same on one association."""
     asked = Exchange(query.request, query.is_complete)
     with closing(Client(port, quick_ack=quick_ack, patience=_PATIENCE)) as client:
@@ -372,14 +374,14 @@ def idle(providers: Sequence[Running], size: int, plan: Plan) -> list[Measured]:
         name = each.provider.name
         opened, shares, alone, beside, failed = 0, [], [], [], ""
         for _ in range(plan.idle_rounds):
-            alone.append(statistics.median(_asked_new(each.port, the_query(size), 2 * plan.slice, quick_ack=False)))
+            alone.append(statistics.median(asked_new(each.port, the_query(size), 2 * plan.slice, quick_ack=False)))
             clients = open_associations(each.port, plan.idle, seconds=_OPENING_SECONDS)
             opened = len(clients)
             try:
                 time.sleep(_SETTLE_SECONDS)
                 shares.append(processes.share_of_a_core(each.process, plan.idle_seconds))
                 try:
-                    taken = _asked_new(each.port, the_query(size), 2 * plan.slice, quick_ack=False, patience=PATIENCE)
+                    taken = asked_new(each.port, the_query(size), 2 * plan.slice, quick_ack=False, patience=PATIENCE)
                     beside.append(statistics.median(taken))
                 except (OSError, Refused) as error:
                     failed = f"none within {PATIENCE:.0f} s" if isinstance(error, TimeoutError) else "refused"

@@ -162,7 +162,7 @@ def _started(provider: Provider, seeds: Seeds) -> _Started:
     """Start it on a free port; on another one when somebody else has taken that meanwhile and it ends."""
     log = seeds.folder / "providers.log"
     for _ in range(_ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         command = provider.command(seeds, port)  # seeds, if need be: that is not its start
         with log.open("ab") as output:
             began = time.perf_counter()
@@ -207,7 +207,8 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(__file__).parents[1])} | variables
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

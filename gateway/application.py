@@ -300,7 +300,7 @@ class Gateway(Application[UUID]):
                 raise OtherPatient(
                     f"the step is of another patient than item {accession_number}",
                     field="sop_instance_uid",
-                    remedy="compare both; --despite-other-patient links them all the same",
+                    remedy="compare both; --despite-other-patient, or its tick in the window, links them all the same",
                 )
             step.link(accession_number, reason)
             sequence = item.update_sequence
@@ -648,7 +648,7 @@ class Gateway(Application[UUID]):
             raise IllegalTransition(
                 f"the web app has heard a later status of {row.accession_number}",
                 field="event_id",
-                remedy="--force sends it all the same",
+                remedy="--force, or its tick in the window, sends it all the same",
             )
         self._settle(event_id, lambda update: update.requeue(reason), source="operator", asker=operator)
 
@@ -675,8 +675,8 @@ class Gateway(Application[UUID]):
         epoch = self.restored()
         return epoch.sequence_floor if epoch else 0
 
-    def resume_delivery(self, *, operator: str) -> int:
-        """A person lets the outbox go on after a restore; returns how many status events it holds.
+    def resume_delivery(self, *, operator: str, reason: str = "") -> int:
+        """A person lets the outbox go on after a restore, perhaps saying why; returns how many status events it holds.
 
         Raises `IllegalTransition` when it does not wait.
         """
@@ -687,7 +687,7 @@ class Gateway(Application[UUID]):
             if found is None:
                 raise IllegalTransition("the outbox does not wait: no backup was restored")
             waiting = self.count_updates().waiting
-            found.resume(waiting)
+            found.resume(waiting, reason)
             return waiting, [found]
 
         with circumstances(source="operator", correlation_id=operator):

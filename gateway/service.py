@@ -65,6 +65,7 @@ from relay import (
 )
 
 if TYPE_CHECKING:
+    from gateway.ops.doctor.finding import Check as DoctorsCheck
     from gateway.ops.rehearsal import Stage
     from gateway.ops.window.app import Window
 
@@ -266,6 +267,7 @@ class Service:
     def _window(self) -> Window:
         """The pages for people: their libraries are loaded when somebody first comes."""
         from gateway.dicom.explain import Site
+        from gateway.ops.doctor.checklist import Checklist
         from gateway.ops.window.app import Window
         from gateway.ops.window.sources import Sources
 
@@ -277,9 +279,22 @@ class Service:
             profiles=self.profiles,
         )
         sources = Sources(
-            gateway=self.gateway, site=site, zone=settings.zone, health=self.health, relay=self._relay_state
+            gateway=self.gateway,
+            site=site,
+            zone=settings.zone,
+            health=self.health,
+            relay=self._relay_state,
+            delivery=self._delivery_state,
+            checklist=Checklist(self._checklist),
+            unfinished_after=self._unfinished_after,
         )
         return Window(sources, self.access)
+
+    def _checklist(self) -> list[DoctorsCheck]:
+        """What the doctor asks before a clinic, but for the ops port: whoever asks has come through it."""
+        from gateway.proof.doctor import checks
+
+        return checks(self.settings, self.gateway, port=self.dicom.port, asks_service=False, for_clinic=True)
 
     def _record_start(self) -> None:
         """For the auditor: when we served, and that the one before was cut off."""
@@ -562,9 +577,20 @@ class Service:
         """All that the listener knows of itself, in JSON values."""
         if self.listener is None:
             return {"state": "not configured"}
+        state: dict[str, Any] = json.loads(json.dumps(asdict(self.listener.status()), default=datetime.isoformat))
+        return state
+
+    def _delivery_state(self) -> dict[str, Any]:
+        """All that the courier knows of itself, in JSON values."""
+        if self.courier is None:
+            return {"state": "not configured"}
+        status = self.courier.status
+        acknowledged = datetime.fromtimestamp(status.last_acknowledged_at, UTC) if status.last_acknowledged_at else None
         return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in asdict(self.listener.status()).items()
+            "state": {None: "not tried yet", True: "connected", False: "failing"}[status.connected],
+            "last_error": status.last_error,
+            "last_acknowledged_at": acknowledged.isoformat() if acknowledged else None,
+            "sending": status.sending,
         }
 
     def _outbox_check(self) -> Check:

@@ -356,7 +356,8 @@ def _restored(e: Epoch.Restored) -> dict[str, Any]:
 
 
 def _resumed(e: Epoch.DeliveryResumed) -> dict[str, Any]:
-    return {"operator": e.metadata.get("correlation_id"), "waiting": e.waiting}
+    said = {"reason": e.reason} if e.reason else {}
+    return {"operator": e.metadata.get("correlation_id"), "waiting": e.waiting, **said}
 
 
 _DETAILS: dict[type, Callable[[Any], dict[str, Any]]] = {

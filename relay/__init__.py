@@ -32,6 +32,7 @@ from relay.errors import (
     RendezvousError,
     TokenRejected,
 )
+from relay.failures import Failure
 from relay.listener import Listener, ListenerOptions, ListenerState, ListenerStatus
 from relay.pace import Limit
 from relay.rendezvous import Message, RelayedReply, RelayedRequest
@@ -46,6 +47,7 @@ __all__ = [
     "ControlMessageError",
     "DialError",
     "DialOptions",
+    "Failure",
     "HybridConnection",
     "Limit",
     "Listener",

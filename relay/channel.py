@@ -24,6 +24,7 @@ class Channel:
     Attributes:
         reading: Reads it to its end.
         token: The last one the relay was shown on it.
+        token_since: When that was first.
         renewal_error: Why the last try to renew it failed.
         misses: Echoes missed in a row.
         disproven: It was deaf, and has not been heard since.
@@ -39,6 +40,7 @@ class Channel:
         self.websocket = websocket
         self.opened_at = opened_at
         self.token = token
+        self.token_since = opened_at
         self.renewal_error: str | None = None
         self.protocol = ControlChannel()
         self.misses = 0

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,6 +32,7 @@ from relay.channel import MISSES, Channel
 from relay.connection_string import HybridConnection
 from relay.dial import CLOSE_TIMEOUT, DialOptions, dial, fresh_token
 from relay.errors import ChannelError, ConfigurationError, ControlMessageError, Phase, RelayError
+from relay.failures import Failure, Failures
 from relay.pace import JITTER, Backoff, DialRate, Limit
 from relay.proof import INSISTENT, Echoes, Finding, Verdict
 from relay.protocol import MAX_CONTROL_MESSAGE, RenewToken, clock_skew
@@ -83,6 +84,7 @@ class ListenerStatus:
         last_error: The last failure with its phase and remedy; kept after recovery. No secrets in it.
         last_error_at: When that was.
         reconnects: Control channels opened after the first one.
+        token_since: When the present token was first shown to the relay.
         token_expires_at: When the relay stops honouring the present token.
         renewal_error: Why the last try to renew it failed, and what to do; ``None`` when it went well.
         last_proof: When an echo to ourselves last came back through the relay; ``None`` where no echo is possible.
@@ -94,6 +96,8 @@ class ListenerStatus:
         rendezvous_failed: Meetings that did not.
         clock_skew: Seconds by which our clock was ahead of the relay's when the present control channel was opened;
             ``None`` where its answer did not tell.
+        errors_by_phase: How often each phase failed since the start, of the control channel and of meetings.
+        latest_failures: The latest of these, the newest first. No secrets in them.
     """
 
     state: ListenerState
@@ -102,6 +106,7 @@ class ListenerStatus:
     last_error: str | None = None
     last_error_at: datetime | None = None
     reconnects: int = 0
+    token_since: datetime | None = None
     token_expires_at: datetime | None = None
     renewal_error: str | None = None
     last_proof: datetime | None = None
@@ -112,6 +117,8 @@ class ListenerStatus:
     rendezvous_served: int = 0
     rendezvous_failed: int = 0
     clock_skew: float | None = None
+    errors_by_phase: Mapping[str, int] = field(default_factory=dict)
+    latest_failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +175,10 @@ class Listener:
         self.connection = connection
         self.options = options or ListenerOptions()
         self._echoes = Echoes(connection, self.options.dial, self.options.echo_timeout)
-        self._desk = RendezvousDesk(connection, handle, self.options, self.options.dial, self._echoes)
+        self._failures = Failures(self.options.now)
+        self._desk = RendezvousDesk(
+            connection, handle, self.options, self.options.dial, self._echoes, self._failures.note
+        )
         self._attempts = DialRate(self.options.dial_limits)
         self._arrivals = DialRate(self.options.dial_limits)
         self._backoff = Backoff(self.options.first_retry, self.options.longest_retry)
@@ -207,6 +217,7 @@ class Listener:
             last_error=str(self._last_error) if self._last_error else None,
             last_error_at=self._last_error_at,
             reconnects=max(0, self._channels_opened - 1),
+            token_since=channel.token_since if channel else None,
             token_expires_at=channel.token.expires_at if channel else None,
             renewal_error=channel.renewal_error if channel else None,
             last_proof=self._last_proof,
@@ -217,6 +228,8 @@ class Listener:
             rendezvous_served=self._desk.served,
             rendezvous_failed=self._desk.failed,
             clock_skew=self._clock_skew,
+            errors_by_phase=self._failures.by_phase(),
+            latest_failures=self._failures.latest(),
         )
 
     async def run(self) -> None:
@@ -504,6 +517,7 @@ class Listener:
 
     def _note_error(self, error: RelayError) -> None:
         self._last_error, self._last_error_at = error, self.options.now()
+        self._failures.note(error)
 
     def _wait_after(self, error: RelayError) -> float:
         first_of_a_row = self._backoff.attempt == 0
@@ -562,7 +576,7 @@ class Listener:
                 LOG.warning("token_cannot_be_renewed", extra=self._named({}))
             return token.renewable
         await channel.send(RenewToken(token.value).to_text())
-        channel.token = token
+        channel.token, channel.token_since = token, self.options.now()
         LOG.debug("token_renewed", extra=self._named({}))
         return True
 

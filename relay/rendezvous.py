@@ -183,10 +183,13 @@ class RendezvousDesk:
         options: RendezvousOptions,
         dialling: DialOptions,
         echoes: Echoes,
+        note: Callable[[RelayError], None] = lambda _: None,
     ) -> None:
+        """``note`` is told of each failure."""
         self._connection = connection
         self._echoes = echoes
         self._handle = handle
+        self._note = note
         self._options = options
         self._dialling = dialling
         self._places = asyncio.Semaphore(options.max_open)
@@ -259,6 +262,7 @@ class RendezvousDesk:
 
     def _lost(self, error: RelayError) -> None:
         self.failed += 1
+        self._note(error)
         LOG.log(logging.DEBUG if _sender_left(error) else logging.WARNING, "rendezvous_failed", extra=error.details)
 
     # websocket senders
@@ -303,8 +307,11 @@ class RendezvousDesk:
                 return await handle(asked)
         except Exception as error:  # noqa: BLE001 - the frame gets its reply; the exception's text may hold what the frame carried
             if limit.expired():
-                LOG.error("handler_too_slow", extra=_too_slow(self._options.handle).details)
+                slow = _too_slow(self._options.handle)
+                self._note(slow)
+                LOG.error("handler_too_slow", extra=slow.details)
             else:
+                self._note(_broken())
                 LOG.error("handler_failed", extra=_raised(error))
             return None
 
@@ -424,6 +431,15 @@ def _too_slow(seconds: float) -> RendezvousError:
         phase=Phase.HANDLE,
         code="handler_too_slow",
         remedy="The sender was told to say it again; see what the handler waits for, most often the disk.",
+    )
+
+
+def _broken() -> RendezvousError:
+    return RendezvousError(
+        "the handler raised an exception",
+        phase=Phase.HANDLE,
+        code="handler_failed",
+        remedy="The sender was told to say it again; the log has the place.",
     )
 
 

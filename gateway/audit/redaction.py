@@ -21,6 +21,7 @@ from eventsourcing.utils import resolve_topic
 from gateway.actions.door import digest_of
 from gateway.audit.known_persons import KnownPersons
 from gateway.dicom import redaction
+from gateway.domain.epoch import Epoch
 from gateway.domain.erasure import Erasure
 from gateway.domain.performed_procedure_step import PerformedProcedureStep
 from gateway.domain.pseudonyms import Pseudonyms, shape_of
@@ -141,7 +142,7 @@ class Redaction:
         for name in ("correlation_id", "causation_id"):
             if isinstance(metadata.get(name), str) and not _is_uuid(metadata[name]):
                 metadata[name] = self._pseudonyms.token(metadata[name])
-        if issubclass(event_class, StatusUpdate.Event):
+        if issubclass(event_class, StatusUpdate.Event | Epoch.DeliveryResumed):
             _blank_reason(state)
 
     def _any(self, name: str, value: Any) -> Any:  # noqa: ANN401  any JSON value

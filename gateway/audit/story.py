@@ -25,7 +25,9 @@ from gateway.dicom.record import Query
 from gateway.domain.epoch import Epoch
 from gateway.domain.erasure import Erasure
 from gateway.domain.image_feed import ImageFeed
+from gateway.domain.masking import HIDDEN
 from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
+from gateway.domain.performed_procedure_step import StepRecord
 from gateway.domain.received_study import ReceivedStudy as Study
 from gateway.domain.relay_action import RelayAction
 from gateway.domain.status_update import StatusUpdate
@@ -131,6 +133,26 @@ class Hop:
         return projections.timeline.has_written_reason(self.kind, self.details, self.source)
 
 
+def without_written_reason(hop: Hop) -> Hop:
+    """The hop for whoever has given no reason: what people write may name somebody."""
+    return replace(hop, details={**hop.details, "reason": HIDDEN}) if hop.has_written_reason else hop
+
+
+_REPORTS = frozenset(event.TOPIC for event in (Step.Started, Step.Updated, Step.Completed, Step.Discontinued))
+
+
+def step_of(hop: Hop) -> str | None:
+    """The SOP Instance UID of the performed step whose data set this hop tells of."""
+    uid: str | None = hop.details.get("mpps_instance_uid") if hop.kind in _REPORTS else None
+    return uid
+
+
+def records_of(gateway: Gateway, hops: Iterable[Hop]) -> dict[str, StepRecord]:
+    """All that was reported about the performed steps of a story, by their SOP Instance UIDs."""
+    uids = dict.fromkeys(uid for hop in hops if (uid := step_of(hop)))
+    return {uid: record for uid in uids if (record := gateway.performed_step(uid))}
+
+
 def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
     """The story of one appointment, or of an accession number that was only ever refused; [] of an unknown one."""
     rows = gateway.timeline(accession_number)
@@ -139,7 +161,7 @@ def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
         if not rows:
             return []
         hops = _event_hops(gateway, connection, rows)
-        hops += _told(hops, attempts_of(connection))
+        hops += _told(hops, _attempts(connection, hops))
         since = rows[0].committed_at
         shown = record.queries_between(connection, accession_numbers=[accession_number], since=since)
         hops += _shown(accession_number, list(shown), rows)
@@ -178,7 +200,7 @@ def of_step(gateway: Gateway, sop_instance_uid: str) -> list[Hop]:
             caused = _caused_by(gateway, connection, sop_instance_uid, gateway.timeline(number))
             known |= {row.position: row for row in caused}
         hops = _event_hops(gateway, connection, [known[position] for position in sorted(known)])
-        return _measured(hops + _told(hops, attempts_of(connection)))
+        return _measured(hops + _told(hops, _attempts(connection, hops)))
 
 
 def of_nobody(gateway: Gateway, *, since: str = "", until: str = "") -> list[Hop]:
@@ -346,6 +368,12 @@ def _sent_at(event: Any) -> str | None:  # noqa: ANN401  any of our events
         return _utc(stamp)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _attempts(connection: sqlite3.Connection, hops: Sequence[Hop]) -> dict[str, Attempts]:
+    return attempts_of(
+        connection, [hop.details["event_id"] for hop in hops if hop.kind == StatusUpdate.Requested.TOPIC]
+    )
 
 
 def _told(hops: Sequence[Hop], attempts: dict[str, Attempts]) -> list[Hop]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -129,92 +128,26 @@ def show(
     json: output.Json = False,
 ) -> None:
     """Show one event whole: its place, its metadata, what it says."""
-    from gateway.audit import event_log
+    from gateway.audit import event_log, event_words
 
     zone = output.settings().zone
     with output.database() as gateway:
         row = event_log.row_at(gateway, position)
         state = event_log.open_state(gateway, row)
-        metadata, said, identifying = event_log.parts_of(row.topic, state)
+        _, said, identifying = event_log.parts_of(row.topic, state)
         if reveal and identifying:
             about = said.get("accession_number") or said.get("sop_instance_uid") or f"position {position}"
             output.revealed(gateway, "events show", [str(about)])
-    transfer_syntax = str(state.get("transfer_syntax", ""))
-    told: dict[str, Any] = {
-        "position": row.position,
-        "committed_at": row.committed_at,
-        "kind": row.topic,
-        "stream": row.stream,
-        "version": row.version,
-        "link": row.link.hex(),
-        "metadata": metadata,
-        "fields": {name: _readable(value, transfer_syntax, reveal=reveal) for name, value in said.items()},
-        "identifying": {
-            name: _readable(value if reveal else _masked(name, value), transfer_syntax, reveal=reveal)
-            for name, value in identifying.items()
-        },
-        "erased": event_log.is_erased(state),
-    }
+    told = event_words.told(row, state, reveal=reveal)
     if json:
         output.put_json(told)
         return
     place = told | {"committed_at": output.site_clock(row.committed_at, zone=zone)}
-    for name in ("metadata", "fields", "identifying"):
+    parts = ("metadata", "fields", "identifying")
+    for name in parts:
         del place[name]
-    rows = [*place.items(), *_flat(metadata), *_flat(told["fields"]), *_flat(told["identifying"])]
+    rows = [*place.items(), *(row for name in parts for row in event_words.flat(told[name]))]
     output.put_table(("what", "value"), rows)
-
-
-def _masked(name: str, value: Any) -> Any:  # noqa: ANN401  any JSON value
-    if isinstance(value, dict):
-        return value if _is_bytes(value) else {one: _masked(one, inner) for one, inner in value.items()}
-    if value is None or value == "" or name == "patient_sex":
-        return value
-    if name == "patient_name":
-        return output.masked_name(str(value))
-    return output.masked_id(str(value)) if name == "patient_id" else output.HIDDEN
-
-
-def _is_bytes(value: Any) -> bool:  # noqa: ANN401  any JSON value
-    return isinstance(value, dict) and value.get("_type_") == "bytes_base64"
-
-
-def _readable(value: Any, transfer_syntax: str, *, reveal: bool) -> Any:  # noqa: ANN401  any JSON value
-    """A data set in the DICOM JSON model, an instant as text, all else as it is."""
-    from gateway.dicom import readable
-    from gateway.dicom.data_set import Undecodable
-
-    if not isinstance(value, dict):
-        return value
-    if _is_bytes(value):
-        data = base64.b64decode(value["_data_"])
-        mask = None if reveal else lambda vr, text: (output.masked_name if vr == "PN" else output.masked_id)(text)
-        try:
-            return readable.model([(data, transfer_syntax)], mask) if data else {}
-        except Undecodable as error:
-            return f"{len(data)} bytes, no data set: {error.message}"
-    if value.keys() == {"_type_", "_data_"}:
-        return value["_data_"]
-    shown = dict(value)
-    if not reveal and shown.get("performing_physician"):
-        shown["performing_physician"] = output.masked_name(str(shown["performing_physician"]))
-    return shown
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Names and values, one a line: a data set by its attributes, what is nested by its path."""
-    from gateway.dicom import readable
-
-    for name, value in values.items():
-        if name == "attribute_list" and isinstance(value, dict):
-            yield prefix + name, ""
-            yield from ((f"  {attribute}", text) for attribute, text in readable.tree(value))
-        elif isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield prefix + name, ", ".join(map(str, value))
-        else:
-            yield prefix + name, "" if value in (None, {}) else value
 
 
 # --- export and replay

@@ -84,6 +84,7 @@ def resume(
     after_restore: Annotated[
         bool, typer.Option("--after-restore", help="I have looked at what the restore may have lost.")
     ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")] = "",
     json: output.Json = False,
 ) -> None:
     """Let status events go to the web app again after a backup was restored; kept in the log, with your name."""
@@ -92,7 +93,7 @@ def resume(
     if not after_restore:
         raise InvalidValue("resume: say --after-restore, once you have looked at gateway backup lost", field="resume")
     with output.database() as gateway:
-        waiting = gateway.resume_delivery(operator=getpass.getuser())
+        waiting = gateway.resume_delivery(operator=getpass.getuser(), reason=reason.strip())
         parked = gateway.count_updates().parked
     if json:
         output.put_json({"resumed": True, "waiting": waiting, "parked": parked})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.cli import output
+from gateway.domain.masking import masked_value
 
 if TYPE_CHECKING:
     from gateway.application import Gateway
@@ -42,15 +43,17 @@ def timeline(
     json: output.Json = False,
 ) -> None:
     """Tell all that happened to an accession number, hop by hop with latencies, and what was performed."""
+    from gateway.audit import story
+
     _require_one(accession_number, action, step, rejected=rejected, since=since)
     moment = output.moment(since, "since", first_run=True)
     with output.database() as gateway:
         hops = _of_nobody(gateway, moment) if rejected else _story(gateway, accession_number, action, step)
-        records = _records(gateway, hops)
+        records = story.records_of(gateway, hops)
         if reveal and (records or any(hop.has_written_reason for hop in hops)):
             output.revealed(gateway, "timeline", _subjects(hops, records))
     if not reveal:
-        hops = [_without_written_reason(hop) for hop in hops]
+        hops = [story.without_written_reason(hop) for hop in hops]
     if json:
         output.put_json(_with_data_sets(hops, records, reveal=reveal))
     elif rejected:
@@ -92,11 +95,6 @@ def _of_nobody(gateway: Gateway, since: str) -> list[Hop]:
 def _subjects(hops: Sequence[Hop], records: dict[str, StepRecord]) -> list[str]:
     of_hops = (hop.accession_number or hop.details.get("mpps_instance_uid") for hop in hops)
     return list(dict.fromkeys([*(subject for subject in of_hops if subject), *records]))
-
-
-def _without_written_reason(hop: Hop) -> Hop:
-    """What people write may name somebody."""
-    return replace(hop, details={**hop.details, "reason": output.HIDDEN}) if hop.has_written_reason else hop
 
 
 # --- hops
@@ -144,34 +142,22 @@ def _put_nameless(hops: Sequence[Hop]) -> None:
 # --- what was performed
 
 
-def _step_of(hop: Hop) -> str | None:
-    """The performed step whose data set this hop tells of."""
-    from gateway.domain.performed_procedure_step import PerformedProcedureStep as Step
-
-    telling = {event.TOPIC for event in (Step.Started, Step.Updated, Step.Completed, Step.Discontinued)}
-    uid: str | None = hop.details.get("mpps_instance_uid") if hop.kind in telling else None
-    return uid
-
-
-def _records(gateway: Gateway, hops: Sequence[Hop]) -> dict[str, StepRecord]:
-    uids = dict.fromkeys(uid for hop in hops if (uid := _step_of(hop)))
-    return {uid: record for uid in uids if (record := gateway.performed_step(uid))}
-
-
 def _with_data_sets(hops: Sequence[Hop], records: dict[str, StepRecord], *, reveal: bool) -> list[dict[str, Any]]:
     """The hops, each of a performed step with its data set."""
+    from gateway.audit.story import step_of
     from gateway.dicom import readable
     from gateway.dicom.data_set import Undecodable
 
-    left = {uid: _latest(record, sum(_step_of(hop) == uid for hop in hops)) for uid, record in records.items()}
+    mask = None if reveal else masked_value
+    left = {uid: _latest(record, sum(step_of(hop) == uid for hop in hops)) for uid, record in records.items()}
     told = []
     for hop in hops:
         one = asdict(hop)
-        uid = _step_of(hop)
+        uid = step_of(hop)
         if uid in left:
             encoded = next(left[uid], None)
             try:
-                one["details"]["data_set"] = readable.model([encoded], _mask(reveal=reveal)) if encoded else None
+                one["details"]["data_set"] = readable.model([encoded], mask) if encoded else None
             except Undecodable:
                 one["details"]["data_set"] = None
         told.append(one)
@@ -186,7 +172,7 @@ def _put_step(record: StepRecord, *, whole: bool, reveal: bool) -> None:
     from gateway.dicom import readable
     from gateway.dicom.data_set import Undecodable
 
-    mask = _mask(reveal=reveal)
+    mask = None if reveal else masked_value
     try:
         rows = readable.step(record.data_sets, mask)
         if whole:
@@ -196,7 +182,3 @@ def _put_step(record: StepRecord, *, whole: bool, reveal: bool) -> None:
     items = ", ".join(record.accession_numbers) or "none: gateway steps unmatched"
     output.put()
     output.put_table(("performed step", record.sop_instance_uid), [("of item", items), *rows])
-
-
-def _mask(*, reveal: bool) -> Any:  # noqa: ANN401  `readable.Mask`, which costs an import to name
-    return None if reveal else lambda vr, text: (output.masked_name if vr == "PN" else output.masked_id)(text)

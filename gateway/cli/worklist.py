@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +14,7 @@ from gateway.cli import output
 if TYPE_CHECKING:
     from gateway.application import Gateway
     from gateway.audit.as_of import Standing
-    from gateway.dicom.explain import Explanation, ItemExplained, Site
-    from gateway.dicom.record import Query
+    from gateway.dicom.explain import Explanation, ItemExplained, Shown, Site
     from gateway.domain.moments import Moment
     from projections.worklist import WorklistFilter, WorklistRow
 
@@ -186,6 +185,7 @@ def explain(
     Without --date or --accession: items of the days that it asked for, else of today, and whatever its keys name. With
     --as-of: by its latest query until then, against the worklist as it stood then.
     """
+    from gateway.dicom import explain_words
     from gateway.errors import InvalidValue
 
     title = from_.strip()
@@ -208,7 +208,7 @@ def explain(
             shown = [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
             output.revealed(gateway, "worklist explain", shown, **_then(standing))
     if json:
-        value = _explanation_json(explanation, reveal=reveal)
+        value = explain_words.as_json(explanation, explain_words.plain if reveal else explain_words.masked)
         output.put_json(value | {"as_of": asdict(standing)} if standing else value)
         return
     _put_explanation(explanation, site, reveal=reveal, then=standing is not None)
@@ -244,130 +244,33 @@ def _site() -> Site:
 
 
 def _put_explanation(explanation: Explanation, site: Site, *, reveal: bool, then: bool) -> None:
+    from gateway.dicom import explain_words
     from gateway.dicom.explain import identifies
 
-    for line in _head(explanation, site, reveal=reveal):
-        output.put(output.printable(line))
+    shown = explain_words.plain if reveal else explain_words.masked
+    output.put(output.printable(explain_words.asker(explanation.query, site)))
+    for label, text in explain_words.head(explanation, site, shown):
+        output.put(output.printable(f"  {label:<9} {text}"))
     if explanation.items:
         output.put()
-        _put_items(explanation.items, reveal=reveal, then=then)
-    output.say(f"{_items(len(explanation.items))} looked at{_of_days(explanation.days)}")
+        _put_items(explanation.items, shown, then=then)
+    output.say(explain_words.looked_at(explanation))
     if not reveal and any(identifies(key.tag) for key in explanation.keys):
         output.say("names and ids are masked: --reveal shows what differs")
 
 
-def _of_days(days: tuple[str, str] | None) -> str:
-    if days is None:
-        return ""
-    first, last = days
-    return f", of {first if first == last else f'{first} to {last}'}"
-
-
-def _head(explanation: Explanation, site: Site, *, reveal: bool) -> Iterator[str]:
-    """Who asked what and when, and what the answer was."""
-    from gateway.dicom.data_set import tag_name
-    from gateway.dicom.explain import outcome, refusals
-
-    asked = explanation.query
-    yield f"{asked.calling_ae_title} asked {asked.called_ae_title} from {asked.address} at {_span(asked, site)}"
-    for number, key in enumerate(explanation.keys):
-        label = "keys" if number == 0 else ""
-        yield f"  {label:<9} {key.keyword} {tag_name(key.tag)} = {_shown(key.tag, key.value, reveal=reveal)}"
-    if not (explanation.keys or explanation.refusal or explanation.not_kept):
-        yield "  keys      none that is matched by: it asked for everything that is listed"
-    if explanation.ignored:
-        yield f"  ignored   {', '.join(explanation.ignored)}: not a matching key there (PS3.4 K.2.2.1.1.2)"
-    yield f"  charset   {explanation.character_set or 'none declared: ASCII'}"
-    if explanation.not_kept:
-        yield f"  not kept  {explanation.not_kept}: why items were listed can't be said"
-    if explanation.refusal:
-        yield f"  refused   {explanation.refusal}: such a query lists nothing"
-    yield f"  answer    {_items(asked.answers)}, {outcome(asked)}"
-    if explanation.refused_since:
-        yield f"  since     {refusals(explanation.refused_since, site)}"
-
-
-def _span(asked: Query, site: Site) -> str:
-    often = "" if asked.times == 1 else f" ({asked.times} times since {site.clock(asked.at)}, answered alike)"
-    return f"{site.clock(asked.last_at)}{often}, query {asked.id}"
-
-
-def _put_items(items: tuple[ItemExplained, ...], *, reveal: bool, then: bool) -> None:
+def _put_items(items: tuple[ItemExplained, ...], shown: Shown, *, then: bool) -> None:
     """A line for each item, and for each further reason one below it."""
+    from gateway.dicom import explain_words
+
     lines: list[tuple[str, ...]] = []
     for item in items:
-        why = [reason.text(lambda tag, value: _shown(tag, value, reveal=reveal)) for reason in item.reasons]
-        why += [item.since_then] if item.since_then else []
-        head = (item.accession_number, item.scheduled_date, item.scheduled_time, item.status, _listed(item, then=then))
-        lines.append((*head, why[0] if why else "every key matches"))
-        lines += [(" ",) * len(head) + (reason,) for reason in why[1:]]
+        first, *rest = explain_words.why(item, shown)
+        is_listed = explain_words.listed(item, then=then)
+        head = (item.accession_number, item.scheduled_date, item.scheduled_time, item.status, is_listed)
+        lines.append((*head, first))
+        lines += [(" ",) * len(head) + (reason,) for reason in rest]
     output.put_table(("accession", "date", "time", "status", "listed", "why"), lines)
-
-
-def _listed(item: ItemExplained, *, then: bool) -> str:
-    """Whether it was in the answer, and is by the worklist that is looked at where that differs."""
-    listed = "yes" if item.listed else "no"
-    if item.answered in (None, item.listed):
-        return listed
-    return f"{'yes' if item.answered else 'no'}, {'then' if then else 'now'} {listed}"
-
-
-def _shown(tag: int, value: str, *, reveal: bool) -> str:
-    from gateway.dicom.explain import identifies
-    from gateway.dicom.keys import PATIENT_ID
-
-    if reveal or not identifies(tag):
-        return value
-    return output.masked_id(value) if tag == PATIENT_ID else output.masked_key(value)
-
-
-def _items(number: int) -> str:
-    return f"{number} item{'' if number == 1 else 's'}"
-
-
-def _explanation_json(explanation: Explanation, *, reveal: bool) -> dict[str, object]:
-    from gateway.dicom.data_set import tag_name
-
-    def shown(tag: int, value: str) -> str:
-        return _shown(tag, value, reveal=reveal)
-
-    return {
-        "query": _query_json(explanation.query),
-        "keys": [
-            {"keyword": key.keyword, "tag": tag_name(key.tag), "value": shown(key.tag, key.value)}
-            for key in explanation.keys
-        ],
-        "ignored": list(explanation.ignored),
-        "character_set": explanation.character_set,
-        "refusal": explanation.refusal,
-        "not_kept": explanation.not_kept,
-        "refused_since": [asdict(refused) for refused in explanation.refused_since],
-        "days": list(explanation.days) if explanation.days else None,
-        "items": [
-            asdict(item)
-            | {
-                "reasons": [
-                    {
-                        "tags": [tag_name(tag) for tag in reason.tags],
-                        "asked": shown(reason.tags[0], reason.asked) if reason.tags else reason.asked,
-                        "has": shown(reason.tags[0], reason.has) if reason.tags else reason.has,
-                        "clause": reason.clause,
-                        "text": reason.text(shown),
-                    }
-                    for reason in item.reasons
-                ]
-            }
-            for item in explanation.items
-        ],
-    }
-
-
-def _query_json(query: Query) -> dict[str, object]:
-    """All but the identifier, which may name a patient."""
-    values = asdict(query)
-    for name in ("identifier", "key_id", "sealed"):
-        del values[name]
-    return {"id": values.pop("id"), **values, "status": f"0x{query.status:04X}"}
 
 
 @worklist.command(epilog="Example: gateway worklist queries --from MAMMO1 --limit 50")
@@ -378,6 +281,7 @@ def queries(
 ) -> None:
     """List the latest queries of modalities, and the associations that were refused; the newest first."""
     from gateway.dicom import record
+    from gateway.dicom.explain_words import query_as_json
 
     with output.database() as gateway, gateway.reading() as connection:
         record.require_record(connection)
@@ -385,7 +289,7 @@ def queries(
         refused = record.refused_associations(connection, from_ae_title=from_.strip(), limit=limit)
     if json:
         output.put_json(
-            {"queries": [_query_json(one) for one in asked], "refused_associations": [asdict(one) for one in refused]}
+            {"queries": [query_as_json(one) for one in asked], "refused_associations": [asdict(one) for one in refused]}
         )
         return
     site = _site()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -90,12 +92,19 @@ class AttemptBook:
         self._store.shared_commit.save(write)
 
 
-def attempts_of(connection: sqlite3.Connection) -> dict[str, Attempts]:
-    """The tries of each update that was ever tried, by event_id; empty where the service never ran."""
+_TRIES = (
+    "SELECT event_id, attempts, first_sent_at, CASE attempts WHEN 0 THEN NULL ELSE last_sent_at END, last_error"
+    " FROM delivery_attempts"
+)
+_OF_THESE = " WHERE event_id IN (SELECT value FROM json_each(?))"
+
+
+def attempts_of(connection: sqlite3.Connection, event_ids: Iterable[str] | None = None) -> dict[str, Attempts]:
+    """The tries of each update that was ever tried, or of these, by event_id; empty where the service never ran."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery_attempts'").fetchone():
         return {}
-    rows = connection.execute(
-        "SELECT event_id, attempts, first_sent_at, CASE attempts WHEN 0 THEN NULL ELSE last_sent_at END, last_error"
-        " FROM delivery_attempts"
-    )
+    if event_ids is None:
+        rows = connection.execute(_TRIES)
+    else:
+        rows = connection.execute(_TRIES + _OF_THESE, [json.dumps(list(event_ids))])
     return {row[0]: Attempts(*row[1:]) for row in rows}

@@ -99,7 +99,7 @@ class AskedKey:
     @property
     def keyword(self) -> str:
         """DICOM's name of the attribute."""
-        return _keyword(self.tag)
+        return keyword_of(self.tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Reason:
         if not self.tags:
             return f"{self.asked} ({self.clause})"
         asked, has = (self._shown(value, shown) for value in (self.asked, self.has))
-        what = " and ".join(f"{_keyword(tag)} {tag_name(tag)}" for tag in self.tags)
+        what = " and ".join(f"{keyword_of(tag)} {tag_name(tag)}" for tag in self.tags)
         demand = f"asked {asked}, " if self.is_key and asked else f"listed: {asked}, " if asked else ""
         return f"{what}: {demand}the item has {has or 'none'} ({self.clause})"
 
@@ -278,7 +278,7 @@ def explain_query(
         explained = replace(
             explained,
             keys=tuple(AskedKey(key.tag, key.text) for key in asked.matched()),
-            ignored=tuple(f"{_keyword(key.tag)} {tag_name(key.tag)}" for key in asked.ignored()),
+            ignored=tuple(f"{keyword_of(key.tag)} {tag_name(key.tag)}" for key in asked.ignored()),
             character_set="\\".join(asked.character_set.values),
         )
         replay = _Replay(query, asked, site, until)
@@ -429,7 +429,8 @@ def _held(row: WorklistRow, tags: Iterable[int]) -> str:
     return " ".join("\\".join(of(row)) for of in values if of)
 
 
-def _keyword(tag: int) -> str:
+def keyword_of(tag: int) -> str:
+    """DICOM's name of an attribute."""
     return _ATTRIBUTES[tag].keyword if tag in _ATTRIBUTES else str(keyword_for_tag(tag))
 
 

@@ -15,6 +15,11 @@ from gateway.domain.identity import epoch_id
 from gateway.errors import IllegalTransition
 
 
+def _upcast_without_reason(state: dict[str, Any]) -> None:
+    """Version 1 did not say why."""
+    state["reason"] = ""
+
+
 class Epoch(Stream):
     """One epoch, the second or a later one: it began with a restore; then somebody lets deliveries go on.
 
@@ -51,10 +56,16 @@ class Epoch(Stream):
         lost: dict[str, Any]
 
     class DeliveryResumed(Event):
-        """An operator has looked, and the outbox goes on; `waiting` is how many status events it held then."""
+        """An operator has looked, and the outbox goes on; `waiting` is how many status events it held then.
+
+        `reason` is what the operator wrote about it, or "".
+        """
 
         TOPIC = "Epoch.DeliveryResumed"
+        class_version = 2
+        upcast_v1_v2 = staticmethod(_upcast_without_reason)
         waiting: int
+        reason: str
 
         def apply(self, aggregate: Epoch) -> None:
             """The outbox goes on."""
@@ -99,8 +110,8 @@ class Epoch(Stream):
             lost=lost,
         )
 
-    def resume(self, waiting: int) -> None:
+    def resume(self, waiting: int, reason: str = "") -> None:
         """Let the outbox go on. Raises `IllegalTransition` when it does already."""
         if self.resumed:
             raise IllegalTransition("the outbox does not wait: it was resumed")
-        self.trigger_event(self.DeliveryResumed, number=self.number, waiting=waiting)
+        self.trigger_event(self.DeliveryResumed, number=self.number, waiting=waiting, reason=reason)

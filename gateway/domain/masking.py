@@ -23,3 +23,8 @@ def masked_id(patient_id: str) -> str:
 def masked_key(value: str) -> str:
     """A key's value with the first letter of each word and the signs that matter in a key: `sm*^jane` as `s•*^j•••`."""
     return re.sub(r"[^\s^=\\*?-]+", lambda word: word[0][0] + BULLET * (len(word[0]) - 1), value)
+
+
+def masked_value(vr: str, text: str) -> str:
+    """A name (VR `PN`) or an id of a data set: what `gateway.dicom.readable` takes as a mask."""
+    return masked_name(text) if vr == "PN" else masked_id(text)

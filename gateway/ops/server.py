@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -28,11 +29,13 @@ _HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with no-referrer a browser says of our own forms that they come from "null"
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
 """On every answer (OWASP Secure Headers Project)."""
+_TURN = 0.0005
+"""Seconds for which a thread that renders a page may keep the loop, where modalities wait, from its turn."""
 _STATIC_CACHE = "public, max-age=86400"
 
 
@@ -59,6 +62,7 @@ class Lazily:
         """Answer as the window does."""
         async with self._lock:
             if self._pages is None:
+                sys.setswitchinterval(_TURN)
                 window = await asyncio.to_thread(self._make)
                 self._pages = window.application()
                 self._live = asyncio.create_task(window.run(), name="window")
@@ -74,10 +78,13 @@ def application(health: Health, access: Access, window: ASGIApp, metrics: Metric
     """The web application: `GET /health`, `GET /metrics` for who may look, and the window.
 
     `/health` answers 200 when healthy and 503 when not, with the same JSON; to who may not look only whether it is,
-    for a supervisor on another machine.
+    for a supervisor on another machine. The browser of who may see the window is shown its page, with the same status;
+    `/health.json` is never one.
     """
 
-    async def show_health(request: Request) -> JSONResponse:
+    async def show_health(request: Request) -> ASGIApp:
+        if _takes_html(request) and access.knows(_asked(request)):
+            return window
         report = await asyncio.to_thread(health.report)
         status = 200 if report["healthy"] else 503
         told = report if _may_look(access, request) else {name: report[name] for name in ("healthy", "version")}
@@ -88,19 +95,30 @@ def application(health: Health, access: Access, window: ASGIApp, metrics: Metric
             return JSONResponse({"error": "sign in to see this"}, status_code=401)
         return await metrics_response(metrics, request)
 
-    routes = [Route("/health", show_health), Route("/metrics", show_metrics)]
+    routes = [Route(path, show_health) for path in ("/health", "/health.json")] + [Route("/metrics", show_metrics)]
     web = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
     web.router.default = window
     web.router.redirect_slashes = False  # a redirect would repeat whatever host the asker named
     return web
 
 
+def _takes_html(request: Request) -> bool:
+    """A browser says so; a monitor takes whatever comes."""
+    return request.url.path == "/health" and "text/html" in request.headers.get("accept", "")
+
+
+def _asked(request: Request) -> Asked:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Asked(request.client.host if request.client else "", headers, request.cookies)
+
+
 def _may_look(access: Access, request: Request) -> bool:
     """Somebody at this machine may see how the gateway is, whatever the window asks for."""
-    address = request.client.host if request.client else ""
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    straight = is_loopback(address) and "x-forwarded-for" not in headers and "forwarded" not in headers
-    return straight or access.knows(Asked(address, headers, request.cookies))
+    asked = _asked(request)
+    straight = (
+        is_loopback(asked.address) and "x-forwarded-for" not in asked.headers and "forwarded" not in asked.headers
+    )
+    return straight or access.knows(asked)
 
 
 class SecurityHeaders:
@@ -187,7 +205,8 @@ class OpsServer(uvicorn.Server):
 def _bound(host: str, port: int) -> socket.socket:
     """A listening socket, so that a port in use is known before anything starts. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: else some pages wait 40 ms for an ACK.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

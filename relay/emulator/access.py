@@ -52,7 +52,8 @@ class Gatekeeper:
     Args:
         keys: Policies by name; a bare text is a key with all rights.
         accepts_bearer: Judges Microsoft Entra tokens, bare and without the word ``Bearer``; without it none is valid.
-        clock: The relay's clock as it goes for a hybrid connection; it is looked at once for each call.
+        clock: The relay's clock as it goes for a hybrid connection; it is looked at once for each token.
+        shown_clock: What it says where there is no token to judge.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class Gatekeeper:
         keys: Mapping[str, str | AccessKey],
         accepts_bearer: Callable[[str], bool] | None,
         clock: Callable[[str], datetime],
+        shown_clock: Callable[[str], datetime],
     ) -> None:
         self._policies = {name: key if isinstance(key, AccessKey) else AccessKey(key) for name, key in keys.items()}
         self._accepts_bearer = accepts_bearer
         self._clock = clock
+        self._shown_clock = shown_clock
 
     def check(self, call: Call, right: Right, now: datetime | None = None) -> Grant:
         """Let a call pass; ``now`` stands for the relay's clock.
@@ -73,7 +76,7 @@ class Gatekeeper:
         """
         token = token_of(call)
         if not token:
-            raise Refusal(401, "MissingToken: The request carries no token", at=now or self._clock(call.path))
+            raise Refusal(401, "MissingToken: The request carries no token", at=now or self._shown_clock(call.path))
         return self.check_token(token, call.path, right, now)
 
     def check_token(self, token: str, path: str, right: Right, now: datetime | None = None) -> Grant:

@@ -242,9 +242,13 @@ class Faults:
             if name is None or fault.kind.name == name:
                 self._end(fault)
 
+    def looming(self, name: str, path: str, *, on: str | None = None) -> Fault | None:
+        """The fault of this name that would strike here now."""
+        return next((each for each in self.in_force if each.kind.name == name and each.concerns(path, on)), None)
+
     def strike(self, name: str, path: str, *, on: str | None = None) -> Fault | None:
         """The fault of this name that strikes here now, if one does; it has struck once more then."""
-        fault = next((each for each in self.in_force if each.kind.name == name and each.concerns(path, on)), None)
+        fault = self.looming(name, path, on=on)
         if fault is not None:
             fault.struck += 1
             fault.left = None if fault.left is None else fault.left - 1

@@ -128,7 +128,7 @@ class Emulator:
         self._admin = Admin(self)
         self._port = port
         self._keys = dict(keys)
-        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self._clock)
+        self._gatekeeper = Gatekeeper(keys, self.options.accepts_bearer, self._clock, self._shown_clock)
         entities = [item if isinstance(item, Entity) else Entity(item) for item in hybrid_connections]
         _check_names(entities)
         _check_keys(self._keys)
@@ -273,7 +273,13 @@ class Emulator:
 
     def _clock(self, path: str) -> datetime:
         """The relay's clock, by which a token is judged; it may be wrong."""
-        skew = self.faults.strike("skewed-clock", path)
+        return self._skewed(self.faults.strike("skewed-clock", path))
+
+    def _shown_clock(self, path: str) -> datetime:
+        """What the relay says its clock is where it judges nothing by it."""
+        return self._skewed(self.faults.looming("skewed-clock", path))
+
+    def _skewed(self, skew: Fault | None) -> datetime:
         return self.options.now() + timedelta(seconds=skew.seconds() if skew else 0.0)
 
     async def _show_faults(self, call: Call, door: Door | None = None) -> None:

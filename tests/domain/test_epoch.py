@@ -32,7 +32,9 @@ def test_its_first_event_holds_all_that_is_known_of_the_restore() -> None:
 
 def test_it_is_resumed_once() -> None:
     epoch = Epoch.restore(**RESTORED)
-    epoch.resume(3)
-    assert epoch.collect_events()[-1].waiting == 3  # type: ignore[attr-defined]
+    epoch.resume(3, "looked at what was lost")
+    resumed = epoch.collect_events()[-1]
+    assert isinstance(resumed, Epoch.DeliveryResumed)
+    assert (resumed.waiting, resumed.reason) == (3, "looked at what was lost")
     with pytest.raises(IllegalTransition, match="does not wait"):
         epoch.resume(3)

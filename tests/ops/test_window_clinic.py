@@ -5,71 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from ops_support import Answer, asynchronous, running
+from ops_support import asynchronous, running
+from window_support import OPERATOR, VIEWER, WORDS, Browser, Make, secret_of, text
 
 from bench.synthetic import PERSON, change, completed, naming, schedule, start, step_uid
 from gateway.audit import activities
 from gateway.ops import own_token
 from gateway.ops.window.app import STATIC
-from gateway.settings import Settings
 
-Make = Callable[..., Settings]
-HTML = {"Accept": "text/html,*/*"}
-OPERATOR = "operator-token-0123456789"
-VIEWER = "viewer-token-0123456789"
 SITE = ZoneInfo("Europe/London")
-WORDS = ["SMITH", "JANE", PERSON["patient_id"], PERSON["patient_birth_date"]]
-
-
-class Browser:
-    """Keeps its cookie, sends what browsers send."""
-
-    def __init__(self, port: int, **headers: str) -> None:
-        self.port = port
-        self.headers = HTML | {name.replace("_", "-"): value for name, value in headers.items()}
-
-    async def get(self, path: str) -> Answer:
-        return await asyncio.to_thread(self._send, "GET", path, None)
-
-    async def post(self, path: str, **fields: str) -> Answer:
-        return await asyncio.to_thread(self._send, "POST", path, fields)
-
-    def _send(self, method: str, path: str, fields: dict[str, str] | None) -> Answer:
-        from urllib.parse import urlencode
-
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
-        headers = self.headers | ({"Content-Type": "application/x-www-form-urlencoded"} if fields is not None else {})
-        try:
-            connection.request(method, path, urlencode(fields) if fields is not None else None, headers)
-            response = connection.getresponse()
-            for name, value in response.getheaders():
-                if name.lower() == "set-cookie":
-                    self.headers["Cookie"] = value.partition(";")[0]
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
-            connection.close()
 
 
 def today() -> str:
     return datetime.now(SITE).strftime("%Y%m%d")
-
-
-def text(answer: Answer) -> str:
-    return answer.body.decode()
-
-
-def secret_of(answer: Answer) -> str:
-    found = re.search(r'name="secret" value="([^"]+)"', text(answer))
-    assert found
-    return found[1]
 
 
 @asynchronous
@@ -271,7 +225,7 @@ async def test_every_answer_carries_the_headers_that_keep_a_browser_in_bounds(
             assert "default-src 'none'" in policy, path
             assert "unsafe" not in policy
             assert "frame-ancestors 'none'" in policy
-            assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+            assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "same-origin")
             assert "server" not in headers
         page = text(await Browser(port).get("/clinic"))
     assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page)
@@ -385,7 +339,7 @@ async def test_health_is_told_in_full_to_who_may_look_and_in_two_words_to_anothe
     async with running(own_settings(gateway_ops_operator_token=OPERATOR), monkeypatch) as (_, port):
         here = await Browser(port).get("/health")
         elsewhere = await Browser(port, X_Forwarded_For="10.1.2.3").get("/health")
-        signed = await Browser(port, X_Forwarded_For="10.1.2.3", Authorization=f"Bearer {OPERATOR}").get("/health")
+        signed = await Browser(port, X_Forwarded_For="10.1.2.3", Authorization=f"Bearer {OPERATOR}").get("/health.json")
     assert "checks" in here.json
     assert set(elsewhere.json) == {"healthy", "version"}
     assert "checks" in signed.json

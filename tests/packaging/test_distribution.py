@@ -94,3 +94,9 @@ def test_the_wheel_holds_the_three_packages_and_nothing_of_the_workshop(tmp_path
     assert sources | {"relay/py.typed", "gateway/contract/samples/actions/echo.json"} <= set(names)
     entry = next(name for name in names if name.endswith("entry_points.txt"))
     assert "gateway = gateway.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+    documents = "gateway/ops/window/documents"
+    shown = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*") if path.is_file()}
+    expected = {f"{documents}/{name}" for name in {"README.md", "CHANGELOG.md", "bench/README.md"} | shown}
+    assert {name for name in names if name.startswith(documents)} == expected
+    shipped = (path for kind in ("templates", "static") for path in (ROOT / "gateway/ops/window" / kind).iterdir())
+    assert {str(path.relative_to(ROOT)) for path in shipped} <= set(names)

@@ -22,6 +22,7 @@ TARGETS = (
     "soak",
     "fuzz",
     "bench",
+    "screenshots",
     "lock",
     "clean",
     "help",

@@ -14,24 +14,38 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
 from gateway.log import get_logger
 from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
-from gateway.ops.window import clinic, rendering
+from gateway.ops.window import (
+    checklist,
+    clinic,
+    docs,
+    events,
+    health,
+    modalities,
+    outbox,
+    relay,
+    rendering,
+    step,
+    unmatched,
+)
 from gateway.ops.window.live import Live, Strip
-from gateway.ops.window.page import Act, Page
+from gateway.ops.window.page import Act, Page, Table
 from gateway.ops.window.sources import Sources
+from gateway.ops.window.spreadsheet import csv_of
 from gateway.ops.window.visits import Visit, asked, form_of, reason_of, reveal, visit
+from projections.outbox import OutboxCounts
 
 STATIC = Path(__file__).parent / "static"
+_EVENTS = "text/event-stream"
 
 _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
     (NotFound, 404),
@@ -43,11 +57,20 @@ _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
 
 log = get_logger(__name__)
 
-PAGES: tuple[Page, ...] = ()
+_MODULES = (step, modalities, relay, outbox, unmatched, events, health, checklist, docs)
+
+PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)
 """The pages besides the clinic."""
 
-ACTS: dict[str, Act] = {}
+ACTS: dict[str, Act] = {path: act for module in _MODULES for path, act in getattr(module, "ACTS", {}).items()}
 """What is done by a form, by its path."""
+
+
+def _nothing(*_: object) -> None:
+    """An error page looks at nothing: it is told what failed."""
+
+
+_ERROR = Page("", "error.html", "That did not work", _nothing)
 
 
 class Window:
@@ -77,11 +100,13 @@ class Window:
             Route("/sign-out", self._sign_out, methods=["POST"]),
             Route("/clinic/items/{number:path}", self._clinic_item),
             Mount("/static", StaticFiles(directory=STATIC)),
+            *(Route(f"/docs/{{name:path}}{suffix}", self._picture) for suffix in docs.PICTURES),
         ]
         acts = {"/clinic/reveal": _reveal_clinic, "/hide": _hide, **ACTS}
         routes += [Route(path, self._act(act), methods=["POST"]) for path, act in acts.items()]
-        for page in (Page("/clinic", "clinic.html", "Clinic", self._clinic), *PAGES):
+        for page in (Page("/clinic", "clinic.html", "Clinic", self._clinic, _clinic_table), *PAGES):
             routes += [Route(f"{page.path}.json", self._json(page)), Route(page.path, self._html(page))]
+            routes += [Route(f"{page.path}.csv", self._csv(page.table, page))] if page.table else []
         web = Starlette(
             routes=routes,
             exception_handlers={
@@ -104,7 +129,8 @@ class Window:
 
     def _page(self, page: Page, request: Request) -> Response:
         given = visit(self.access, request)
-        return self._rendered(given, request, page.template, page.title, page.look(self.sources, given, request))
+        shown = page.look(self.sources, given, request)
+        return self._rendered(given, request, page, shown, getattr(shown, "http_status", 200))
 
     def _json(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         def answered(request: Request) -> Response:
@@ -115,19 +141,32 @@ class Window:
 
         return answer
 
-    def _rendered(
-        self, given: Visit, request: Request, template: str, title: str, shown: object, status: int = 200
-    ) -> Response:
-        text = self._templates.get_template(template).render(
+    def _csv(self, table: Table, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        name = f"{page.path.strip('/')}.csv"
+
+        def answered(request: Request) -> Response:
+            text = csv_of(table(page.look(self.sources, visit(self.access, request), request)))
+            as_file = {"content-disposition": f'attachment; filename="{name}"'}
+            return Response(text, media_type="text/csv", headers=as_file)
+
+        async def answer(request: Request) -> Response:
+            return await run_in_threadpool(answered, request)
+
+        return answer
+
+    def _rendered(self, given: Visit, request: Request, page: Page, shown: object, status: int = 200) -> Response:
+        query = f"?{request.url.query}" if request.url.query else ""
+        text = self._templates.get_template(page.template).render(
             page=shown,
-            title=title,
+            title=page.title,
             visitor=given.visitor,
             secret=given.session.secret,
             signs_out=self.access.takes_tokens,
             notices=given.take_notices(),
             path=request.url.path,
             query=request.url.query,
-            json_path=f"{request.url.path}.json{'?' + request.url.query if request.url.query else ''}",
+            json_path=f"{request.url.path}.json{query}",
+            csv_path=f"{request.url.path}.csv{query}" if page.table else "",
             strip=self._render_strip(self._strip()),
             row=self._row,
         )
@@ -153,6 +192,10 @@ class Window:
         given.session.notices += [told] if told else []
         return RedirectResponse(_own_path(form.get("back", "")), status_code=303)
 
+    async def _picture(self, request: Request) -> Response:
+        self.access.visitor(asked(request))
+        return FileResponse(docs.picture(request.url.path))
+
     # --- errors
 
     async def _failed(self, request: Request, error: Exception) -> Response:
@@ -175,7 +218,7 @@ class Window:
         except Refused:
             text = self._templates.get_template("refused.html").render(page=told, title="Not shown", path="")
             return Response(text, status, media_type="text/html")
-        return self._rendered(given, request, "error.html", "That did not work", told, status)
+        return self._rendered(given, request, _ERROR, told, status)
 
     async def _not_found(self, request: Request, _: Exception) -> Response:
         error = NotFound("there is no such page", remedy="the pages are named above; or /health")
@@ -225,11 +268,14 @@ class Window:
 
     def _strip(self) -> Strip:
         gateway = self.sources.gateway
-        counts = gateway.count_updates()
         relay = self.sources.relay()
+        try:
+            counts, unmatched = gateway.count_updates(), len(gateway.unmatched_steps())
+        except GatewayError:  # the page, or its error, says what is wrong
+            counts, unmatched = OutboxCounts(0, None, 0), 0
         proof = self.sources.clock(relay.get("last_proof"))
         state = f"{relay['state']}, proven {proof}" if proof else str(relay["state"])
-        return Strip(state, counts.waiting, counts.parked, len(gateway.unmatched_steps()))
+        return Strip(state, counts.waiting, counts.parked, unmatched)
 
     # --- the clinic
 
@@ -267,7 +313,9 @@ class Window:
 
     async def _watch(self, request: Request) -> Response:
         self.access.visitor(asked(request))
-        return EventSourceResponse(self.live.watch(), ping=15)
+        if request.method == "HEAD":
+            return Response(media_type=_EVENTS)
+        return StreamingResponse(self.live.watch(), media_type=_EVENTS, headers={"x-accel-buffering": "no"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +326,10 @@ class _ClinicPage:
     rows: str
     version: int
     seconds_revealed: int
+
+
+def _clinic_table(page: _ClinicPage) -> list[tuple[object, ...]]:
+    return clinic.table(page.clinic)
 
 
 def _clinic_subject(day: str) -> str:

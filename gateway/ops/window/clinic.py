@@ -215,3 +215,16 @@ def _sent(queries: Iterable[record.Query], wanted: frozenset[str]) -> dict[str, 
         for number in wanted.intersection(query.accession_numbers):
             sent.setdefault(number, {}).setdefault(query.calling_ae_title, query.at)
     return sent
+
+
+def table(page: Clinic) -> list[tuple[object, ...]]:
+    """The list for a spreadsheet."""
+    headings = ("date", "time", "participant", "patient_id", "accession_number", "status", "modality", "sent", "told")
+    return [headings, *((page.day, *_cells(item)) for item in page.items)]
+
+
+def _cells(item: Item) -> tuple[object, ...]:
+    sent = " ".join(f"{one.ae_title} {one.at}" for one in item.sent)
+    told = f"{item.told.state} {item.told.status} {item.told.at}" if item.told else ""
+    who = (item.participant, item.patient_id)
+    return (item.scheduled_time, *who, item.accession_number, item.status, item.modality, sent, told)

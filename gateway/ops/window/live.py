@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ _MOST_EVENTS = 500
 """So many new events are read one by one; after more the list is read anew."""
 _MOST_WAITING = 100
 """Messages that wait for one slow watcher; then it is told to load the page again."""
+_PING = 15.0
+"""Seconds after which a watcher to whom nothing was said hears that the line is open."""
 _OVERLAP = timedelta(seconds=10)
 """The record of queries is written a second late, and its rows grow: each look goes back so far."""
 
@@ -76,7 +79,8 @@ class Live:
         self._order: list[str] = []
         self._strip = ""
         self._unsent: list[dict[str, Any]] = []
-        self._version = 0
+        self._version = time.time_ns() // 1_000_000
+        """Begins at the clock, so that a page of the process before is known to be old."""
         self._watchers: set[asyncio.Queue[bytes | None]] = set()
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,16 +100,24 @@ class Live:
         A row is `{accession_number, html, before, status}`: it goes before that of the number `before`, to the end
         where that is None; without `html` it is gone.
         """
+        return self._since_last()[1]
+
+    def _since_last(self) -> tuple[int, list[dict[str, Any]]]:
+        """The version that these changes lead to, and they."""
         with self._lock:
             changes, self._unsent = self._unsent + self._look(), []
-            return changes
+            return self._version, changes
 
     def _look(self) -> list[dict[str, Any]]:
         """Take in what changed. Returns the changes as `window.js` applies them."""
-        changed = self._changed()
-        if changed is None:
-            return self._read_anew()
-        return self._read(changed) if changed else []
+        try:
+            changed = self._changed()
+            if changed is None:
+                return self._read_anew()
+            return self._read(changed) if changed else []
+        except Exception:
+            self._day = ""  # what was passed over by this look is in the next one, which reads everything
+            raise
 
     def _changed(self) -> set[str] | None:
         """The accession numbers that may have changed since the last look; None: all."""
@@ -209,32 +221,31 @@ class Live:
         try:
             yield _event("version", self._version)
             yield _event("strip", self._strip) if self._strip else b": \n\n"
-            while (message := await queue.get()) is not None:
+            while (message := await _next(queue)) is not None:
                 yield message
         finally:
             self._watchers.discard(queue)
 
     async def _tell(self) -> None:
         try:
-            changes, strip = await asyncio.to_thread(self._news)
+            news = await asyncio.to_thread(self._news)
         except GatewayError as error:
             log.warning("window_not_live", code=error.code, error=str(error))
             return
         except Exception:  # the next look may go well, and those who watch have nobody else
             log.exception("window_not_live", code="internal")
             return
-        if changes:
-            self._send(_event("rows", {"version": self._version, "changes": changes}))
-        if strip:
-            self._send(_event("strip", strip))
+        for message in news:
+            self._send(message)
 
-    def _news(self) -> tuple[list[dict[str, Any]], str]:
-        changes = self.changes()
+    def _news(self) -> list[bytes]:
         strip = self._render_strip()
-        if strip == self._strip:
-            return changes, ""
-        self._strip = strip
-        return changes, strip
+        version, changes = self._since_last()
+        news = [_event("rows", {"version": version, "changes": changes})] if changes else []
+        if strip != self._strip:
+            self._strip = strip
+            news.append(_event("strip", strip))
+        return news
 
     def _send(self, message: bytes | None) -> None:
         """The same bytes to everybody. Who does not keep up is let go: the browser comes again, and loads anew."""
@@ -250,6 +261,15 @@ class Live:
 def _event(name: str, value: Any) -> bytes:  # noqa: ANN401  any JSON value
     """One server-sent event, its data JSON on one line."""
     return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+async def _next(queue: asyncio.Queue[bytes | None]) -> bytes | None:
+    """The next message; a comment where there is none for long, so that proxies keep the connection."""
+    try:
+        async with asyncio.timeout(_PING):
+            return await queue.get()
+    except TimeoutError:
+        return b": \n\n"
 
 
 async def _waited(woken: asyncio.Event, seconds: float) -> None:

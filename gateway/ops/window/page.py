@@ -13,15 +13,18 @@ from gateway.ops.window.visits import Visit
 
 Look = Callable[[Sources, Visit, Request], Any]
 """What a page shows: a dataclass or plain JSON values. Blocking: it is called off the event loop."""
+Table = Callable[[Any], list[tuple[object, ...]]]
+"""The list of what `Look` returns: headings, then rows."""
 Act = Callable[[Sources, Visit, dict[str, str]], str]
 """Does something with a form's fields; returns what to say about it. Blocking."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`look` answers both `path` (by the template, as `page`) and `path.json`."""
+    """`look` answers `path` (by the template, as `page`), `path.json`, and where there is a table `path.csv`."""
 
     path: str
     template: str
     title: str
     look: Look
+    table: Table | None = None

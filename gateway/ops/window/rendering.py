@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import nhsuk_frontend_jinja
@@ -40,6 +41,13 @@ _COLOURS = {
     "ok": "green",
     "warning": "yellow",
     "failed": "red",
+    "asking": "green",
+    "silent": "red",
+    "refused": "red",
+    "hearing": "green",
+    "deaf": "red",
+    "connected": "green",
+    "failing": "red",
 }
 
 
@@ -61,6 +69,7 @@ def environment(sources: Sources) -> Environment:
     made.filters |= {
         "clock": sources.clock,
         "moment": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S"),
+        "exact": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S.%f")[:-3],
         "day": _day,
         "dashed": lambda day: f"{day[:4]}-{day[4:6]}-{day[6:]}",
         "tag": status_tag,
@@ -76,6 +85,7 @@ def renderer(templates: Environment, name: str, argument: str) -> Callable[[Any]
     return lambda value: template.render({argument: value})
 
 
+@lru_cache(128)
 def status_tag(status: str) -> Markup:
     """A status as the NHS's tag; its word says it, the colour only underlines."""
     colour = _COLOURS.get(status, "white")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class Visit:
     def reveals(self, subject: str) -> bool:
         """Whether this browser was given the names of this subject, a few minutes ago at most."""
         return self.visitor.may_reveal and self.session.seconds_revealed(subject) > 0
+
+    def seconds_revealed(self, subject: str) -> int:
+        """For how many seconds yet the names of this subject are shown to this browser; 0: they are masked."""
+        return math.ceil(self.session.seconds_revealed(subject)) if self.visitor.may_reveal else 0
 
     def take_notices(self) -> list[str]:
         """What is to be said once."""

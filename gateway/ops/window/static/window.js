@@ -2,6 +2,15 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
+const isLive = () => byId("list") && "live" in byId("list").dataset;
+
+/* What changes the list is done one after the other, in the order in which it came. */
+let turn = Promise.resolve();
+const inTurn = (work) => { turn = turn.then(work).catch(lose); };
+
+/* What is seen may be old. */
+const RETRY = 5000;
+const lose = () => { byId("lost").hidden = false; };
 
 function element(html) {
   const template = document.createElement("template");
@@ -12,9 +21,10 @@ function element(html) {
 /* Load the list again from where the page is, or from another place. */
 async function load(url) {
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
-  if (!answer.ok) return;
+  if (answer.status >= 500) throw new Error(`status ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("list");
-  if (fresh) byId("list").replaceWith(fresh);
+  if (fresh && byId("list")) byId("list").replaceWith(fresh);
+  else if (answer.redirected || !answer.ok) location.assign(url); // signed out, or refused: that page says it
 }
 
 function count() {
@@ -34,35 +44,45 @@ async function own(change) {
 
 async function apply(change) {
   const id = `item-${change.accession_number}`;
-  const old = byId(id);
   if (change.html === null) {
-    if (old) old.remove();
+    byId(id)?.remove();
     return;
   }
   const row = element("revealed" in byId("list").dataset ? await own(change) : change.html);
   row.classList.add("app-changed");
-  const focused = old && old.contains(document.activeElement);
-  if (old) old.remove();
+  const old = byId(id);
+  const focused = old?.contains(document.activeElement);
+  old?.remove();
   byId("rows").insertBefore(row, change.before === null ? null : byId(`item-${change.before}`));
   if (focused) row.querySelector("a").focus();
   byId("said").textContent = `${change.accession_number}: ${change.status.toLowerCase()}`;
 }
 
+async function take({ version, changes }) {
+  if (!isLive()) return;
+  if (changes.some((change) => change.reload)) return load(location.href);
+  for (const change of changes) await apply(change);
+  byId("list").dataset.version = version;
+  count();
+}
+
+function again() {
+  inTurn(() => load(location.href));
+  watch();
+}
+
 function watch() {
   const source = new EventSource("/clinic/live");
-  const isLive = () => byId("list") && "live" in byId("list").dataset;
+  source.addEventListener("open", () => { byId("lost").hidden = true; });
+  source.addEventListener("error", () => {
+    lose();
+    if (source.readyState === EventSource.CLOSED) setTimeout(again, RETRY); // refused: the browser itself does not try again
+  });
   source.addEventListener("strip", (event) => { byId("strip").innerHTML = JSON.parse(event.data); });
-  source.addEventListener("version", (event) => {
-    if (isLive() && byId("list").dataset.version !== event.data) load(location.href);
-  });
-  source.addEventListener("rows", async (event) => {
-    if (!isLive()) return;
-    const { version, changes } = JSON.parse(event.data);
-    if (changes.some((change) => change.reload)) { await load(location.href); return; }
-    for (const change of changes) await apply(change);
-    byId("list").dataset.version = version;
-    count();
-  });
+  source.addEventListener("version", (event) => inTurn(() => {
+    if (isLive() && byId("list").dataset.version !== event.data) return load(location.href);
+  }));
+  source.addEventListener("rows", (event) => inTurn(() => take(JSON.parse(event.data))));
 }
 
 function slide() {
@@ -70,21 +90,21 @@ function slide() {
   if (!form) return;
   const range = byId("minute");
   let waiting;
-  const moved = () => {
+  range.addEventListener("input", () => {
     const minute = Number(range.value);
     const isNow = minute >= Number(range.max);
     const clock = `${String(Math.floor(minute / 60)).padStart(2, "0")}:${String(minute % 60).padStart(2, "0")}`;
     byId("then").textContent = isNow ? "now" : clock;
+    range.setAttribute("aria-valuetext", isNow ? "now" : clock);
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       const query = new URLSearchParams(new FormData(form));
       if (isNow) query.delete("minute");
       const url = `/clinic?${query}`;
       history.replaceState(null, "", url);
-      load(url);
+      inTurn(() => load(url));
     }, 150);
-  };
-  range.addEventListener("input", moved);
+  });
 }
 
 if (byId("strip")) watch();

@@ -1,0 +1,230 @@
+"""An appointment's page: its story, what was performed, nobody named unasked, and set by hand only with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+import pytest
+from ops_support import asynchronous, running
+from window_support import (
+    AUDITOR,
+    OPERATOR,
+    ROLES,
+    VIEWER,
+    WORDS,
+    Browser,
+    Make,
+    names_nobody,
+    operators_of,
+    refused_to_a_viewer_and_to_forgers,
+    secret_of,
+    signed_in,
+    text,
+)
+
+from bench.synthetic import PERSON, appointment, change, completed, naming, request, schedule, start, step_uid
+from gateway.audit import activities
+from gateway.domain.lifecycle import Status
+from gateway.domain.worklist_item import WorklistItem
+from gateway.rehearsal.modality import Modality
+
+
+@asynchronous
+async def test_an_examination_is_told_hop_by_hop_with_latencies_series_and_dose_and_nobody_named(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        await asyncio.to_thread(schedule, service.gateway)
+        unit = Modality("127.0.0.1", service.dicom.port, "ORTHANC_MWL")
+        await asyncio.to_thread(unit.perform, "ACC001")
+        page, told = await Browser(port).get("/step/ACC001"), await Browser(port).get("/step/ACC001.json")
+    assert (page.status, told.status) == (200, 200)
+    assert told.json["summary"]["participant"] == "S•••• J•••"
+    assert told.json["summary"]["status"] == "COMPLETED"
+    hops = [hop["hop"] for hop in told.json["timeline"]]
+    assert [hop for hop in hops if hop in ("accepted", "listed", "started", "completed")] == [
+        "accepted",
+        "listed",
+        "started",
+        "completed",
+    ]
+    assert all(hop["after"] for hop in told.json["timeline"][1:])
+    assert "started_to_completed" in told.json["spans"]
+    assert "started → completed" in text(page)
+    (performed,) = told.json["performed"]
+    assert ["dose", "4 exposures, entrance dose 5.8 mGy, organ dose 1.87 mGy"] in performed["rows"]
+    assert "4 exposures, entrance dose 5.8 mGy" in text(page)
+    assert names_nobody([page, told], [*WORDS, "RADIOGRAPHER"])
+
+
+@asynchronous
+async def test_an_accession_number_that_was_only_ever_refused_has_its_story_too(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        service.gateway.cancel("ACC404", None, request=request("cancel", "worklist.cancel_item"))
+        page, told = await Browser(port).get("/step/ACC404"), await Browser(port).get("/step/ACC404.json")
+    assert (page.status, told.json["summary"]) == (200, None)
+    assert [hop["hop"] for hop in told.json["timeline"]] == ["received", "rejected"]
+    assert "No appointment ever came" in text(page)
+    assert "Complete the appointment" not in text(page)
+
+
+@pytest.mark.parametrize("path", ["/step/ACC999", "/step/", "/step/%00", "/step/" + "A" * 200])
+def test_an_unknown_accession_number_is_a_page_of_its_own_with_404(
+    path: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynchronous
+    async def ask() -> None:
+        async with running(own_settings(), monkeypatch) as (_, port):
+            page, told = await Browser(port).get(path), await Browser(port).get(f"{path}.json")
+        assert (page.status, told.status, told.json["code"]) == (404, 404, "not_found")
+        assert "That did not work" in text(page)
+
+    ask()
+
+
+@pytest.mark.parametrize("number", ["A<script>", "A/B", "A?B", "A#B", "A%B", 'A"B&C'])
+def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
+    number: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynchronous
+    async def ask() -> None:
+        async with running(own_settings(), monkeypatch) as (service, port):
+            schedule(service.gateway, number)
+            browser, address = Browser(port), f"/step/{quote(number)}"
+            page, told = await browser.get(address), await browser.get(f"{address}.json")
+            done = await browser.post(
+                "/step/complete",
+                secret=secret_of(page),
+                accession_number=number,
+                reason="no MPPS",
+                back=back_of(text(page)),
+            )
+            after = await browser.get(done.headers["location"])
+        assert told.json["accession_number"] == number
+        assert "<script>" not in text(page).replace("<script src", "")
+        assert (done.status, after.status) == (303, 200)
+        assert "scheduled → completed" in text(after)
+
+    ask()
+
+
+def back_of(page: str) -> str:
+    """Where the page's forms lead back to, as a browser reads it."""
+    from html import unescape
+
+    return unescape(page.split('name="back" value="')[1].split('"', maxsplit=1)[0])
+
+
+@asynchronous
+async def test_names_and_written_reasons_are_shown_for_a_reason_that_is_kept_with_the_accession_number(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        service.gateway.correct_status("ACC001", Status.CANCELLED, reason="Jane rang", operator="ada")
+        browser = Browser(port)
+        masked = await browser.get("/step/ACC001"), await browser.get("/step/ACC001.json")
+        secret = secret_of(masked[0])
+        naming_her = await browser.post(
+            "/step/reveal", secret=secret, accession_number="ACC001", reason="it is Jane again"
+        )
+        unknown = await browser.post("/step/reveal", secret=secret, accession_number="ACC9", reason="phone call")
+        assert "Jane" not in text(await browser.get("/step/ACC001"))
+        await browser.post("/step/reveal", secret=secret, accession_number="ACC001", reason="phone call")
+        shown, data = await browser.get("/step/ACC001"), await browser.get("/step/ACC001.json")
+        other = await Browser(port).get("/step/ACC001")
+        schedule(service.gateway, "ACC002")
+        another = await browser.get("/step/ACC002")
+        with service.gateway.reading() as connection:
+            (look,) = [one for one in activities.find(connection) if one.activity == "looked"]
+    assert names_nobody([*masked, other, another], ["SMITH", "JANE", "Jane", PERSON["patient_id"]])
+    assert (naming_her.status, unknown.status) == (400, 404)
+    assert "SMITH JANE" in text(shown)
+    assert "Jane rang" in text(shown)
+    assert data.json["summary"]["birth_date"] == PERSON["patient_birth_date"]
+    assert (look.subjects, look.details["reason"], look.details["verb"]) == (
+        ("ACC001",),
+        "phone call",
+        "window step ACC001",
+    )
+
+
+@asynchronous
+async def test_an_operator_completes_and_cancels_with_a_reason_under_their_own_name(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(**ROLES), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        schedule(service.gateway, "ACC002")
+        browser, secret = await signed_in(port, OPERATOR)
+        for number, act in (("ACC001", "complete"), ("ACC002", "cancel")):
+            done = await browser.post(f"/step/{act}", secret=secret, accession_number=number, reason="told by phone")
+            assert done.status == 303
+        page = await browser.get("/step/ACC001")
+        again = await browser.post("/step/complete", secret=secret, accession_number="ACC001", reason="again")
+        unknown = await browser.post("/step/cancel", secret=secret, accession_number="ACC9", reason="typo")
+        kept = await operators_of(service, WorklistItem.StatusCorrected.TOPIC)
+    assert [(who, said["status"], said["reason"]) for who, said in kept] == [
+        ("Nurse Ada", "COMPLETED", "told by phone"),
+        ("Nurse Ada", "CANCELLED", "told by phone"),
+    ]
+    assert "Nurse Ada" in text(page)
+    assert "Complete the appointment" not in text(page), "a completed appointment stays so"
+    assert (again.status, unknown.status) == (409, 404)
+
+
+@asynchronous
+async def test_only_an_operators_own_form_changes_an_appointment(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(**ROLES), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        for act in ("complete", "cancel"):
+            await refused_to_a_viewer_and_to_forgers(port, f"/step/{act}", accession_number="ACC001")
+        viewer, _ = await signed_in(port, VIEWER)
+        auditor, secret = await signed_in(port, AUDITOR)
+        pages = text(await viewer.get("/step/ACC001")), text(await auditor.get("/step/ACC001"))
+        revealed = await auditor.post("/step/reveal", secret=secret, accession_number="ACC001", reason="an inquiry")
+        status = service.gateway.count_by_status()
+    assert ["Reveal names" in page for page in pages] == [False, True]
+    assert not [page for page in pages if "/step/complete" in page]
+    assert revealed.status == 303
+    assert status == {"SCHEDULED": 1}
+
+
+@asynchronous
+async def test_why_it_is_or_is_not_on_a_units_list_is_one_step_away(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        await asyncio.to_thread(service.gateway.schedule, appointment("ACC1 2"))
+        unit = Modality("127.0.0.1", service.dicom.port, "ORTHANC_MWL", "MAMMO1")
+        await asyncio.to_thread(unit.find)
+        await asyncio.to_thread(service.record.close)
+        page = text(await Browser(port).get("/step/ACC1%202"))
+        address = "/modalities/MAMMO1?accession=ACC1%202"
+        explained = await Browser(port).get(address)
+    assert address in page
+    assert "every key matches" in text(explained)
+
+
+@asynchronous
+async def test_a_database_that_cannot_be_read_is_a_page_with_503_and_what_to_do(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        start(service.gateway, step_uid(1), naming())
+        change(service.gateway, completed(step_uid(1)))
+        browser = Browser(port)
+        await browser.get("/step/ACC001")
+        with service.gateway.datastore.writer.transaction() as cursor:
+            cursor.execute("ALTER TABLE timeline RENAME TO lost")
+        page, told = await browser.get("/step/ACC001"), await browser.get("/step/ACC001.json")
+        with service.gateway.datastore.writer.transaction() as cursor:
+            cursor.execute("ALTER TABLE lost RENAME TO timeline")
+    assert (page.status, told.status, told.json["code"]) == (503, 503, "store_unusable")
+    assert told.json["remedy"]
