@@ -361,3 +361,16 @@ async def test_what_fails_inside_is_a_page_with_a_code_and_its_words_stay_inside
         )
     assert (page.status, told.status, told.json["code"]) == (500, 500, "internal")
     assert "SMITH" not in text(page) + text(told)
+
+
+@asynchronous
+async def test_the_first_page_says_what_is_wrong_what_is_doubtful_and_what_to_do(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        service.health.checks["relay"] = lambda: {"ok": False, "error": "deaf → wait for the new control channel"}
+        service.health.checks["disk"] = lambda: {"ok": True, "warning": "only 3 % of the disk is free"}
+        page = text(await Browser(port).get("/clinic"))
+    assert "relay: deaf → wait for the new control channel" in page
+    assert "disk: only 3 % of the disk is free" in page
+    assert "<strong>not well</strong>" in page

@@ -7,6 +7,7 @@ its path the data itself is answered.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from http import HTTPStatus
@@ -43,6 +44,9 @@ from gateway.ops.window.sources import Sources
 from gateway.ops.window.spreadsheet import csv_of
 from gateway.ops.window.visits import Visit, asked, form_of, reason_of, reveal, visit
 from projections.outbox import OutboxCounts
+
+_TROUBLES_SECONDS = 5.0
+"""So long what health said stands on every page; asking it anew for each change would be most of the work."""
 
 STATIC = Path(__file__).parent / "static"
 _EVENTS = "text/event-stream"
@@ -85,6 +89,8 @@ class Window:
         strip = rendering.renderer(self._templates, "strip.html", "strip")
         self.live = Live(sources, self._row, lambda: strip(self._strip()))
         self._render_strip = strip
+        self._known_troubles: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self._troubles_until = 0.0
 
     async def run(self) -> None:
         """Tell those who watch what changes, until cancelled."""
@@ -275,7 +281,18 @@ class Window:
             counts, unmatched = OutboxCounts(0, None, 0), 0
         proof = self.sources.clock(relay.get("last_proof"))
         state = f"{relay['state']}, proven {proof}" if proof else str(relay["state"])
-        return Strip(state, counts.waiting, counts.parked, unmatched)
+        failures, warnings = self._troubles()
+        return Strip(state, counts.waiting, counts.parked, unmatched, failures, warnings)
+
+    def _troubles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the checks of health say, a few seconds old at most."""
+        if time.monotonic() >= self._troubles_until:
+            report = self.sources.health.report()
+            told = report["checks"].items()
+            failures = tuple(f"{name}: {check.get('error', 'not well')}" for name, check in told if not check["ok"])
+            self._known_troubles = failures, tuple(report["warnings"])
+            self._troubles_until = time.monotonic() + _TROUBLES_SECONDS
+        return self._known_troubles
 
     # --- the clinic
 

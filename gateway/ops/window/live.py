@@ -50,12 +50,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The state in a line that stands on every page."""
+    """The state in a line that stands on every page, and below it what is wrong or doubtful, with what to do."""
 
     relay: str
     waiting: int
     parked: int
     unmatched: int
+    failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Live:
