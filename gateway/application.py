@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -602,6 +602,11 @@ class Gateway(Application[UUID]):
     def _has_item(self, row: ReceivedStudyRow) -> bool:
         keys = Reference(study_instance_uid=row.study_instance_uid, accession_number=row.named)
         return isinstance(self._referenced(keys, row.patient_id, "study"), WorklistItem)
+
+    def known_studies(self, orthanc_ids: Collection[str]) -> frozenset[str]:
+        """Those of these Orthanc ids whose studies were read, or could not be."""
+        with self.reading() as connection:
+            return projections.received_studies.known(connection, orthanc_ids)
 
     def parked_studies(self) -> list[ParkedStudyRow]:
         """Studies of Orthanc's that could not be read."""

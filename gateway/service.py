@@ -285,6 +285,7 @@ class Service:
             health=self.health,
             relay=self._relay_state,
             delivery=self._delivery_state,
+            images=self.images.state if self.images else lambda: {"state": "not configured"},
             checklist=Checklist(self._checklist),
             unfinished_after=self._unfinished_after,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,6 +193,17 @@ def count_unmatched(connection: sqlite3.Connection) -> int:
     """How many they are."""
     count: int = connection.execute("SELECT COUNT(*) FROM received_studies WHERE waits_for_person = 1").fetchone()[0]
     return count
+
+
+def known(connection: sqlite3.Connection, orthanc_ids: Collection[str]) -> frozenset[str]:
+    """Those of these Orthanc ids that were received or parked."""
+    rows = connection.execute(
+        "WITH asked AS (SELECT value FROM json_each(?))"
+        " SELECT orthanc_id FROM received_studies WHERE orthanc_id IN asked"
+        " UNION SELECT orthanc_id FROM parked_studies WHERE orthanc_id IN asked",
+        (json.dumps(list(orthanc_ids)),),
+    )
+    return frozenset(orthanc_id for (orthanc_id,) in rows)
 
 
 def open_routes(connection: sqlite3.Connection, limit: int = -1) -> list[RouteRow]:

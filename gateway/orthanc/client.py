@@ -64,11 +64,13 @@ class _Said(BaseModel):
 
 
 class System(_Said):
-    """Which Orthanc it is. `database` is "" before Orthanc 1.11.1."""
+    """Which Orthanc it is. `database` is "" before Orthanc 1.11.1; `dicom_port` is 0 where it does not say."""
 
     name: str = Field("", alias="Name")
     version: str = Field(alias="Version")
     database: str = Field("", alias="DatabaseServerIdentifier")
+    dicom_ae_title: str = Field("", alias="DicomAet")
+    dicom_port: int = Field(0, alias="DicomPort")
 
 
 class Change(_Said):

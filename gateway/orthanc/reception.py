@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,15 @@ class Reception:
         self.feed = ImageFeed(self.gateway, self._client, options, self.rules.routes_of)
         self.router = Router(self.gateway, self._client)
         return self.feed, self.router
+
+    def state(self) -> dict[str, Any]:
+        """All that is known of the feed and of routing, in JSON values; `state` is the feed's."""
+        feed, router = self.feed_status, self.router_status
+        return {
+            "state": feed.state if feed else "starting",
+            "feed": asdict(feed) if feed else {},
+            "routing": asdict(router) if router else {},
+        }
 
     def check(self) -> dict[str, Any]:
         """For health: how the feed is, and what a person should look at. Never a failure of the gateway's."""

@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway.application import Gateway
 from gateway.errors import GatewayError
-from gateway.ops.doctor import clinic, door, keeping, traffic
+from gateway.ops.doctor import clinic, door, images, keeping, traffic
 from gateway.ops.doctor.finding import Check, Finding, failed
 from gateway.ops.doctor.site import Site
 from gateway.proof.relay import clock_agrees, echo_returns, require_web_address
@@ -79,6 +79,7 @@ def _inner(site: Site, connections: RelayConnections | None) -> Iterator[Check]:
     yield Check("projections", lambda: keeping.projections_follow(site))
     yield Check("outbox", lambda: traffic.outbox_is_acknowledged(site, delivers=delivers))
     yield Check("modalities", lambda: traffic.modalities_ask(site))
+    yield Check("orthanc", lambda: images.orthanc_is_followed(site), images.SECONDS)
 
 
 def _of_the_clinic(site: Site) -> Iterator[Check]:

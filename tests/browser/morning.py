@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 from typing import Any
 
 from pydicom.dataset import Dataset
 
+from bench.synthetic import place, study
+from gateway.domain.received_study import Route
 from gateway.rehearsal.modality import AssociationRejected, Modality
 from tests.browser.visiting import Hospital
 from tests.end_to_end.harness import AE_TITLE, action, until
@@ -50,9 +53,20 @@ def play(hospital: Hospital) -> None:
     cancelled = {"accession_number": CANCELLED, "reason": "did not attend"}
     hospital.ask(action("worklist.cancel_item", cancelled), "cancelled")
     perform_unmatched(hospital)
+    receive_images(hospital)
     with contextlib.suppress(AssociationRejected):
         Modality("127.0.0.1", hospital.gateway.dicom_port, "WORKLIST", "MAMMO2").echo()
     until(lambda: not hospital.gateway.owed("waiting") and hospital.gateway.owed("parked"), "the outbox has settled")
+
+
+def receive_images(hospital: Hospital) -> None:
+    """Orthanc has the images of one appointment, is sending them on, and has a phantom's."""
+    nobody: dict[str, Any] = {"patient_id": "", "patient_name": "", "patient_birth_date": ""}
+    archive = Route(rule="mammograms to the archive", target="PACS")
+    with hospital.gateway.store() as store:
+        now = datetime.now(UTC)
+        store.receive_study(study(1, COMPLETED, **nobody), place(1), received_at=now, routes=[archive])
+        store.receive_study(study(2, "PHANTOM", **nobody), place(2), received_at=now)
 
 
 def perform_unmatched(hospital: Hospital) -> str:

@@ -66,6 +66,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None] | None]] = {
     "checklist": ("/checklist", _opened),
     "checklist, asked": ("/checklist", _asked),
     "unmatched steps": ("/unmatched", _opened),
+    "images": ("/images", _opened),
     "events": ("/events", _opened),
     "event": ("/events/1", _opened),
     "health": ("/health", _opened),
@@ -88,7 +89,7 @@ def states(hospital: Hospital, page: Page) -> Iterator[str]:
     page.get_by_role("button", name="Hide names").click()
 
 
-_OTHERWISE_WHEN_NARROW = ("clinic", "step", "modality", "outbox", "clinic, names revealed")
+_OTHERWISE_WHEN_NARROW = ("clinic", "step", "modality", "outbox", "images", "clinic, names revealed")
 """What there is in these is laid out in another way on a small screen."""
 
 

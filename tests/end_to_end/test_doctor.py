@@ -21,8 +21,8 @@ from tests.end_to_end.web_app import WebApp
 pytestmark = pytest.mark.slow
 
 CHECKS = [
-    "service", "relay", "clock", "dicom", "worklist", "store", "projections", "outbox", "modalities", "disk", "backup",
-    "certificates", "telemetry", "settings",
+    "service", "relay", "clock", "dicom", "worklist", "store", "projections", "outbox", "modalities", "orthanc", "disk",
+    "backup", "certificates", "telemetry", "settings",
 ]  # fmt: skip
 OF_THE_CLINIC = ["list", "items", "units", "steps", "rehearsal"]
 

@@ -31,6 +31,7 @@ from gateway.ops.window import (
     docs,
     events,
     health,
+    images,
     modalities,
     outbox,
     relay,
@@ -61,7 +62,7 @@ _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
 
 log = get_logger(__name__)
 
-_MODULES = (step, modalities, relay, outbox, unmatched, events, health, checklist, docs)
+_MODULES = (step, modalities, relay, outbox, unmatched, images, events, health, checklist, docs)
 
 PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)
 """The pages besides the clinic."""

@@ -13,8 +13,10 @@ from gateway.audit.as_of import Standing, standing_at, worklist_as_of
 from gateway.dicom import record
 from gateway.domain.masking import masked_id, masked_name
 from gateway.domain.moments import moment_of
+from gateway.domain.received_study import ReceivedStudy
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.values import date_of
+from gateway.domain.worklist_item import WorklistItem
 from gateway.errors import InvalidValue
 from gateway.ops.window.sources import Sources
 from projections.worklist import WorklistFilter, WorklistRow
@@ -25,6 +27,7 @@ _TOLD = {
     StatusUpdate.Acknowledged.TOPIC: "acknowledged",
     StatusUpdate.Parked.TOPIC: "parked",
 }
+_IMAGES = (WorklistItem.ImagesReceived.TOPIC, ReceivedStudy.Updated.TOPIC)
 _MINUTES = 24 * 60
 _FEW = 8
 """Items up to which the record is asked for each; of more, all of the day's queries are read once."""
@@ -49,7 +52,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One line of the list. `participant` and `patient_id` are masked unless `revealed`; `scheduled_time` `HHMMSS`."""
+    """One line of the list. `participant` and `patient_id` are masked unless `revealed`; `scheduled_time` `HHMMSS`.
+
+    `images` is how many of it Orthanc has.
+    """
 
     accession_number: str
     scheduled_time: str
@@ -61,6 +67,7 @@ class Item:
     stations: tuple[str, ...] = ()
     sent: tuple[Sent, ...] = ()
     told: Told | None = None
+    images: int = 0
     revealed: bool = False
 
 
@@ -166,14 +173,17 @@ def shown(
     numbers = [row.accession_number for row in rows]
     position, until = (standing.position, standing.instant) if standing else (None, "")
     with sources.gateway.reading() as connection:
-        told = _told(projections.timeline.of_kinds(connection, list(_TOLD), numbers, until=position))
+        hops = list(projections.timeline.of_kinds(connection, [*_TOLD, *_IMAGES], numbers, until=position))
         few = numbers if len(numbers) <= _FEW else None
         queries = record.queries_between(connection, accession_numbers=few, since=sources.start_of(day), until=until)
         sent = _sent(queries, frozenset(numbers))
-    return [_item(row, sent, told, reveal=reveal) for row in rows]
+    told, images = _told(hop for hop in hops if hop.kind in _TOLD), _images(hop for hop in hops if hop.kind in _IMAGES)
+    return [_item(row, sent, told, images, reveal=reveal) for row in rows]
 
 
-def _item(row: WorklistRow, sent: dict[str, dict[str, str]], told: dict[str, Told], *, reveal: bool) -> Item:
+def _item(
+    row: WorklistRow, sent: dict[str, dict[str, str]], told: dict[str, Told], images: dict[str, int], *, reveal: bool
+) -> Item:
     item = Item(
         accession_number=row.accession_number,
         scheduled_time=row.scheduled_time,
@@ -185,6 +195,7 @@ def _item(row: WorklistRow, sent: dict[str, dict[str, str]], told: dict[str, Tol
         stations=row.station_ae_titles,
         sent=tuple(Sent(title, at) for title, at in sent.get(row.accession_number, {}).items()),
         told=told.get(row.accession_number),
+        images=images.get(row.accession_number, 0),
         revealed=True,
     )
     return item if reveal else masked(item)
@@ -198,14 +209,27 @@ def masked(item: Item) -> Item:
 
 
 def _told(rows: Iterable[projections.timeline.TimelineRow]) -> dict[str, Told]:
-    """By accession number the latest, whose status is that of its request."""
+    """By accession number the latest, whose status is that of its request; news of images are of no status."""
     latest: dict[str, Told] = {}
     statuses: dict[Any, str] = {}
     for row in rows:
         event_id = row.details.get("event_id")
-        statuses.setdefault(event_id, row.details.get("status", ""))
-        latest[row.accession_number] = Told(_TOLD[row.kind], row.committed_at, statuses[event_id])
+        if row.kind == StatusUpdate.Requested.TOPIC:
+            statuses[event_id] = row.details["status"]
+        if event_id in statuses:
+            latest[row.accession_number] = Told(_TOLD[row.kind], row.committed_at, statuses[event_id])
     return latest
+
+
+def _images(rows: Iterable[projections.timeline.TimelineRow]) -> dict[str, int]:
+    """By accession number how many images its studies have; a study that is no longer the item's has none."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if row.kind == WorklistItem.ImagesReceived.TOPIC or row.details.get("unmatched"):
+            is_of_item = row.kind == WorklistItem.ImagesReceived.TOPIC
+            studies = found.setdefault(row.accession_number, {})
+            studies[row.details["study_instance_uid"]] = row.details["instances"] if is_of_item else 0
+    return {number: sum(studies.values()) for number, studies in found.items()}
 
 
 def _sent(queries: Iterable[record.Query], wanted: frozenset[str]) -> dict[str, dict[str, str]]:
@@ -219,7 +243,8 @@ def _sent(queries: Iterable[record.Query], wanted: frozenset[str]) -> dict[str, 
 
 def table(page: Clinic) -> list[tuple[object, ...]]:
     """The list for a spreadsheet."""
-    headings = ("date", "time", "participant", "patient_id", "accession_number", "status", "modality", "sent", "told")
+    who = ("date", "time", "participant", "patient_id", "accession_number")
+    headings = (*who, "status", "modality", "sent", "told", "images")
     return [headings, *((page.day, *_cells(item)) for item in page.items)]
 
 
@@ -227,4 +252,4 @@ def _cells(item: Item) -> tuple[object, ...]:
     sent = " ".join(f"{one.ae_title} {one.at}" for one in item.sent)
     told = f"{item.told.state} {item.told.status} {item.told.at}" if item.told else ""
     who = (item.participant, item.patient_id)
-    return (item.scheduled_time, *who, item.accession_number, item.status, item.modality, sent, told)
+    return (item.scheduled_time, *who, item.accession_number, item.status, item.modality, sent, told, item.images)

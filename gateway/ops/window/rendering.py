@@ -22,6 +22,7 @@ PAGES = (
     ("relay", "Relay"),
     ("outbox", "Outbox"),
     ("unmatched", "Unmatched steps"),
+    ("images", "Images"),
     ("events", "Events"),
     ("health", "Health"),
     ("docs", "Docs"),
@@ -48,6 +49,9 @@ _COLOURS = {
     "deaf": "red",
     "connected": "green",
     "failing": "red",
+    "following": "green",
+    "routed": "green",
+    "abandoned": "grey",
 }
 
 

@@ -26,6 +26,8 @@ class Sources:
     """The listener's state in plain JSON values."""
     delivery: Callable[[], dict[str, Any]] = lambda: {"state": "not configured"}
     """The courier's state in plain JSON values."""
+    images: Callable[[], dict[str, Any]] = lambda: {"state": "not configured"}
+    """How Orthanc's feed and the routes are, in plain JSON values."""
     checklist: Checklist = field(default_factory=lambda: Checklist(list))
     """The doctor's list, asked of ourselves."""
     unfinished_after: timedelta = timedelta(hours=2)

@@ -17,6 +17,7 @@ from gateway.domain.performed_procedure_step import StepRecord
 from gateway.errors import NotFound
 from gateway.ops.window.page import Act, Page
 from gateway.ops.window.sources import Sources
+from gateway.ops.window.studies import Study, of_item
 from gateway.ops.window.visits import Visit, reason_of, require_operator, reveal
 from projections.worklist import WorklistFilter, WorklistRow
 
@@ -74,6 +75,7 @@ class StepPage:
     spans: dict[str, float]
     spans_text: str
     performed: tuple[Performed, ...]
+    images: tuple[Study, ...]
     can_become: tuple[str, ...]
     askers: tuple[str, ...]
     """AE titles that ask for the worklist: each can be asked why it is shown the item, or is not."""
@@ -98,6 +100,7 @@ def look(sources: Sources, given: Visit, request: Request) -> StepPage:
         spans=story.spans_of(hops),
         spans_text=story_words.spans(hops),
         performed=tuple(_performed(one, reveal=bool(revealed)) for one in records.values()),
+        images=of_item(sources, number),
         can_become=tuple(_can_become(row)) if row else (),
         askers=tuple(askers),
         seconds_revealed=revealed,
