@@ -236,7 +236,9 @@ def test_nobody_sees_a_half_of_it(history: Gateway, path: Path) -> None:
 
     def look() -> None:
         with closing(sqlite3.connect(path)) as prompt:
-            while not done.is_set():
+            is_over = False
+            while not is_over:
+                is_over = done.is_set()  # and one look after the end
                 seen.append(dict(zip(TABLES, prompt.execute(counting).fetchone(), strict=True)))
 
     for _ in range(5):

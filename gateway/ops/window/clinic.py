@@ -209,16 +209,22 @@ def masked(item: Item) -> Item:
 
 
 def _told(rows: Iterable[projections.timeline.TimelineRow]) -> dict[str, Told]:
-    """By accession number the latest, whose status is that of its request; news of images are of no status."""
-    latest: dict[str, Told] = {}
-    statuses: dict[Any, str] = {}
+    """By accession number what most wants to be known: a status that was refused, else one that waits, else the latest.
+
+    News of images are of no status.
+    """
+    by_event: dict[str, dict[Any, Told]] = {}
     for row in rows:
-        event_id = row.details.get("event_id")
+        known, event_id = by_event.setdefault(row.accession_number, {}), row.details.get("event_id")
         if row.kind == StatusUpdate.Requested.TOPIC:
-            statuses[event_id] = row.details["status"]
-        if event_id in statuses:
-            latest[row.accession_number] = Told(_TOLD[row.kind], row.committed_at, statuses[event_id])
-    return latest
+            known[event_id] = Told("waiting", row.committed_at, row.details["status"])
+        elif event_id in known:
+            known[event_id] = replace(known[event_id], state=_TOLD[row.kind], at=row.committed_at)
+    return {number: max(known.values(), key=_urgency) for number, known in by_event.items() if known}
+
+
+def _urgency(told: Told) -> tuple[int, str]:
+    return ("acknowledged", "waiting", "parked").index(told.state), told.at
 
 
 def _images(rows: Iterable[projections.timeline.TimelineRow]) -> dict[str, int]:
