@@ -58,7 +58,7 @@ from gateway.errors import (
     Refusal,
     StoreUnusable,
 )
-from gateway.eventstore import chain, positions, rebuilding, replay
+from gateway.eventstore import chain, positions, proofs, rebuilding, replay
 from gateway.eventstore.connections import require_room
 from gateway.eventstore.factory import StoreFactory
 from gateway.eventstore.projection import as_projection
@@ -445,10 +445,10 @@ class Gateway(Application[UUID]):
         Raises `NotFound`; `IllegalTransition` when it is not parked, or when the web app has heard a later status of
         that item, which this one would put back (unless `force`).
         """
-        row = self._update(event_id)
+        row = self.status_update(event_id)
         if row.state != "parked":
             raise IllegalTransition(f"the status event is {row.state}, not parked", field="event_id")
-        later = self.find_updates(state="acknowledged", accession_number=row.accession_number)
+        later = self.find_updates(state="acknowledged", accession_number=row.accession_number, is_test=None)
         if not force and any(other.sequence > row.sequence for other in later):
             raise IllegalTransition(
                 f"the web app has heard a later status of {row.accession_number}",
@@ -459,7 +459,7 @@ class Gateway(Application[UUID]):
 
     def withdraw_update(self, event_id: str, *, reason: str, operator: str | None = None) -> None:
         """A person takes a waiting one out of the queue. Raises `NotFound`, `IllegalTransition`."""
-        row = self._update(event_id)
+        row = self.status_update(event_id)
         if row.state != "waiting":
             raise IllegalTransition(f"the status event is {row.state}, not waiting", field="event_id")
         self._settle(event_id, lambda update: update.park(reason, 0), source="operator", asker=operator)
@@ -507,7 +507,8 @@ class Gateway(Application[UUID]):
             known = max(projections.outbox.highest_sequence(cursor), self._sequence_floor)
             self._sequence_mark.cover(sequence, known)
 
-    def _update(self, event_id: str) -> OutboxRow:
+    def status_update(self, event_id: str) -> OutboxRow:
+        """A status update by its event_id. Raises `NotFound`."""
         with self.reading() as connection:
             row = projections.outbox.get(connection, event_id)
         if row is None:
@@ -596,13 +597,13 @@ class Gateway(Application[UUID]):
             return projections.performed_steps.unmatched(connection)
 
     def unfinished_steps(self, before: datetime) -> list[PerformedStepRow]:
-        """Performed steps begun before a moment that keep an item in progress, or belong to none."""
+        """Performed steps begun before a moment that keep an item in progress, or belong to none; tests left out."""
         with self.reading() as connection:
             rows = projections.performed_steps.unfinished(connection, before.astimezone(UTC).isoformat())
         return [row for row in rows if not row.accession_numbers or any(map(self._in_progress, row.accession_numbers))]
 
     def _in_progress(self, accession_number: str) -> bool:
-        rows = self.find_items(WorklistFilter(accession_number=accession_number))
+        rows = self.find_items(WorklistFilter(accession_number=accession_number, is_test=False))
         return any(row.status == Status.IN_PROGRESS for row in rows)
 
     def timeline(self, accession_number: str) -> list[TimelineRow]:
@@ -616,13 +617,23 @@ class Gateway(Application[UUID]):
             epoch = projections.epochs.present(connection)
             return projections.outbox.next_due(connection) if epoch is None or epoch.resumed_at else []
 
-    def find_updates(self, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
-        """Status updates in the order they were requested; without a state: the unsettled ones."""
+    def find_updates(
+        self, *, state: str | None = None, accession_number: str = "", is_test: bool | None = False
+    ) -> list[OutboxRow]:
+        """Status updates in the order they were requested; without a state: the unsettled ones.
+
+        `is_test` None: those of real and of test items.
+        """
         with self.reading() as connection:
-            return projections.outbox.find(connection, state=state, accession_number=accession_number)
+            return projections.outbox.find(connection, state=state, accession_number=accession_number, is_test=is_test)
+
+    def last_acknowledged(self) -> str | None:
+        """When the web app last acknowledged a status update; None when it never did."""
+        with self.reading() as connection:
+            return projections.outbox.last_acknowledged(connection)
 
     def count_updates(self) -> OutboxCounts:
-        """The outbox in three figures."""
+        """The outbox in three figures, test items left out."""
         with self.reading() as connection:
             return projections.outbox.count(connection)
 
@@ -691,24 +702,46 @@ class Gateway(Application[UUID]):
         writer = self.datastore.writer
         self.sealing.check()
         if writer.failure or writer.held_up > _HELD_UP_TOO_LONG:
-            self._try_a_write()
+            self.try_a_write()
         with self.reading() as connection:
             projections.epochs.present(connection)
             return chain.head(connection)[0]
 
-    def _try_a_write(self) -> None:
-        """After a failed save: has the disk recovered? Otherwise health would wait for somebody to ask something."""
+    def projections_behind(self) -> list[str]:
+        """The names of projections that have not taken every event; none, unless something broke."""
+        with self.reading() as connection:
+            head = chain.head(connection)[0]
+            noted = positions.noted(connection)
+        return [p.NAME for p in PROJECTIONS if noted.get(p.NAME, (p.VERSION, 0)) < (p.VERSION, head)]
+
+    def try_a_write(self) -> None:
+        """Write, changing nothing, with room for a few saves and synced to the disk. Raises `StoreUnusable`.
+
+        After a failed save it tells whether the disk has recovered: otherwise health would wait for somebody to ask
+        something.
+        """
+        self._try_a_write(positions.touch)
+
+    def append_and_read_back(self) -> None:
+        """Append a row of its own, synced to the disk, and read it by another connection. Raises `StoreUnusable`."""
+        appended = self._try_a_write(proofs.append)
+        with self.reading() as connection:
+            if not proofs.is_there(connection, appended):
+                raise StoreUnusable("what was appended can't be read back", remedy="gateway events verify")
+
+    def _try_a_write(self, write: Callable[[sqlite3.Cursor], T]) -> T:
         writer = self.datastore.writer
         try:
             require_room(self.path)
             with writer.transaction(patience=_TRIAL_PATIENCE) as cursor:
-                positions.touch(cursor)
+                written = write(cursor)
         except Contention as error:
             raise StoreUnusable(f"saves wait in vain: {error.message}", remedy=error.remedy) from error
         except (OSError, GatewayError) as error:
             reason = writer.failure or str(error)
             raise StoreUnusable(f"saves fail: {reason}", remedy="look at the disk: room, rights, health") from error
         writer.recovered()
+        return written
 
     def give_up_waiting(self) -> None:
         """We stop: saves that wait for another process to let go of the file fail now."""

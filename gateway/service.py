@@ -39,6 +39,7 @@ from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
 from gateway.ops.access import Access
 from gateway.ops.anchoring import Anchoring
+from gateway.ops.emulated_unit import EmulatedUnit
 from gateway.ops.health import Check, Health, disk_check, outbox_check, restored_from, steps_check, store_check
 from gateway.ops.metrics import Counters, Metrics
 from gateway.ops.own_token import own_token
@@ -62,6 +63,11 @@ from relay import (
     SenderOptions,
 )
 
+if TYPE_CHECKING:
+    from gateway.ops.doctor.finding import Check as DoctorsCheck
+    from gateway.ops.rehearsal import Stage
+    from gateway.ops.window.app import Window
+
 _STOP_SECONDS = 10.0
 _STOP_MARGIN = 2.0
 """Seconds after that for whoever was cut off to leave."""
@@ -75,6 +81,8 @@ _ACTION_THREADS = 16
 _LOOK_THREADS = 2
 _EXPIRY_RETRY_SECONDS = 60.0
 _STEP_WATCH_SECONDS = 60.0
+_ENDED_BY_US = ("expiry", "steps", "backup", "anchors", "delivery", "emulated unit", "telemetry")
+"""Parts that are cancelled when the service stops."""
 
 _SCHEDULED_TIMES_UNSET = (
     "GATEWAY_SCHEDULED_TIMES is not set: scheduled.date and time are read as the site's wall clock; "
@@ -85,9 +93,6 @@ _DEAFNESS_UNNOTICED = (
     "that actions arrive is not proven: no echo to ourselves is sent. Give the relay's policy Send beside Listen, and "
     "leave GATEWAY_RELAY_ECHO_SECONDS above 0"
 )
-
-if TYPE_CHECKING:
-    from gateway.ops.window.app import Window
 
 log = get_logger(__name__)
 
@@ -138,13 +143,17 @@ class Service:
         )
         self.dicom_door = dicom_door(settings, self.responder, tls)
         self.dicom = self.dicom_door.server
+        self.emulated_unit = EmulatedUnit(self._stage) if settings.gateway_perform_test_items else None
         self.anchoring = Anchoring(self.gateway, settings.anchors_path)
         self.health = Health(
             self._checks(), self._warnings, lambda: restored_from(self.gateway), self.anchoring.present
         )
         self.access = Access(settings, own_token(settings))
         self.door = ActionDoor(
-            self.gateway, SiteClock(settings.zone, settings.scheduled_times_are_utc), self.health.report
+            self.gateway,
+            SiteClock(settings.zone, settings.scheduled_times_are_utc),
+            self.health.report,
+            self.emulated_unit.take if self.emulated_unit else lambda _: None,
         )
         self.metrics = Metrics(
             gateway=self.gateway,
@@ -197,6 +206,8 @@ class Service:
             parts.append(asyncio.create_task(self.backups.run(), name="backup"))
         if self.telemetry:
             parts.append(asyncio.create_task(self.telemetry.run(), name="telemetry"))
+        if self.emulated_unit:
+            parts.append(asyncio.create_task(self.emulated_unit.run(), name="emulated unit"))
         if self.listener:
             parts.append(asyncio.create_task(self.listener.run(), name="relay"))
         if self.courier:
@@ -252,6 +263,7 @@ class Service:
     def _window(self) -> Window:
         """The pages for people: their libraries are loaded when somebody first comes."""
         from gateway.dicom.explain import Site
+        from gateway.ops.doctor.checklist import Checklist
         from gateway.ops.window.app import Window
         from gateway.ops.window.sources import Sources
 
@@ -269,9 +281,16 @@ class Service:
             health=self.health,
             relay=self._relay_state,
             delivery=self._delivery_state,
+            checklist=Checklist(self._checklist),
             unfinished_after=self._unfinished_after,
         )
         return Window(sources, self.access)
+
+    def _checklist(self) -> list[DoctorsCheck]:
+        """What the doctor asks before a clinic, but for the ops port: whoever asks has come through it."""
+        from gateway.proof.doctor import checks
+
+        return checks(self.settings, self.gateway, port=self.dicom.port, asks_service=False, for_clinic=True)
 
     def _record_start(self) -> None:
         """For the auditor: when we served, and that the one before was cut off."""
@@ -306,11 +325,7 @@ class Service:
         log.info("gateway_stopping")
         stopping: list[asyncio.Task[None]] = [
             asyncio.create_task(asyncio.to_thread(self._stop_dicom)),
-            *(
-                part
-                for part in parts
-                if part.get_name() in ("expiry", "steps", "backup", "anchors", "delivery", "telemetry")
-            ),
+            *(part for part in parts if part.get_name() in _ENDED_BY_US),
         ]
         for part in stopping[1:]:
             part.cancel()
@@ -337,6 +352,12 @@ class Service:
     def _end_threads(self) -> None:
         for threads in (self._threads, self._look_threads):
             threads.shutdown(wait=True, cancel_futures=True)
+
+    def _stage(self) -> Stage:
+        """Where test items are performed: at our own door."""
+        from gateway.proof.stage import at_the_door  # brings pynetdicom's client side, for the first test item
+
+        return at_the_door(self.settings, self.gateway, self.dicom.port)
 
     # --- the relay's door
 
@@ -506,6 +527,7 @@ class Service:
         azure_monitor = (
             {"telemetry": self._telemetry_check} if self.settings.applicationinsights_connection_string else {}
         )
+        unit = {"test_items": self.emulated_unit.check} if self.emulated_unit else {}
         return {
             "store": lambda: store_check(self.gateway),
             "dicom": self.dicom_door.check,
@@ -515,6 +537,7 @@ class Service:
             "disk": lambda: disk_check(Path(self.settings.worklist_db_path).absolute()),
             **backups,
             **azure_monitor,
+            **unit,
         }
 
     def _relay_check(self) -> Check:

@@ -267,6 +267,11 @@ class Settings(BaseModel):
         ("SCHEDULED",), description="statuses shown to modalities that do not ask for one, with commas"
     )
     gateway_test_ae_titles: Words = Field(("REHEARSAL",), description="callers that are shown test items, with commas")
+    gateway_perform_test_items: bool = Field(
+        True,
+        description="have an emulated modality perform the test items that the web app makes "
+        "(`worklist.create_test_item`)",
+    )
     gateway_queries_kept_days: int = Field(
         90, ge=1, le=36500, description="days that the record of queries and refused associations is kept"
     )

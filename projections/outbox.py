@@ -1,6 +1,7 @@
 """What the web app is owed: one row per status update, waiting until it is acknowledged or parked.
 
-Rows are born in the transaction that changed the status. How often and when delivery was tried is kept elsewhere
+Rows are born in the transaction that changed the status. Those of test items are delivered like all others, and are
+counted and listed apart: nobody is waiting for them. How often and when delivery was tried is kept elsewhere
 (`gateway.delivery.attempts`): attempts are no events, and a rebuild must not send anything again.
 """
 
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain.status_update import StatusUpdate
+from gateway.domain.worklist_item import WorklistItem
 from gateway.eventstore.json_text import as_text
 from gateway.eventstore.projection import RecordedEvent
 
 NAME = "outbox"
-VERSION = 2
-TABLES = ("outbox",)
+VERSION = 3
+TABLES = ("outbox", "outbox_test_items")
 
 _STATES = {state: state for state in ("waiting", "acknowledged", "parked")}
 
@@ -36,7 +38,14 @@ SCHEMA = (
         requested_at TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('waiting', 'acknowledged', 'parked')),
         settled_at TEXT,
-        answer TEXT
+        answer TEXT,
+        is_test INTEGER NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS outbox_test_items (
+        accession_number TEXT PRIMARY KEY,
+        scheduled_at TEXT NOT NULL
     )
     """,
     # Partial, and asked for in just these words: what is settled for years must not slow the look at what is not.
@@ -61,11 +70,12 @@ class OutboxRow:
     state: str
     settled_at: str | None
     answer: str | None
+    is_test: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxCounts:
-    """How many wait, since when the oldest does (`requested_at`), and how many are parked."""
+    """How many wait, since when the oldest does (`requested_at`), and how many are parked; test items left out."""
 
     waiting: int
     oldest: str | None
@@ -82,11 +92,21 @@ def next_due(connection: sqlite3.Connection) -> list[OutboxRow]:
     )
 
 
-def find(connection: sqlite3.Connection, *, state: str | None = None, accession_number: str = "") -> list[OutboxRow]:
-    """Updates in the order they were requested; without a state: those not yet acknowledged."""
+def find(
+    connection: sqlite3.Connection,
+    *,
+    state: str | None = None,
+    accession_number: str = "",
+    is_test: bool | None = False,
+) -> list[OutboxRow]:
+    """Updates in the order they were requested; without a state: those not yet acknowledged.
+
+    `is_test` None: both those of real and of test items.
+    """
     states = ("waiting", "parked") if state is None else (state,)
     rows = [row for one in states for row in _find(connection, one, accession_number)]
-    return sorted(rows, key=lambda row: (row.requested_at, row.sequence))
+    wanted = (row for row in rows if is_test in (None, row.is_test))
+    return sorted(wanted, key=lambda row: (row.requested_at, row.sequence))
 
 
 def _find(connection: sqlite3.Connection, state: str, accession_number: str) -> list[OutboxRow]:
@@ -105,10 +125,18 @@ def get(connection: sqlite3.Connection, event_id: str) -> OutboxRow | None:
 def count(connection: sqlite3.Connection) -> OutboxCounts:
     """The state of the outbox in three figures."""
     waiting, oldest = connection.execute(
-        "SELECT COUNT(*), MIN(requested_at) FROM outbox WHERE state = 'waiting'"
+        "SELECT COUNT(*), MIN(requested_at) FROM outbox WHERE state = 'waiting' AND NOT is_test"
     ).fetchone()
-    parked = connection.execute("SELECT COUNT(*) FROM outbox WHERE state = 'parked'").fetchone()[0]
+    parked = connection.execute("SELECT COUNT(*) FROM outbox WHERE state = 'parked' AND NOT is_test").fetchone()[0]
     return OutboxCounts(waiting, oldest, parked)
+
+
+def last_acknowledged(connection: sqlite3.Connection) -> str | None:
+    """When the web app last acknowledged one, a test item's included; None when it never did."""
+    latest: str | None = connection.execute(
+        "SELECT MAX(settled_at) FROM outbox WHERE state = 'acknowledged'"
+    ).fetchone()[0]
+    return latest
 
 
 def highest_sequence(cursor: sqlite3.Connection | sqlite3.Cursor) -> int:
@@ -121,7 +149,9 @@ def _rows(connection: sqlite3.Connection, statement: str, parameters: list[str] 
     cursor = connection.execute(statement, parameters or [])
     names = [column[0] for column in cursor.description]
     rows = (dict(zip(names, row, strict=True)) for row in cursor)
-    return [OutboxRow(**{**row, "performed": json.loads(row["performed"])}) for row in rows]
+    return [
+        OutboxRow(**{**row, "performed": json.loads(row["performed"]), "is_test": bool(row["is_test"])}) for row in rows
+    ]
 
 
 def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
@@ -131,9 +161,16 @@ def apply(cursor: sqlite3.Cursor, event: RecordedEvent) -> None:
         write(cursor, event, event.domain_event)
 
 
+def _note_test_item(cursor: sqlite3.Cursor, event: RecordedEvent, scheduled: WorklistItem.Scheduled) -> None:
+    if scheduled.is_test:
+        row = (scheduled.accession_number, event.committed_at)
+        cursor.execute("INSERT OR IGNORE INTO outbox_test_items VALUES (?, ?)", row)
+
+
 def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, requested: StatusUpdate.Requested) -> None:
     cursor.execute(
-        "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting', NULL, NULL)",
+        "INSERT OR REPLACE INTO outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', NULL, NULL,"
+        " EXISTS (SELECT 1 FROM outbox_test_items WHERE accession_number = ?2))",
         (
             requested.event_id,
             requested.accession_number,
@@ -168,6 +205,7 @@ def _settle(cursor: sqlite3.Cursor, event: RecordedEvent, state: str, answer: st
 
 
 _WRITERS: dict[type, Callable[[sqlite3.Cursor, RecordedEvent, Any], None]] = {
+    WorklistItem.Scheduled: _note_test_item,
     StatusUpdate.Requested: _insert,
     StatusUpdate.Acknowledged: _acknowledge,
     StatusUpdate.Parked: _park,

@@ -141,6 +141,11 @@ class Connection(ClientConnection):
 
     where: str = ""
 
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds by which our clock is ahead of the ``Date`` of the handshake's answer; ``None`` when it has none."""
+        return clock_skew(self.response.headers.get("Date")) if self.response else None
+
 
 async def dial(
     address: str,

@@ -22,6 +22,7 @@ SLOW = (
     "eventstore/test_held_by_another.py",
     "eventstore/test_rebuild_beside_the_service.py",
     "ops/test_ops_health.py",
+    "ops/test_window_",
     "projections/test_rebuild_and_verify.py",
     "relay/test_relay_emulator_faults.py",
     "relay/test_relay_failed_dials.py",

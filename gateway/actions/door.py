@@ -38,6 +38,9 @@ from gateway.errors import GatewayError, InvalidValue, Refusal
 from gateway.log import get_logger
 from gateway.tally import Tally
 
+REHEARSAL = "gateway-rehearsal"
+"""The `source_system` of a rehearsal, which takes the test item that it sends as a modality, too."""
+
 _LOOKS = ("echo", "health")
 _LOOK = re.compile(r'"(echo|health)"')
 _LARGEST_LOOK = 4 * 1024
@@ -70,13 +73,21 @@ class UnsupportedAction(Refusal):
 class ActionDoor:
     """Answers the web app's messages from the application. Blocking: call it off the event loop.
 
-    `health` gives the present state for the `health` action.
+    `health` gives the present state for the `health` action. `on_test_item` is told the accession number of each new
+    test item that its sender does not perform, in the sender's thread: it must not wait for anything.
     """
 
-    def __init__(self, gateway: Gateway, clock: SiteClock, health: Callable[[], HealthReport]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: SiteClock,
+        health: Callable[[], HealthReport],
+        on_test_item: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._gateway = gateway
         self._clock = clock
         self._health = health
+        self._on_test_item = on_test_item
         self._unidentified = Allowance(burst=100, per_minute=60)
         self.answered = Tally()
         """Answers by action (`other`: none that there is) and by status or error code, since the start."""
@@ -129,6 +140,8 @@ class ActionDoor:
             reply = self._do(_modelled(message), request)
         except Refusal as refusal:
             reply = self._gateway.reject(request, refusal, accession_number=_claimed_accession(message))
+        if reply.accession_number and _is_to_be_performed(message, reply):
+            self._on_test_item(reply.accession_number)
         log.info(
             "action_answered",
             action_id=request.action_id,
@@ -331,6 +344,13 @@ def _known_type(message: dict[str, Any]) -> str:
 def _outcome(reply: Reply) -> str:
     told: Mapping[str, Any] = reply
     return str(told.get("code") or told["status"])
+
+
+def _is_to_be_performed(message: dict[str, Any], reply: ActionReply) -> bool:
+    """Whether it made a test item that waits for an emulated modality."""
+    is_new = reply.status == "created" and not reply.duplicate
+    is_test = message.get("action_type") == "worklist.create_test_item"
+    return is_new and is_test and message.get("source_system") != REHEARSAL
 
 
 def _named_type(message: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ def list_updates(
         str, typer.Option("--state", help="waiting, parked, acknowledged or all; default: unsettled.")
     ] = "",
     accession: Annotated[str, typer.Option("--accession", help="Of one accession number.")] = "",
+    test: Annotated[bool, typer.Option("--test", help="Those of test items instead of real ones.")] = False,
     json: output.Json = False,
 ) -> None:
     """List status events: waiting to be acknowledged, or parked because the web app refused them."""
@@ -34,7 +35,9 @@ def list_updates(
         raise InvalidValue("--state: must be waiting, parked, acknowledged or all", field="state")
     with output.database() as gateway:
         states = ("waiting", "parked", "acknowledged") if state == "all" else (state or None,)
-        rows = [row for one in states for row in gateway.find_updates(state=one, accession_number=accession)]
+        rows = [
+            row for one in states for row in gateway.find_updates(state=one, accession_number=accession, is_test=test)
+        ]
         with gateway.reading() as connection:
             tries = attempts_of(connection)
     if json:

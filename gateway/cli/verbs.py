@@ -12,6 +12,8 @@ from typer.main import get_group
 
 NAMES = (
     "serve",
+    "doctor",
+    "rehearse",
     "timeline",
     "erase",
     "conformance",

@@ -197,7 +197,10 @@ class Courier:
                 await asyncio.to_thread(
                     self.gateway.park_update, row.event_id, reason=acknowledgement.word, attempts=attempts
                 )
-                log.warning("status_update_parked", **told, remedy="gateway outbox list shows it")
+                if row.is_test:  # of a rehearsal's item the web app need not know
+                    log.info("test_status_update_refused", **told)
+                else:
+                    log.warning("status_update_parked", **told, remedy="gateway outbox list shows it")
             case Meaning.RETRIED:
                 await self._failed(row, self._trial(row), f"the web app answered: {acknowledgement.word}", phase="ack")
 

@@ -66,6 +66,7 @@ class StatusUpdateData(TypedDict):
         Annotated[str, _INSTANT, Field(description="When the gateway received what caused it, UTC.")]
     ]
     performed: NotRequired[Performed]
+    test: NotRequired[Annotated[Literal[True], Field(description="The item is a test's; nobody was examined.")]]
 
 
 class StatusUpdateEvent(TypedDict):
@@ -131,6 +132,8 @@ def event_text(row: OutboxRow, attempt: Attempt) -> str:
     }
     if row.performed:
         data["performed"] = cast("Performed", row.performed)  # as gateway.dicom.performed has counted
+    if row.is_test:
+        data["test"] = True
     event: StatusUpdateEvent = {
         "schema_version": 1,
         "event_type": "mpps.status_update",

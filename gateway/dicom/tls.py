@@ -5,6 +5,7 @@ Whoever has the authority's certificate configured requires callers to prove the
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,7 +65,7 @@ def tls_door(port: int, certificate: Path, key: Path | None = None, authority: P
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    valid_until = _end_of_validity(certificate)
+    valid_until = ends_at(_CERT, certificate)
     _load_pair(context, certificate, key)
     if authority:
         _load_authority(context, authority)
@@ -84,15 +85,35 @@ def handshake_failure(error: OSError) -> str:
     return f"TLS handshake failed: {why}"
 
 
-def _end_of_validity(certificate: Path) -> datetime:
+def ends_at(setting: str, file: Path) -> datetime:
+    """When the first certificate of a PEM file, ours or an authority's, ends. Raises `CertificateUnusable`."""
     from cryptography import x509  # only who serves TLS waits for it to load
 
-    text = _text(_CERT, certificate)
+    text = _text(setting, file)
     try:
-        ours = x509.load_pem_x509_certificates(text)[0]
+        first = x509.load_pem_x509_certificates(text)[0]
     except ValueError:
-        raise _unusable(_CERT, certificate, "holds no certificate", "give a PEM file, our certificate first") from None
-    return ours.not_valid_after_utc
+        raise _unusable(setting, file, "holds no certificate", "give a PEM file, our certificate first") from None
+    return first.not_valid_after_utc
+
+
+def shown_at(host: str, port: int, certificate: Path, key: Path | None, *, seconds: float) -> bool:
+    """Whether a TLS port shows the certificate of this file; ours is shown to it, in case callers must show one.
+
+    Raises OSError when there is no handshake.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is compared, byte for byte
+    _load_pair(context, certificate, key)
+    with (
+        socket.create_connection((host, port), timeout=seconds) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        shown = secured.getpeercert(binary_form=True)
+    own = _text(_CERT, certificate).decode("ascii", "replace")
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    first = own[own.index(begin) : own.index(end) + len(end)]
+    return shown == ssl.PEM_cert_to_DER_cert(first)
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:

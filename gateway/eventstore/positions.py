@@ -39,7 +39,7 @@ def position_of(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Project
     return row[0] if row else None
 
 
-def noted(cursor: sqlite3.Cursor) -> dict[str, tuple[int, int]]:
+def noted(cursor: sqlite3.Cursor | sqlite3.Connection) -> dict[str, tuple[int, int]]:
     """Version and position of each projection that is kept, by name."""
     rows = cursor.execute("SELECT name, version, position FROM projection_positions").fetchall()
     return {name: (version, position) for name, version, position in rows}

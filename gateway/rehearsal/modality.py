@@ -33,7 +33,6 @@ from gateway.errors import GatewayError
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings quote the value
 config.settings.writing_validation_mode = config.IGNORE
 
@@ -183,6 +182,16 @@ class Modality:
         with self._association(ModalityWorklistInformationFind) as association:
             return list(_entries(association.send_c_find(query, ModalityWorklistInformationFind)))
 
+    def accession_numbers(self, date: str) -> list[str]:
+        """The accession numbers alone of what is scheduled on a date: who it is for is not asked."""
+        query, step = Dataset(), Dataset()
+        query.AccessionNumber = ""
+        step.ScheduledProcedureStepStartDate = date
+        query.ScheduledProcedureStepSequence = [step]
+        with self._association(ModalityWorklistInformationFind) as association:
+            responses = association.send_c_find(query, ModalityWorklistInformationFind)
+            return [str(identifier.AccessionNumber) for identifier in _identifiers(responses)]
+
     def perform(
         self,
         item: WorklistEntry | str,
@@ -242,6 +251,7 @@ class Modality:
     @contextmanager
     def _association(self, sop_class: str) -> Iterator[Any]:
         """An established association that offers the SOP class, released at the end."""
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # what fails is raised, with what to do
         entity = AE(ae_title=self.calling_ae_title)
         entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = self.timeout
         entity.add_requested_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
@@ -301,9 +311,13 @@ def _require_success(operation: str, status: Dataset) -> None:
 
 
 def _entries(responses: Any) -> Iterator[WorklistEntry]:  # noqa: ANN401
+    return map(_entry_of, _identifiers(responses))
+
+
+def _identifiers(responses: Any) -> Iterator[Dataset]:  # noqa: ANN401
     for status, identifier in responses:
         if identifier is not None and status.get("Status") in _PENDING:
-            yield _entry_of(identifier)
+            yield identifier
         else:
             _require_success("C-FIND", status)
 

@@ -52,7 +52,7 @@ class Gatekeeper:
     Args:
         keys: Policies by name; a bare text is a key with all rights.
         accepts_bearer: Judges Microsoft Entra tokens, bare and without the word ``Bearer``; without it none is valid.
-        clock: The relay's clock as it goes for a hybrid connection; it is looked at once for each token.
+        clock: The relay's clock as it goes for a hybrid connection; it is looked at once for each call.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Gatekeeper:
         """
         token = token_of(call)
         if not token:
-            raise Refusal(401, "MissingToken: The request carries no token")
+            raise Refusal(401, "MissingToken: The request carries no token", at=now or self._clock(call.path))
         return self.check_token(token, call.path, right, now)
 
     def check_token(self, token: str, path: str, right: Right, now: datetime | None = None) -> Grant:

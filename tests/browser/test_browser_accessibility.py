@@ -45,6 +45,11 @@ def _cut_off(page: Page) -> None:
     page.evaluate("document.getElementById('lost').hidden = false")
 
 
+def _asked(page: Page) -> None:
+    page.get_by_role("button", name="Ask everything now").click()
+    expect(page.get_by_text("Everything was asked:")).to_be_visible(timeout=60_000)
+
+
 STATES: dict[str, tuple[str, Callable[[Page], None] | None]] = {
     "clinic": ("/clinic", None),
     "clinic, all unfolded": ("/clinic", _opened),
@@ -58,6 +63,8 @@ STATES: dict[str, tuple[str, Callable[[Page], None] | None]] = {
     "modality that was refused": ("/modalities/MAMMO2", _opened),
     "relay": ("/relay", _opened),
     "outbox": ("/outbox", _opened),
+    "checklist": ("/checklist", _opened),
+    "checklist, asked": ("/checklist", _asked),
     "unmatched steps": ("/unmatched", _opened),
     "events": ("/events", _opened),
     "event": ("/events/1", _opened),

@@ -190,3 +190,20 @@ def test_an_error_leaves_stdout_empty(run: Command) -> None:
         outcome = run(*words, "--json")
         assert (outcome.code, outcome.out) == (1, "")
         assert re.fullmatch(r"gateway: store_unusable: .* → .*\n", outcome.err)
+
+
+def test_what_the_doctor_finds_is_documented(story: Gateway, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing runs: what can be asked without a service is asked all the same."""
+    monkeypatch.setenv("GATEWAY_DICOM_PORT", "1")
+    monkeypatch.setenv("GATEWAY_OPS_PORT", "1")
+    for options, verdict in (((), None), (("--clinic", "--no-rehearse"), "NO-GO: service, dicom, worklist")):
+        found = run("doctor", *options, "--json")
+        assert (found.code, found.err, found.json["verdict"]) == (3, "", verdict)
+        is_documented(found.json, "doctor")
+
+
+def test_what_a_rehearsal_finds_is_documented(story: Gateway, run: Command, port: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("GATEWAY_DICOM_PORT", port)
+    found = run("rehearse", "--json")
+    assert (found.code, found.json["well"]) == (0, True)
+    is_documented(found.json, "rehearse")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.synthetic import change, completed, naming, schedule, start, step_uid
+from bench.synthetic import appointment, change, completed, naming, schedule, start, step_uid
 from gateway.application import Gateway
 from gateway.delivery.attempts import AttemptBook
 from gateway.delivery.messages import Meaning, event_text, read_acknowledgement
@@ -146,6 +146,14 @@ def test_counts_and_dose_travel_as_the_page_for_the_web_app_says(gateway: Gatewa
     assert list(event) == list(sample)
     assert list(event["data"]) == list(sample["data"])
     assert event["data"]["performed"] == sample["data"]["performed"]
+
+
+def test_the_event_of_a_test_item_says_that_it_is_one(gateway: Gateway, event: dict[str, Any]) -> None:
+    gateway.schedule(appointment("TEST"), is_test=True)
+    start(gateway, step_uid(9), naming("TEST"))
+    [row] = gateway.find_updates(is_test=True)
+    assert json.loads(event_text(row, AttemptBook(gateway).begin(row.event_id)))["data"]["test"] is True
+    assert "test" not in event["data"]
 
 
 def test_its_times_are_written_as_in_the_contract(event: dict[str, Any]) -> None:

@@ -317,6 +317,9 @@ def test_a_status_from_the_web_app_is_not_told_back_and_one_set_by_hand_is(
 
 
 def test_test_items_are_shown_to_rehearsal_callers_only_and_counted_apart(gateway: GatewayProcess, unit: Unit) -> None:
+    gateway.stop()
+    gateway.settings["gateway_perform_test_items"] = "false"
+    gateway.start()
     gateway.ask(create_item("REAL"))
     reply = gateway.ask({**create_item("TEST"), "action_type": "worklist.create_test_item"})
     assert reply["status"] == "created"

@@ -91,7 +91,7 @@ def test_where_rows_differ_they_alone_are_written(history: Gateway, path: Path) 
         path,
         "UPDATE worklist_items SET status = 'EXPIRED' WHERE accession_number = 'ACC001'",
         "DELETE FROM timeline WHERE position = 1",
-        "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting', NULL, NULL)",
+        "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting', NULL, NULL, 0)",
     )
     watch(path)
     history.rebuild_projections()

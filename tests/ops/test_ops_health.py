@@ -227,7 +227,7 @@ async def test_without_relay_settings_the_service_is_well_and_says_that_none_is_
         answer = await fetch(port)
     assert answer.status == 200
     assert answer.json["checks"]["relay"] == {"ok": True, "state": "not configured"}
-    assert answer.json["checks"].keys() == {"store", "dicom", "relay", "outbox", "steps", "disk"}
+    assert answer.json["checks"].keys() == {"store", "dicom", "relay", "outbox", "steps", "disk", "test_items"}
 
 
 def relay_settings(relay: Emulator) -> dict[str, Any]:

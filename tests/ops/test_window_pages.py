@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ from tests.eventstore.everything import everything_happened
 NAMES = ["SMITH", "JANE", "MARY", "JONES", "Smith", "Jane", "Mary", "Jones"]
 IDS = ["9990000018", "9990000026", "9990000042", PERSON["patient_birth_date"], "1965-03-15", "19660416"]
 HOSTILE = "<script>alert(1)"
+HREF = r'(?:href|src)="([^"]+)"'
 
 
 async def everything(service: Service) -> list[str]:
@@ -78,6 +81,18 @@ async def test_no_page_lets_what_others_wrote_become_markup(
         assert page.count("<script") == 1, path
         assert " style=" not in page, path
         assert not [word for word in (" onclick=", " onload=", "javascript:") if word in page], path
+
+
+@asynchronous
+async def test_no_link_leads_nowhere(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        browser, paths = Browser(port), await everything(service)
+        pages = {path: text(await browser.get(path)) for path in [*paths, "/docs/README"]}
+        links = {unescape(link).partition("#")[0] for page in pages.values() for link in re.findall(HREF, page)}
+        own = sorted(link for link in links if link.startswith("/"))
+        answers = {link: (await browser.get(link)).status for link in own}
+    assert len(own) > 100
+    assert {link: status for link, status in answers.items() if status != 200} == {}
 
 
 class Outline(HTMLParser):

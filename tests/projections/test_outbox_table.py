@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.synthetic import change, completed, naming, schedule, start, step_uid
+from bench.synthetic import appointment, change, completed, naming, schedule, start, step_uid
 from gateway.application import Gateway
 from projections.outbox import OutboxCounts, OutboxRow
 
@@ -87,3 +87,24 @@ def test_a_rebuild_sends_nothing_again(owing: Gateway) -> None:
     before = [owing.find_updates(state=state) for state in ("waiting", "parked", "acknowledged")]
     owing.rebuild_projections()
     assert [owing.find_updates(state=state) for state in ("waiting", "parked", "acknowledged")] == before
+
+
+def test_updates_of_test_items_are_due_like_others_and_counted_and_listed_apart(owing: Gateway) -> None:
+    before = owing.count_updates()
+    owing.schedule(appointment("TEST"), is_test=True)
+    start(owing, step_uid(9), naming("TEST"))
+    assert keys(owing.due_updates())[-1] == ("TEST", 1)
+    assert owing.count_updates() == before
+    assert "TEST" not in dict(keys(owing.find_updates()))
+    [update] = owing.find_updates(is_test=True)
+    owing.park_update(update.event_id, reason="action_not_found", attempts=1)
+    assert owing.count_updates() == before
+    [parked] = owing.find_updates(state="parked", is_test=None)
+    assert (parked.is_test, parked.answer) == (True, "action_not_found")
+
+
+def test_when_the_web_app_last_acknowledged_one_is_known(owing: Gateway) -> None:
+    assert owing.last_acknowledged() is None
+    acknowledge(owing, "ACC001", 1)
+    [settled] = owing.find_updates(state="acknowledged")
+    assert owing.last_acknowledged() == settled.settled_at

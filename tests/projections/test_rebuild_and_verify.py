@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.synthetic import examine, schedule
+from bench.synthetic import appointment, examine, schedule
 from gateway.application import PROJECTIONS, Gateway, opened
 from gateway.domain.events import Stream
 from gateway.errors import StoreUnusable
@@ -45,6 +45,7 @@ def gateway(path: Path) -> Iterator[Gateway]:
 @pytest.fixture
 def history(gateway: Gateway) -> Gateway:
     everything_happened(gateway)
+    gateway.schedule(appointment("TEST"), is_test=True)
     return gateway
 
 
@@ -86,6 +87,7 @@ KEYS = {
     "timeline": "position",
     "performed_steps": "sop_instance_uid",
     "patient_keys": "(key_id || patient)",
+    "outbox_test_items": "accession_number",
     "stream_keys": "stream",
     "erased_keys": "key_id",
     "epochs": "number",
@@ -96,7 +98,8 @@ EXTRA = {
     " scheduled_date, scheduled_time, modality)"
     " VALUES ('ACC000', '9990000018', 'SMITH^JANE', '19800101', '20261123', '143000', 'MG')",
     "outbox": "INSERT INTO outbox VALUES ('0', 'ACC001', 9, 'COMPLETED', NULL, NULL, '', '{}', '', 'waiting',"
-    " NULL, NULL)",
+    " NULL, NULL, 0)",
+    "outbox_test_items": "INSERT INTO outbox_test_items VALUES ('ACC000', '')",
     "timeline": "INSERT INTO timeline VALUES ('ACC000', 1, NULL, '', 'WorklistItem.Scheduled', NULL, NULL, '{}')",
     "performed_steps": "INSERT INTO performed_steps VALUES ('0', 'COMPLETED', NULL, '', 'MG', '', '', '', '', NULL,"
     " '[]', '[]', '[]', 0, 0, '{}', '', '')",
@@ -133,6 +136,7 @@ CHANGES = {
         "status, row_version",
     ),
     "outbox": ("UPDATE outbox SET state = 'parked', answer = 'x' WHERE state = 'acknowledged'", "state, answer"),
+    "outbox_test_items": ("UPDATE outbox_test_items SET scheduled_at = 'x'", "scheduled_at"),
     "timeline": ("UPDATE timeline SET details = '{}' WHERE position = 1", "details"),
     "patient_keys": ("UPDATE patient_keys SET is_apart = 2", "is_apart"),
     "stream_keys": ("UPDATE stream_keys SET key_id = 'x'", "key_id"),

@@ -24,7 +24,19 @@ from starlette.staticfiles import StaticFiles
 from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
 from gateway.log import get_logger
 from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
-from gateway.ops.window import clinic, docs, events, health, modalities, outbox, relay, rendering, step, unmatched
+from gateway.ops.window import (
+    checklist,
+    clinic,
+    docs,
+    events,
+    health,
+    modalities,
+    outbox,
+    relay,
+    rendering,
+    step,
+    unmatched,
+)
 from gateway.ops.window.live import Live, Strip
 from gateway.ops.window.page import Act, Page, Table
 from gateway.ops.window.sources import Sources
@@ -45,7 +57,7 @@ _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
 
 log = get_logger(__name__)
 
-_MODULES = (step, modalities, relay, outbox, unmatched, events, health, docs)
+_MODULES = (step, modalities, relay, outbox, unmatched, events, health, checklist, docs)
 
 PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)
 """The pages besides the clinic."""

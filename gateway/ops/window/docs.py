@@ -90,12 +90,15 @@ def picture(path: str) -> Path:
 
 
 def _documents() -> dict[str, Path]:
-    """By their names: those of `docs/` without folder and `.md`, other texts with their suffix."""
+    """By their names: those of `docs/` without folder and `.md`, other texts with their suffix.
+
+    That of JSON is written `-json`: behind a page's path `.json` asks for the page as data.
+    """
     found = {name: ROOT / f"{name}.md" for name in ("README", "CHANGELOG")} | {"bench": ROOT / "bench" / "README.md"}
     for file in (ROOT / "docs").rglob("*"):
         if file.suffix == ".md" or file.suffix in _TEXTS:
             name = file.relative_to(ROOT / "docs").as_posix()
-            found[name.removesuffix(".md")] = file
+            found[re.sub(r"\.json$", "-json", name.removesuffix(".md"))] = file
     return {name: file for name, file in found.items() if file.is_file()}
 
 
@@ -162,6 +165,7 @@ _CLASSES: Final = {
 def _adapt(tokens: Sequence[Token], folder: str) -> None:
     """Our classes, headings that can be linked to, and links to where the documents are here."""
     slugs: Counter[str] = Counter()
+    documents = {file.relative_to(ROOT).as_posix(): name for name, file in _documents().items()}
     for at, token in enumerate(tokens):
         token.attrs.pop("style", None)  # the content security policy lets none through
         if token.type == "th_open" and not tokens[at + 1].content:
@@ -171,7 +175,7 @@ def _adapt(tokens: Sequence[Token], folder: str) -> None:
         if token.type == "heading_open":
             token.attrSet("id", _slug(tokens[at + 1].content, slugs))
         if token.children:
-            _lead(token.children, folder)
+            _lead(token.children, folder, documents)
 
 
 def _slug(heading: str, known: Counter[str]) -> str:
@@ -181,9 +185,8 @@ def _slug(heading: str, known: Counter[str]) -> str:
     return slug if known[slug] == 1 else f"{slug}-{known[slug] - 1}"
 
 
-def _lead(inline: Sequence[Token], folder: str) -> None:
+def _lead(inline: Sequence[Token], folder: str, documents: dict[str, str]) -> None:
     """Links and pictures to their places here; a link to what is not shipped is only its text."""
-    documents = {file.relative_to(ROOT).as_posix(): name for name, file in _documents().items()}
     for opened, closed in _links(inline):
         address = _address(str(opened.attrs["href"]), folder, documents)
         if address is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway.application import Gateway
 from gateway.dicom.explain import Site
+from gateway.ops.doctor.checklist import Checklist
 from gateway.ops.health import Health
 
 
@@ -25,6 +26,8 @@ class Sources:
     """The listener's state in plain JSON values."""
     delivery: Callable[[], dict[str, Any]] = lambda: {"state": "not configured"}
     """The courier's state in plain JSON values."""
+    checklist: Checklist = field(default_factory=lambda: Checklist(list))
+    """The doctor's list, asked of ourselves."""
     unfinished_after: timedelta = timedelta(hours=2)
     """How long a performed step may be in progress until it is told of."""
 

@@ -1,0 +1,1 @@
+"""What proves the gateway from end to end: it knows the relay, the settings and every part."""
