@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -58,13 +59,18 @@ def run(*, quick: bool = False) -> list[Figure]:
         with _window(Path(folder) / "loaded") as (gateway, those):
             time.sleep(1.0)  # the moment is a whole second, in which everybody was on the list
             then = f"/clinic?at={datetime.now(_SITE):%Y-%m-%dT%H:%M:%S}"
-            begins = [lambda: those.load("/clinic"), lambda: those.load(then)]
-            alone, *loaded = compared(gateway, rounds, seconds, begins, those.leave)
-            for what, path, look in zip(("the list", "the list as it stood"), ("/clinic", then), loaded, strict=True):
-                those.load(path)
+            loads = (
+                ("the list is loaded 20 times a second", "/clinic", 0.05),
+                ("the list is loaded all the time", "/clinic", 0.0),
+                ("the list as it stood is loaded all the time", then, 0.0),
+            )
+            begins = [partial(those.load, path, pause) for _, path, pause in loads]
+            alone, *looks = compared(gateway, rounds, seconds, begins, those.leave)
+            for (what, path, pause), look in zip(loads, looks, strict=True):
+                those.load(path, pause)
                 time.sleep(2 * seconds)
                 undisturbed = those.leave()
-                figures += [*_queries(f"{what} is loaded", alone, look), _loading(what, look.told, undisturbed)]
+                figures += [*_queries(what, alone, look), _loading(what, look.told, undisturbed)]
     return figures
 
 
@@ -172,7 +178,7 @@ def _loading(what: str, told: Sequence[Told], undisturbed: Told) -> Figure:
     taken = [seconds * 1e3 for each in told for seconds in each.loads]
     alone = [seconds * 1e3 for seconds in undisturbed.loads]
     return Figure(
-        f"page of {ITEMS} items, {what}, while a modality asks two thirds of the time",
+        f"page of {ITEMS} items, {what}, a modality asks for two thirds of it",
         f"p50 {percentile(taken, 0.5):.1f} ms, p99 {percentile(taken, 0.99):.1f} ms",
         f"nobody asks: p50 {percentile(alone, 0.5):.1f} ms, p99 {percentile(alone, 0.99):.1f} ms; "
         f"{undisturbed.page_bytes / 1024:.0f} kB",

@@ -25,6 +25,8 @@ from bench.synthetic import participant
 HOST = "127.0.0.1"
 CHANGES_PER_SECOND = 2
 _PATIENCE = 30.0
+_SOON = 1.0
+"""Seconds within which whoever watches should have a change."""
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -34,7 +36,7 @@ class Told:
 
     until_seen: list[float] = field(default_factory=list)
     missed: int = 0
-    """Changes that not everybody who watched had within two seconds."""
+    """Changes that not everybody who watched had within a second."""
     loads: list[float] = field(default_factory=list)
     page_bytes: int = 0
 
@@ -57,19 +59,19 @@ class People:
 
     def watch(self, watchers: int) -> None:
         """Begin to watch; back when all of them do."""
-        self._say(("watch", watchers))
+        self._say("watch", watchers)
 
-    def load(self, path: str) -> None:
-        """Begin to load a page again and again, on one connection."""
-        self._say(("load", path))
+    def load(self, path: str, pause: float = 0.0) -> None:
+        """Begin to load a page again and again, on one connection, with so many seconds in between."""
+        self._say("load", path, pause)
 
     def leave(self) -> Told:
         """Stop it; what was seen."""
-        told = self._say(("leave", ""))
+        told = self._say("leave")
         assert isinstance(told, Told)
         return told
 
-    def _say(self, words: tuple[str, int | str]) -> object:
+    def _say(self, *words: str | float) -> object:
         self._pipe.send(words)
         if not self._pipe.poll(_PATIENCE):
             raise RuntimeError(f"nobody answers {words}")
@@ -93,12 +95,12 @@ def _live(dicom: int, ops: int, pipe: Connection) -> None:
     unit = _UnitAtWork(dicom)
     threading.Thread(target=unit.work, daemon=True).start()
     while True:
-        words, what = pipe.recv()
+        wanted, *details = pipe.recv()
         told = Told()
-        if words == "watch":
-            _watch(ops, what, pipe, unit, told)
-        elif words == "load":
-            _load(ops, what, pipe, told)
+        if wanted == "watch":
+            _watch(ops, pipe, unit, told, *details)
+        else:
+            _load(ops, pipe, told, *details)
         pipe.recv()  # leave
         pipe.send(told)
 
@@ -167,7 +169,7 @@ class _Watcher:
             self._rest += self.socket.recv(1 << 16)
 
 
-def _watch(ops: int, watchers: int, pipe: Connection, unit: _UnitAtWork, told: Told) -> None:
+def _watch(ops: int, pipe: Connection, unit: _UnitAtWork, told: Told, watchers: int) -> None:
     _Loader(ops).load("/clinic")  # nobody watches who has not loaded the page
     everybody = [_Watcher(ops) for _ in range(watchers)]
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -185,7 +187,7 @@ def _watch(ops: int, watchers: int, pipe: Connection, unit: _UnitAtWork, told: T
                     seen.setdefault(str(change["accession_number"]), []).append(time.perf_counter())
     end = time.perf_counter()
     for number, answered in list(unit.answered.items()):
-        if began < answered < end - 2.0:
+        if began < answered < end - _SOON:
             times = seen.get(number, [])
             if len(times) >= watchers:
                 told.until_seen.append(max(0.0, times[watchers - 1] - answered))
@@ -214,10 +216,10 @@ class _Loader:
         return len(page)
 
 
-def _load(ops: int, path: str, pipe: Connection, told: Told) -> None:
+def _load(ops: int, pipe: Connection, told: Told, path: str, pause: float) -> None:
     loader = _Loader(ops)
     pipe.send("loads")
-    while not pipe.poll():
+    while not pipe.poll(pause):
         began = time.perf_counter()
         told.page_bytes = loader.load(path)
         told.loads.append(time.perf_counter() - began)

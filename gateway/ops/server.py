@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import contextlib
 import socket
 import sys
@@ -64,6 +65,7 @@ class Lazily:
             if self._pages is None:
                 sys.setswitchinterval(_TURN)
                 window = await asyncio.to_thread(self._make)
+                gc.freeze()  # as what the start has loaded: it stays
                 self._pages = window.application()
                 self._live = asyncio.create_task(window.run(), name="window")
         await self._pages(scope, receive, send)

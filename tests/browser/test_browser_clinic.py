@@ -88,6 +88,32 @@ def test_a_page_that_another_loads_at_the_same_time_takes_no_news_away(hospital:
         assert order(each) == order(pages[0])
 
 
+def show(page: Page, *, visible: bool) -> None:
+    """As when another tab is chosen: a browser without a screen shows all of them."""
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+            document.dispatchEvent(new Event('visibilitychange'));
+        }""",
+        not visible,
+    )
+
+
+def test_as_many_tabs_as_one_likes_are_open_and_the_one_that_is_looked_at_is_right(
+    hospital: Hospital, enter: Enter
+) -> None:
+    """HTTP/1.1: a browser has six connections to a host, and a live tab takes one."""
+    visitor = enter()
+    tabs = []
+    for _ in range(8):
+        tabs.append(visitor.open())
+        show(tabs[-1], visible=False)
+    hospital.schedule("ACC067", "1135", who=67)
+    show(tabs[0], visible=True)
+    expect(row(tabs[0], "ACC067")).to_be_visible()
+    expect(row(tabs[1], "ACC067")).to_have_count(0)
+
+
 # --- as it stood
 
 

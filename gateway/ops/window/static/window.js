@@ -71,8 +71,13 @@ function again() {
   watch();
 }
 
+/* A browser has six connections to a place: a tab that nobody sees keeps none, or the seventh would never load. */
+let source;
+
 function watch() {
-  const source = new EventSource("/clinic/live");
+  source?.close();
+  if (document.hidden) return;
+  source = new EventSource("/clinic/live");
   source.addEventListener("open", () => { byId("lost").hidden = true; });
   source.addEventListener("error", () => {
     lose();
@@ -107,5 +112,8 @@ function slide() {
   });
 }
 
-if (byId("strip")) watch();
+if (byId("strip")) {
+  watch();
+  document.addEventListener("visibilitychange", watch);
+}
 slide();

@@ -1,0 +1,36 @@
+"""The ops port as a socket: what is answered is sent at once, and a question for the live stream's head has an end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from ops_support import asynchronous, running
+from window_support import Browser, Make
+
+from gateway.ops.server import _bound
+
+
+@asynchronous
+async def test_what_is_left_of_an_answer_does_not_wait_until_the_rest_was_acknowledged() -> None:
+    """Nagle's algorithm (RFC 896) beside a delayed ACK held pages of some sizes back for 40 ms."""
+    set_so = asyncio.get_running_loop().create_future()
+
+    def came(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        set_so.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(came, sock=_bound("127.0.0.1", 0)) as server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await set_so
+        writer.close()
+
+
+@asynchronous
+async def test_the_live_stream_has_a_head_without_a_body(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        answer = await asyncio.to_thread(Browser(port)._send, "HEAD", "/clinic/live", None)
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
