@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Callable, Iterator

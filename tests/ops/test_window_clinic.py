@@ -374,3 +374,20 @@ async def test_the_first_page_says_what_is_wrong_what_is_doubtful_and_what_to_do
     assert "relay: deaf → wait for the new control channel" in page
     assert "disk: only 3 % of the disk is free" in page
     assert "<strong>not well</strong>" in page
+
+
+@asynchronous
+async def test_a_refused_status_stays_in_sight_when_a_later_one_is_acknowledged(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway, scheduled_date=today())
+        start(service.gateway, step_uid(1), naming())
+        change(service.gateway, completed(step_uid(1)))
+        first, second = service.gateway.find_updates()
+        service.gateway.park_update(first.event_id, reason="unknown_status", attempts=1)
+        waiting = await Browser(port).get("/clinic.json")
+        service.gateway.acknowledge_update(second.event_id, answer="updated", attempts=1)
+        told = await Browser(port).get("/clinic.json")
+    assert [one.json["items"][0]["told"]["state"] for one in (waiting, told)] == ["parked", "parked"]
+    assert told.json["items"][0]["told"]["status"] == "IN PROGRESS"
