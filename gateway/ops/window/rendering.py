@@ -9,7 +9,7 @@ from typing import Any
 
 import nhsuk_frontend_jinja
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoader, PackageLoader
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from gateway import __version__
 from gateway.ops.window.sources import Sources
@@ -76,9 +76,9 @@ def environment(sources: Sources) -> Environment:
         "exact": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S.%f")[:-3],
         "day": _day,
         "dashed": lambda day: f"{day[:4]}-{day[4:6]}-{day[6:]}",
-        "tag": status_tag,
         "words": lambda text: str(text).replace("_", " "),
     }
+    made.filters["tag"] = _tags(made)
     made.globals |= {"pages": PAGES, "stylesheet": STYLESHEET, "version": __version__}
     return made
 
@@ -90,11 +90,17 @@ def renderer(templates: Environment, name: str, argument: str) -> Callable[[Any]
 
 
 @lru_cache(128)
-def status_tag(status: str) -> Markup:
+def _tags(templates: Environment) -> Callable[[str], Markup]:
     """A status as the NHS's tag; its word says it, the colour only underlines."""
-    colour = _COLOURS.get(status, "white")
-    word = status.capitalize() if status.isupper() else status
-    return Markup('<strong class="nhsuk-tag nhsuk-tag--{}">{}</strong>').format(colour, escape(word))
+    component: Any = templates.get_template("nhsuk/components/tag/macro.jinja").module
+
+    @lru_cache(maxsize=64)
+    def tag(status: str) -> Markup:
+        word = status.capitalize() if status.isupper() else status
+        classes = f"nhsuk-tag--{_COLOURS.get(status, 'white')}"
+        return Markup(component.tag({"text": word, "classes": classes}).strip())  # noqa: S704  it has escaped the word
+
+    return tag
 
 
 def _day(day: str) -> str:
