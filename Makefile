@@ -11,6 +11,8 @@ PYTHONS := python3.13 python3.12 python3.11 python3.14 python3 python
 ARGS    ?=
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+# What `make test` leaves to targets of their own.
+LONG     = --ignore tests/container --ignore tests/orthanc --ignore tests/plugin
 # What the second engine must do as well as the first, but for tests/known_differences.py.
 DOOR    := $(patsubst %,tests/dicom/test_%.py,association_server admission conformance mpps_cases named_sop_class tls_door) \
            tests/interop/dcmtk tests/interop/dcmjs tests/interop/pynetdicom_client tests/rehearsal \
@@ -23,7 +25,7 @@ RESOLVE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 
 .DEFAULT_GOAL := help
 MAKEFLAGS     += --no-print-directory
-.PHONY: help run test second-engine quick lint format image crash soak fuzz bench screenshots stylesheet lock clean tools
+.PHONY: help run test orthanc second-engine quick lint format image crash soak fuzz bench screenshots stylesheet lock clean tools
 
 help: ## this list
 	@echo 'worklist gateway'
@@ -35,14 +37,17 @@ help: ## this list
 run: $(VENV)/ready-to-run ## set up once, then watch appointments travel: emulator, gateway, web app and modality
 	@$(VENV)/bin/gateway demo $(ARGS)
 
-test: $(VENV)/ready-to-develop tools ## set up once, then all tests but the long ones (crash, image, soak)
-	@$(PYTEST) $(PARALLEL) -m 'not crash' --ignore tests/container $(ARGS)
+test: $(VENV)/ready-to-develop tools ## set up once, then all tests but the long ones (orthanc, crash, image, soak)
+	@$(PYTEST) $(PARALLEL) -m 'not crash' $(LONG) $(ARGS)
+
+orthanc: $(VENV)/ready-to-develop tools ## with a real Orthanc: images find their appointment, routing, plugin mode. Most of it is waiting
+	@$(PYTEST) -n 4 tests/orthanc tests/plugin $(ARGS)
 
 second-engine: $(VENV)/ready-to-develop tools ## the tests of the DICOM door once more, answered by pynetdicom's own server
 	@$(PYTEST) $(PARALLEL) --engine=pynetdicom $(DOOR) $(ARGS)
 
 quick: $(VENV)/ready-to-develop ## the tests that take no time: under a minute
-	@$(PYTEST) $(PARALLEL) -m 'not slow and not crash' --ignore tests/container $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m 'not slow and not crash' $(LONG) $(ARGS)
 
 lint: $(VENV)/ready-to-develop ## style, format, types, and the one-way staircase of imports
 	@echo '· ruff check';    $(PY) -m ruff check .

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 TARGETS = (
     "run",
     "test",
+    "orthanc",
     "second-engine",
     "quick",
     "lint",
@@ -91,7 +92,7 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
 def test_ci_runs_the_same_words_as_a_person() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert set(re.findall(r"^step (\w+)$", script, flags=re.MULTILINE)) == {"lint", "image", "crash", "test"}
+    assert set(re.findall(r"^step (\w+)$", script, flags=re.MULTILINE)) == {"lint", "image", "crash", "test", "orthanc"}
 
 
 def test_the_readme_opens_with_the_two_words() -> None:
