@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydicom.datadict import tag_for_keyword
 
+from gateway import toml_file
 from gateway.dicom.character_sets import SPECIFIC_CHARACTER_SET, CharacterSet
 from gateway.domain import values
 from gateway.errors import InvalidValue, SettingsInvalid
@@ -151,13 +151,9 @@ def load(path: Path | None) -> Profiles:
     if path is None:
         return EVERYBODY
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ModalitiesInvalid([f"can't be read: {error.strerror or error}"], path) from None
-    except UnicodeDecodeError:
-        raise ModalitiesInvalid(["is not UTF-8"], path) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ModalitiesInvalid([f"is no TOML: {error}"], path) from None
+        content = toml_file.read(path)
+    except ValueError as error:
+        raise ModalitiesInvalid([str(error)], path) from None
     problems: list[str] = []
     file = None
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from gateway import toml_file
 from gateway.domain import values
 from gateway.domain.received_study import Route, StudyReport
 from gateway.errors import InvalidValue, SettingsInvalid
@@ -90,13 +90,9 @@ def load(path: Path | None) -> Rules:
     if path is None:
         return NOWHERE
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RoutesInvalid([f"can't be read: {error.strerror or error}"], path) from None
-    except UnicodeDecodeError:
-        raise RoutesInvalid(["is not UTF-8"], path) from None
-    except tomllib.TOMLDecodeError as error:
-        raise RoutesInvalid([f"is no TOML: {error}"], path) from None
+        content = toml_file.read(path)
+    except ValueError as error:
+        raise RoutesInvalid([str(error)], path) from None
     problems: list[str] = []
     file = None
     try:
