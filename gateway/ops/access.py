@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -67,6 +67,9 @@ def _now() -> float:
     return time.monotonic()
 
 
+_NEVER: tuple[float, frozenset[str]] = 0.0, frozenset()
+
+
 @dataclass(slots=True)
 class Session:
     """What we remember of one browser: its secret for acts, who signed in, and what was revealed to it until when."""
@@ -75,12 +78,12 @@ class Session:
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     began: float = field(default_factory=_now)
     used: float = field(default_factory=_now)
-    revealed: dict[str, float] = field(default_factory=dict)
+    revealed: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
-    def reveal(self, subject: str, seconds: float) -> None:
-        """From now on, for so long, names of this subject are shown."""
-        self.revealed[subject] = _now() + seconds
+    def reveal(self, subject: str, numbers: Iterable[str], seconds: float) -> None:
+        """From now on, for so long, names of these of the subject are shown."""
+        self.revealed[subject] = _now() + seconds, frozenset(numbers)
 
     def hide(self) -> None:
         """All names are masked again."""
@@ -88,7 +91,12 @@ class Session:
 
     def seconds_revealed(self, subject: str) -> float:
         """How long names of this subject are shown yet; 0.0: they are masked."""
-        return max(0.0, self.revealed.get(subject, 0.0) - _now())
+        return max(0.0, self.revealed.get(subject, _NEVER)[0] - _now())
+
+    def reveals(self, subject: str, number: str) -> bool:
+        """Whether this of the subject is among what was kept as looked at."""
+        until, numbers = self.revealed.get(subject, _NEVER)
+        return until > _now() and number in numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +209,16 @@ class Access:
         return self.begin(Visitor(_plain(name), _ROLES[role]))
 
     def _role_of(self, token: str) -> Role:
-        """Raises `Refused` for an unknown token, and for all while too many unknown ones were tried."""
+        """Raises `Refused` for an unknown token; who knows one is let in whatever others try."""
+        found = [role for role, known in self._tokens.items() if hmac.compare_digest(known, token.encode())]
+        if found:
+            return found[-1]
         now = _now()
         self._failures = [at for at in self._failures if now - at < _FAILURES_SECONDS]
         if len(self._failures) >= _MOST_FAILURES:
             raise Refused("too many wrong tokens were tried", status=429, remedy="wait a minute")
-        found = [role for role, known in self._tokens.items() if hmac.compare_digest(known, token.encode())]
-        if not found:
-            self._failures.append(now)
-            raise Refused("this token is not known", status=401, remedy="ask hospital IT for yours")
-        return found[-1]
+        self._failures.append(now)
+        raise Refused("this token is not known", status=401, remedy="ask hospital IT for yours")
 
     # --- sessions
 
@@ -271,6 +279,11 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 """Where the browser speaks TLS: the prefix lets no other host or path set it."""
 
 
+def is_program(asked: Asked) -> bool:
+    """Whether it brings a token of its own with each request, as no browser does."""
+    return bool(_bearer(asked.headers.get("authorization", "")))
+
+
 def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
@@ -281,10 +294,15 @@ def _plain(name: str) -> str:
     return "".join(sign for sign in name if sign.isprintable()).strip()[:LONGEST_NAME]
 
 
+_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""What says that somebody else asks, through a proxy of this machine."""
+
+
 def _somebody_here(asked: Asked) -> Visitor:
     """Whoever asks from this machine, by its own name: a page of another site that leads here is not that."""
     host = urlsplit(f"//{asked.headers.get('host', '')}").hostname or ""
-    if is_loopback(asked.address) and (host == "localhost" or is_loopback(host)):
+    came_through = any(name in asked.headers for name in _OF_PROXIES)
+    if is_loopback(asked.address) and not came_through and (host == "localhost" or is_loopback(host)):
         return Visitor(f"{this_user()} at this machine", _EVERY_ROLE)
     raise Refused(
         "the window opens only on the gateway's own machine",

@@ -113,6 +113,24 @@ async def test_names_are_revealed_for_a_reason_that_is_kept_and_to_this_browser_
 
 
 @asynchronous
+async def test_only_who_was_kept_as_looked_at_is_shown_and_of_nobody_nothing_is_revealed(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        browser = Browser(port)
+        secret = secret_of(await browser.get("/clinic"))
+        empty = await browser.post("/clinic/reveal", secret=secret, day=today(), reason="phone call")
+        schedule(service.gateway, scheduled_date=today())
+        assert "SMITH" not in text(await browser.get("/clinic"))
+        await browser.post("/clinic/reveal", secret=secret, day=today(), reason="phone call")
+        schedule(service.gateway, "ACC002", scheduled_date=today(), patient_name="JONES^MARY")
+        page = text(await browser.get("/clinic"))
+    assert empty.status == 400
+    assert "SMITH JANE" in page
+    assert "JONES" not in page
+
+
+@asynchronous
 async def test_names_are_not_shown_when_the_look_cannot_be_kept(
     own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,8 @@ def worklist_answers(site: Site) -> Finding:
     seconds = time.perf_counter() - began
     missing = sorted((before & _scheduled(site)) - set(listed))
     if missing:
-        return warning(
+        tell = failed if len(missing) == len(before) else warning
+        return tell(
             f"{len(missing)} of today's {counted(len(before), 'item')} not shown to {site.unit.calling_ae_title}: "
             f"{few(missing)}",
             "C-FIND",

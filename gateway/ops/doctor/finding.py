@@ -64,9 +64,20 @@ def warning(proven: str, how: str, remedy: str, *, seconds: float | None = None)
     return Finding(name="", outcome=Outcome.WARNING, proven=proven, how=how, remedy=remedy, seconds=seconds)
 
 
-def failed(proven: str, how: str, remedy: str, fault: str = "", *, code: str = "") -> Finding:
+def failed(
+    proven: str, how: str, remedy: str, fault: str = "", *, code: str = "", seconds: float | None = None
+) -> Finding:
     """It does not work."""
-    return Finding(name="", outcome=Outcome.FAILED, proven=proven, how=how, remedy=remedy, fault=fault, code=code)
+    return Finding(
+        name="",
+        outcome=Outcome.FAILED,
+        proven=proven,
+        how=how,
+        remedy=remedy,
+        fault=fault,
+        code=code,
+        seconds=seconds,
+    )
 
 
 def skipped(proven: str, remedy: str = "") -> Finding:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,7 @@ class Window:
             shown = clinic.clinic(self.sources, chosen, [line.item for line in lines])
             rows = "".join(line.html for line in lines)
         else:
-            version, items = 0, clinic.items_of(self.sources, chosen, reveal=reveals)
+            version, items = 0, clinic.items_of(self.sources, chosen, reveals=partial(given.shows, subject))
             shown, rows = clinic.clinic(self.sources, chosen, items), "".join(map(self._row, items))
         return _ClinicPage(shown, rows, version, int(given.session.seconds_revealed(subject)) if reveals else 0)
 
@@ -322,7 +323,9 @@ class Window:
     def _one_item(self, request: Request) -> Response:
         """One row of today's list, for a browser to which names are shown while the list changes."""
         given, day = visit(self.access, request), self.sources.site.today()
-        items = clinic.items_of(self.sources, clinic.Chosen(day, None), reveal=given.reveals(_clinic_subject(day)))
+        items = clinic.items_of(
+            self.sources, clinic.Chosen(day, None), reveals=partial(given.shows, _clinic_subject(day))
+        )
         number = request.path_params["number"]
         for item in items:
             if item.accession_number == number:
@@ -356,7 +359,7 @@ def _clinic_subject(day: str) -> str:
 
 def _reveal_clinic(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     chosen = clinic.choose(sources, day=form.get("day", ""), at=form.get("at", ""))
-    items = clinic.items_of(sources, chosen, reveal=True)
+    items = clinic.items_of(sources, chosen, reveals=clinic.everybody)
     held = [value for item in items for value in (item.participant, item.patient_id)]
     numbers = [item.accession_number for item in items]
     reveal(sources, given, _clinic_subject(chosen.day), numbers, held, reason_of(form))

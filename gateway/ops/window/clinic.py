@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +29,9 @@ _TOLD = {
 }
 _IMAGES = (WorklistItem.ImagesReceived.TOPIC, ReceivedStudy.Updated.TOPIC)
 _MINUTES = 24 * 60
+Reveals = Callable[[str], bool]
+"""Whether the name of this accession number's participant is shown."""
+
 _FEW = 8
 """Items up to which the record is asked for each; of more, all of the day's queries are read once."""
 
@@ -151,14 +154,24 @@ def _slider(sources: Sources, day: str, standing: Standing | None = None) -> tup
     return (then.hour * 60 + then.minute if then.strftime("%Y%m%d") == day else latest), latest
 
 
-def items_of(sources: Sources, chosen: Chosen, *, reveal: bool = False) -> list[Item]:
+def nobody(_: str) -> bool:
+    """No name is shown."""
+    return False
+
+
+def everybody(_: str) -> bool:
+    """All names are shown."""
+    return True
+
+
+def items_of(sources: Sources, chosen: Chosen, *, reveals: Reveals = nobody) -> list[Item]:
     """The items of the chosen day as they are, or as they stood; tests are not among them."""
     wanted = WorklistFilter(dates=(chosen.day, chosen.day), is_test=False)
     if chosen.standing is None:
-        return shown(sources, sources.gateway.find_items(wanted), day=chosen.day, reveal=reveal)
+        return shown(sources, sources.gateway.find_items(wanted), day=chosen.day, reveals=reveals)
     with worklist_as_of(sources.gateway, chosen.standing) as then:
         rows = then.find_items(wanted)
-    return shown(sources, rows, day=chosen.day, standing=chosen.standing, reveal=reveal)
+    return shown(sources, rows, day=chosen.day, standing=chosen.standing, reveals=reveals)
 
 
 def shown(
@@ -167,7 +180,7 @@ def shown(
     *,
     day: str,
     standing: Standing | None = None,
-    reveal: bool = False,
+    reveals: Reveals = nobody,
 ) -> list[Item]:
     """These rows as lines, with whom they were sent to since the day began and what was told (until then)."""
     numbers = [row.accession_number for row in rows]
@@ -176,9 +189,10 @@ def shown(
         hops = list(projections.timeline.of_kinds(connection, [*_TOLD, *_IMAGES], numbers, until=position))
         few = numbers if len(numbers) <= _FEW else None
         queries = record.queries_between(connection, accession_numbers=few, since=sources.start_of(day), until=until)
-        sent = _sent(queries, frozenset(numbers))
+        units = (query for query in queries if query.calling_ae_title not in sources.site.test_ae_titles)
+        sent = _sent(units, frozenset(numbers))
     told, images = _told(hop for hop in hops if hop.kind in _TOLD), _images(hop for hop in hops if hop.kind in _IMAGES)
-    return [_item(row, sent, told, images, reveal=reveal) for row in rows]
+    return [_item(row, sent, told, images, reveal=reveals(row.accession_number)) for row in rows]
 
 
 def _item(

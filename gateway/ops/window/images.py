@@ -81,7 +81,10 @@ def look(sources: Sources, given: Visit, _: Request) -> Images:
         routing=told.get("routing", {}),
         parked=tuple(Parked(**asdict(row)) for row in parked[:_MOST]),
         parked_in_all=len(parked),
-        unmatched=tuple(_stranger(row, reveal=bool(revealed)) for row in gateway.unmatched_studies(_MOST)),
+        unmatched=tuple(
+            _stranger(row, reveal=given.shows(SUBJECT, row.study_instance_uid))
+            for row in gateway.unmatched_studies(_MOST)
+        ),
         unmatched_in_all=unmatched_in_all,
         latest=tuple(study(row) for row in gateway.latest_studies(_MOST)),
         open_routes=tuple(routed(row) for row in open_routes[:_MOST]),

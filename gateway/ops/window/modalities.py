@@ -165,7 +165,9 @@ def look_at_one(sources: Sources, given: Visit, request: Request) -> UnitPage:
     revealed = given.seconds_revealed(_subject(title))
     asked = {"accession": wanted.get("accession", ""), "day": wanted.get("day", ""), "query": wanted.get("query", "")}
     try:
-        explained, why_not = _explained(_explanation(sources, title, asked), sources, reveal=bool(revealed)), ""
+        explanation = _explanation(sources, title, asked)
+        revealed *= all(given.shows(_subject(title), number) for number in _numbers(explanation))
+        explained, why_not = _explained(explanation, sources, reveal=bool(revealed)), ""
     except NotFound as error:
         explained, why_not = None, error.message
     units = look(sources, given, request).units
@@ -241,9 +243,13 @@ def _explained(explanation: Explanation, sources: Sources, *, reveal: bool) -> E
 def _reveal(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     title = form.get("ae_title", "")
     explanation = _explanation(sources, title, {name: form.get(name, "") for name in ("accession", "day", "query")})
-    numbers = [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
-    reveal(sources, given, _subject(title), numbers, _held(explanation), reason_of(form))
+    reveal(sources, given, _subject(title), _numbers(explanation), _held(explanation), reason_of(form))
     return "Names are shown to you for five minutes. That, and your reason, is kept."
+
+
+def _numbers(explanation: Explanation) -> list[str]:
+    """The query, and all whose items it tells of."""
+    return [f"query {explanation.query.id}", *(item.accession_number for item in explanation.items)]
 
 
 def _held(explanation: Explanation) -> Sequence[str]:

@@ -52,8 +52,8 @@ def look(sources: Sources, given: Visit, _: Request) -> Steps:
     revealed = given.seconds_revealed(SUBJECT)
     unmatched, unfinished = _rows(sources)
     return Steps(
-        unmatched=tuple(_step(row, reveal=bool(revealed)) for row in unmatched),
-        unfinished=tuple(_step(row, reveal=bool(revealed)) for row in unfinished),
+        unmatched=tuple(_step(row, reveal=given.shows(SUBJECT, row.sop_instance_uid)) for row in unmatched),
+        unfinished=tuple(_step(row, reveal=given.shows(SUBJECT, row.sop_instance_uid)) for row in unfinished),
         unfinished_hours=sources.unfinished_after.total_seconds() / 3600,
         seconds_revealed=revealed,
     )

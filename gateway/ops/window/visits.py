@@ -13,7 +13,17 @@ from starlette.responses import Response
 
 from gateway.audit import activities
 from gateway.errors import InvalidValue
-from gateway.ops.access import COOKIE, LONGEST_SECONDS, SECURE_COOKIE, Access, Asked, Refused, Session, Visitor
+from gateway.ops.access import (
+    COOKIE,
+    LONGEST_SECONDS,
+    SECURE_COOKIE,
+    Access,
+    Asked,
+    Refused,
+    Session,
+    Visitor,
+    is_program,
+)
 from gateway.ops.window.sources import Sources
 
 REVEALED_SECONDS = 300.0
@@ -29,6 +39,10 @@ class Visit:
     session: Session
     cookie: str | None
     is_https: bool
+
+    def shows(self, subject: str, number: str) -> bool:
+        """Whether this browser was given this name of the subject: what came later was not looked at yet."""
+        return self.visitor.may_reveal and self.session.reveals(subject, number)
 
     def reveals(self, subject: str) -> bool:
         """Whether this browser was given the names of this subject, a few minutes ago at most."""
@@ -68,7 +82,7 @@ def visit(access: Access, request: Request) -> Visit:
     told = asked(request)
     visitor, session, cookie = access.visitor(told), access.session(told), None
     if session is None or session.visitor.name != visitor.name:
-        if told.headers.get("authorization"):
+        if is_program(told):
             session = Session(visitor)  # a program's: lives as long as the request
         else:
             cookie, session = access.begin(visitor)
@@ -109,11 +123,13 @@ def reveal(
     """
     if not given.visitor.may_reveal:
         raise Refused("names are shown to operators and auditors only", status=403, remedy="sign in with another token")
+    if not numbers:
+        raise InvalidValue("there is nobody here whose name could be shown")
     held = {word for name in names for word in _words(name)}
     if held.intersection(_words(reason)):
         raise InvalidValue("say why without naming the participant: reasons are kept for ever", field="reason")
     activities.looked(sources.gateway, given.visitor.name, f"window {subject}", numbers, reason=reason)
-    given.session.reveal(subject, REVEALED_SECONDS)
+    given.session.reveal(subject, numbers, REVEALED_SECONDS)
 
 
 _SHORTEST_WORD = 3
