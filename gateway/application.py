@@ -499,7 +499,9 @@ class Gateway(Application[UUID]):
             study = self._load(ReceivedStudy, ReceivedStudy.create_id(report.study_instance_uid))
             has_other_content = study is None or not study.holds(report)
             is_new = has_other_content or (study is not None and study.accession_number != number)
-            if not is_new and not self._is_parked(report.orthanc_id):
+            lost = study.lost_routes if study else set()
+            wanted = [route for route in routes if has_other_content or route.target in lost]
+            if not (is_new or wanted or self._is_parked(report.orthanc_id)):
                 return StudyOutcome(number, unmatched, is_new=False), []
             matched_by = _matching_keys(report, item) if item else []
             content: dict[str, Any] = {
@@ -512,7 +514,7 @@ class Gateway(Application[UUID]):
                 study = ReceivedStudy.receive(report, place, **content)
             else:
                 study.update(report, place, **content)
-            for route in routes if has_other_content else ():
+            for route in wanted:
                 study.choose_route(route)
             changed: list[Stream] = [study]
             if item and is_new:

@@ -387,7 +387,7 @@ def _route(cursor: sqlite3.Cursor, event: RecordedEvent, happened: ReceivedStudy
         "UPDATE study_routes SET state = ?, changed_at = ?, error = ?, instances = ?"
         " WHERE study_instance_uid = ? AND target = ?",
         (
-            happened.state,
+            happened.STATE,
             event.committed_at,
             told.get("error"),
             told.get("instances"),

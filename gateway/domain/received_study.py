@@ -142,22 +142,20 @@ class ReceivedStudy(Stream):
             aggregate.concerned = self.concerned
             aggregate.series = self.series
             aggregate.arrival = self.arrival
+            aggregate.is_dismissed = False  # there is something new to look at
 
     class RouteEvent(Event):
         """Base of what happens to one route."""
 
         TOPIC = "ReceivedStudy.RouteEvent"
+        STATE: ClassVar[str] = "waiting"
+        """How far the route is after it: `waiting`, `failing`, `routed` or `abandoned`."""
         target: str
         arrival: int
 
         def apply(self, aggregate: ReceivedStudy) -> None:
             """How far the route is."""
-            aggregate.routes[self.target] = self.state
-
-        @property
-        def state(self) -> str:
-            """`waiting`, `failing`, `routed` or `abandoned`."""
-            raise NotImplementedError
+            aggregate.routes[self.target] = self.STATE
 
     class RouteChosen(RouteEvent):
         """A rule wants it sent to a modality that Orthanc knows; saved with what was received."""
@@ -169,46 +167,42 @@ class ReceivedStudy(Stream):
             """All that is there now is to be sent."""
             super().apply(aggregate)
             aggregate.arrivals_to_send[self.target] = self.arrival
-
-        @property
-        def state(self) -> str:
-            """To be sent."""
-            return "waiting"
+            aggregate.lost_routes.discard(self.target)
+            aggregate.causes.pop(self.target, None)
 
     class Routed(RouteEvent):
         """Orthanc's job has sent it, `instances` images."""
 
         TOPIC = "ReceivedStudy.Routed"
+        STATE = "routed"
         job: str
         instances: int
 
-        @property
-        def state(self) -> str:
-            """Sent."""
-            return "routed"
-
     class RouteFailed(RouteEvent):
-        """It could not be sent; it is tried again until it is. Told once, not at each try."""
+        """It could not be sent; it is tried again until it is. Told once for each cause, not at each try."""
 
         TOPIC = "ReceivedStudy.RouteFailed"
+        STATE = "failing"
         error: str
 
-        @property
-        def state(self) -> str:
-            """Tried again."""
-            return "failing"
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """One cause more."""
+            super().apply(aggregate)
+            aggregate.causes.setdefault(self.target, set()).add(self.error)
 
     class RouteAbandoned(RouteEvent):
         """It is not tried again: the study is no longer in Orthanc, or a person said so."""
 
         TOPIC = "ReceivedStudy.RouteAbandoned"
+        STATE = "abandoned"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("reason",)  # what people write may name somebody
         reason: str
 
-        @property
-        def state(self) -> str:
-            """Given up."""
-            return "abandoned"
+        def apply(self, aggregate: ReceivedStudy) -> None:
+            """Given up; what no person gave up goes on if the study comes back."""
+            super().apply(aggregate)
+            if self.metadata.get("source") != "operator":
+                aggregate.lost_routes.add(self.target)
 
     class Dismissed(Event):
         """An operator said that it is of nobody who is looked for here, such as a phantom's images."""
@@ -248,6 +242,10 @@ class ReceivedStudy(Stream):
         self.arrival = arrival
         self.routes: dict[str, str] = {}
         self.arrivals_to_send: dict[str, int] = {}
+        self.causes: dict[str, set[str]] = {}
+        """Why a route has failed so far, by its target."""
+        self.lost_routes: set[str] = set()
+        """Targets of routes that were given up because Orthanc no longer had the study."""
         self.is_dismissed = False
         self.is_erased = False
 
@@ -309,8 +307,8 @@ class ReceivedStudy(Stream):
             self._route_happened(self.Routed, target, job=job, instances=instances)
 
     def route_failed(self, target: str, error: str) -> None:
-        """It could not be sent; told once."""
-        if self.routes.get(target) == "waiting":
+        """It could not be sent; each cause is told once."""
+        if self._is_open(target) and error not in self.causes.get(target, ()):
             self._route_happened(self.RouteFailed, target, error=error)
 
     def abandon_route(self, target: str, reason: str) -> None:
@@ -320,8 +318,8 @@ class ReceivedStudy(Stream):
         self._route_happened(self.RouteAbandoned, target, reason=reason)
 
     def dismiss(self, reason: str) -> None:
-        """Say that it is nobody's. Raises `IllegalTransition` when it has an item, or was dismissed."""
-        if self.accession_number or self.is_dismissed or self.is_erased:
+        """Say that it is nobody's. Raises `IllegalTransition` when it has an item, or was dismissed as it is."""
+        if self.accession_number or self.is_dismissed:
             raise IllegalTransition("no person is asked about this study", field="study_instance_uid")
         self._happened(self.Dismissed, reason=reason)
 

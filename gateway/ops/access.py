@@ -75,6 +75,8 @@ class Session:
     """What we remember of one browser: its secret for acts, who signed in, and what was revealed to it until when."""
 
     visitor: Visitor
+    has_signed_in: bool = False
+    """By a token: the session then says who asks. Else each request says so itself, and the session only goes along."""
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     began: float = field(default_factory=_now)
     used: float = field(default_factory=_now)
@@ -151,19 +153,24 @@ class Access:
 
     def visitor(self, asked: Asked) -> Visitor:
         """Who asks. Raises `Refused`."""
+        named = self._named_by_proxy(asked)
+        if named:
+            return named
         bearer = _bearer(asked.headers.get("authorization", ""))
         if bearer:
             role = self._role_of(bearer)
             return Visitor(f"{role} by token", _ROLES[role])
         session = self.session(asked)
-        if session and not self._header:
-            return session.visitor
-        if self._header and self._is_proxy(asked.address):
-            return self._named_by_proxy(asked, session)
-        if session:
+        if session and session.has_signed_in:
             return session.visitor
         if not self._tokens and not self._header:
             return _somebody_here(asked)
+        if self._header and not self._tokens:
+            raise Refused(
+                "the proxy did not say who you are",
+                status=401,
+                remedy=f"come through the proxy, and let it set {self._header} to the name of who has signed in there",
+            )
         raise Refused("sign in to see this", status=401, remedy="with the token that hospital IT has given you")
 
     def knows(self, asked: Asked) -> bool:
@@ -174,16 +181,11 @@ class Access:
             return False
         return True
 
-    def _named_by_proxy(self, asked: Asked, session: Session | None) -> Visitor:
-        name = _plain(asked.headers.get(self._header, ""))
+    def _named_by_proxy(self, asked: Asked) -> Visitor | None:
+        """Whom a trusted proxy names; its word is for this request, and goes before all else that it brings."""
+        name = _plain(asked.headers.get(self._header, "")) if self._header and self._is_proxy(asked.address) else ""
         if not name:
-            if session:
-                return session.visitor
-            raise Refused(
-                "the proxy did not say who you are",
-                status=401,
-                remedy=f"let the proxy set {self._header} to the name of who has signed in there",
-            )
+            return None
         roles = {Role.VIEWER}
         roles |= {Role.OPERATOR} if name in self._operators else set()
         roles |= {Role.AUDITOR} if name in self._auditors else set()
@@ -206,7 +208,9 @@ class Access:
         role = self._role_of(token)
         if not _plain(name):
             raise Refused("say who you are", status=400, remedy="your name or initials: they stand beside what you do")
-        return self.begin(Visitor(_plain(name), _ROLES[role]))
+        key, session = self.begin(Visitor(_plain(name), _ROLES[role]))
+        session.has_signed_in = True
+        return key, session
 
     def _role_of(self, token: str) -> Role:
         """Raises `Refused` for an unknown token; who knows one is let in whatever others try."""
@@ -265,7 +269,7 @@ class Access:
         for key in [key for key, session in list(self._sessions.items()) if self._is_over(session)]:
             self._sessions.pop(key, None)
         while len(self._sessions) >= _MOST_SESSIONS:
-            oldest = min(self._sessions, key=lambda key: self._sessions[key].used)
+            oldest, _ = min(list(self._sessions.items()), key=lambda one: one[1].used)
             self._sessions.pop(oldest, None)
 
     @staticmethod
@@ -324,7 +328,7 @@ def is_loopback(address: str) -> bool:
 def _same_origin(headers: Mapping[str, str]) -> bool:
     """What the browser itself says of where an act comes from; one that says nothing is old, and has the secret."""
     site = headers.get("sec-fetch-site", "")
-    if site and site not in ("same-origin", "none"):
-        return False
+    if site:  # the browser's own word; a proxy that rewrites Host does not touch it
+        return site in ("same-origin", "none")
     origin = headers.get("origin", "")
     return not origin or urlsplit(origin).netloc == headers.get("host", "")

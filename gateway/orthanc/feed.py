@@ -26,13 +26,14 @@ from gateway.application import Gateway
 from gateway.domain.received_study import FeedPlace, Route, StudyReport
 from gateway.errors import GatewayError
 from gateway.log import get_logger
-from gateway.orthanc.client import Change, Changes, Content, NotInOrthanc, OrthancFailed, Study, System
+from gateway.orthanc.client import Change, Changes, Content, NotInOrthanc, OrthancError, Study, System
 from gateway.orthanc.threads import to_the_end
 
 log = get_logger(__name__)
 
 _NEW_INSTANCE, _STABLE_STUDY = "NewInstance", "StableStudy"
 _TRIES = 3
+_MOST_TRIES = 10
 """So often a study is tried to be read before it is parked."""
 _ASKED_AFTER = 20
 """Overdue images that one look asks after."""
@@ -233,11 +234,10 @@ class ImageFeed:
             log.info("study_gone", orthanc_id=orthanc_id, change=change.sequence)
             self._gone.add(orthanc_id)
             return
-        except OrthancFailed as error:
-            self._failures[orthanc_id] = self._failures.get(orthanc_id, 0) + 1
-            if self._failures[orthanc_id] < _TRIES and orthanc_id not in self._parked:
+        except Exception as error:  # Orthanc's no or silence, or an answer that nobody foresaw
+            if not self._is_its_own_fault(orthanc_id):
                 raise
-            self._park(reading, orthanc_id, str(error), change)
+            self._park(reading, orthanc_id, _said(error), change)
             return
         for sequence in [s for s, (instance, _) in reading.awaited.items() if instance in content.instances]:
             del reading.awaited[sequence]
@@ -247,7 +247,24 @@ class ImageFeed:
             raise  # the store's: the same study is tried again, and none is passed over
         except Exception as error:
             log.exception("study_not_taken", orthanc_id=orthanc_id, change=change.sequence)
-            self._park(reading, orthanc_id, f"unexpected {type(error).__name__}: look at the log", change)
+            self._park(reading, orthanc_id, _said(error), change)
+
+    def _is_its_own_fault(self, orthanc_id: str) -> bool:
+        """Whether this study can't be read, again and again, though Orthanc answers else.
+
+        One that takes Orthanc down with it each time is passed over in the end, too: the others have to go on.
+        """
+        tries = self._failures[orthanc_id] = self._failures.get(orthanc_id, 0) + 1
+        if orthanc_id in self._parked or tries >= _MOST_TRIES:
+            return True
+        return tries >= _TRIES and self._answers()
+
+    def _answers(self) -> bool:
+        try:
+            self.orthanc.system()
+        except OrthancError:
+            return False
+        return True
 
     def _tell(self, reading: _Reading, content: Content, change: _Told) -> None:
         report, place = content.report, _place(reading, change)
@@ -302,6 +319,12 @@ class ImageFeed:
         except NotInOrthanc:
             del reading.awaited[sequence]
             return
+        except OrthancError as error:
+            if not self._is_its_own_fault(instance):
+                raise
+            log.error("image_not_read", orthanc_id=instance, error=str(error), remedy="look at it in Orthanc")
+            reading.awaited[sequence] = (instance, self.clock())
+            return
         if not study.is_stable:
             reading.awaited[sequence] = (instance, self.clock())
             return
@@ -350,6 +373,10 @@ class ImageFeed:
         since = self.status.failing_since or _now()
         self.status = replace(self.status, state="failing", error=told, code=code, failing_since=since)
         return wait
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, GatewayError) else f"unexpected {type(error).__name__}: look at the log"
 
 
 def _place(reading: _Reading, change: _Told) -> FeedPlace:

@@ -248,3 +248,39 @@ def test_who_looked_at_an_unmatched_study_is_found_by_its_patient(gateway: Gatew
 
 def erase(gateway: Gateway) -> erasure.Erased:
     return erasure.erase(gateway, JANE, erasure.find(gateway, JANE), reason="request 114", operator="dpo")
+
+
+def test_a_dismissed_study_that_grows_is_asked_about_again_and_can_be_dismissed_again(gateway: Gateway) -> None:
+    receive(gateway, study(2, "ACC999"))
+    gateway.dismiss_study(study_uid(2), reason="a phantom", operator="night shift")
+    receive(gateway, study(2, "ACC999", images=5), 2)
+    assert [row.study_instance_uid for row in gateway.unmatched_studies()] == [study_uid(2)]
+    gateway.dismiss_study(study_uid(2), reason="still a phantom", operator="night shift")
+    assert gateway.unmatched_studies() == []
+
+
+def test_a_route_lost_with_its_study_is_chosen_again_when_that_comes_back_and_one_a_person_gave_up_is_not(
+    gateway: Gateway,
+) -> None:
+    schedule(gateway)
+    routes = [Route(rule="mammograms", target="PACS"), Route(rule="mammograms", target="ARCHIVE")]
+    receive(gateway, study(1), routes=routes)
+    gateway.abandon_route(study_uid(1), "PACS", reason="the study is no longer in Orthanc")
+    gateway.abandon_route(study_uid(1), "ARCHIVE", reason="sent by hand", operator="night shift")
+    receive(gateway, study(1), 2, routes=routes)
+    assert {row.target: row.state for row in gateway.routes_of(study_uid(1))} == {
+        "PACS": "waiting",
+        "ARCHIVE": "abandoned",
+    }
+    receive(gateway, study(1), 3, routes=routes)
+    assert gateway.verify_projections() == []
+
+
+def test_each_cause_of_a_failing_route_is_told_once(gateway: Gateway) -> None:
+    schedule(gateway)
+    receive(gateway, study(1), routes=[Route(rule="mammograms", target="PACS")])
+    for error in ("connection refused", "connection refused", "AE title rejected", "connection refused"):
+        gateway.route_failed(study_uid(1), "PACS", error=error)
+    assert [row.error for row in gateway.routes_of(study_uid(1))] == ["AE title rejected"]
+    kinds = [row.kind for row in gateway.timeline("ACC001")]
+    assert kinds.count("ReceivedStudy.RouteFailed") == 2

@@ -121,6 +121,20 @@ def test_a_trusted_proxy_says_who_asks_and_the_settings_what_they_may(name: str,
     assert access(**PROXY).visitor(asked("10.1.2.3", x_forwarded_user=name)) == Visitor(name, frozenset(roles))
 
 
+def test_a_proxys_own_authorization_does_not_stand_in_the_way_of_its_word() -> None:
+    visitor = access(**PROXY).visitor(asked("10.1.2.3", x_forwarded_user="somebody", authorization="Bearer its-own"))
+    assert visitor.name == "somebody"
+
+
+def test_a_session_begun_behind_the_proxy_vouches_for_nobody_without_it() -> None:
+    door = access(**PROXY)
+    visitor = door.visitor(asked("10.1.2.3", x_forwarded_user="op@example.org"))
+    key, _ = door.begin(visitor)
+    for address in ("10.1.2.3", "10.9.9.9", "127.0.0.1"):
+        with pytest.raises(Refused):
+            door.visitor(asked(address, cookie=key))
+
+
 @pytest.mark.parametrize("address", ["10.2.0.1", "127.0.0.1", "::1"])
 def test_the_header_of_anybody_else_is_not_believed(address: str) -> None:
     with pytest.raises(Refused):
@@ -173,6 +187,7 @@ def test_signing_out_ends_the_session_for_whoever_has_the_cookie() -> None:
         ({}, True, True),
         ({"origin": "http://localhost:8080", "sec_fetch_site": "same-origin"}, True, True),
         ({}, False, False),
+        ({"origin": "https://gateway.example", "sec_fetch_site": "same-origin"}, True, True),
         ({"origin": "http://evil.example"}, True, False),
         ({"origin": "null"}, True, False),
         ({"sec_fetch_site": "cross-site"}, True, False),

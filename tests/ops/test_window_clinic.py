@@ -18,6 +18,7 @@ from bench.synthetic import PERSON, change, completed, naming, schedule, start, 
 from gateway.audit import activities
 from gateway.ops import own_token
 from gateway.ops.window.app import STATIC
+from gateway.rehearsal.modality import Modality
 
 SITE = ZoneInfo("Europe/London")
 
@@ -128,6 +129,47 @@ async def test_only_who_was_kept_as_looked_at_is_shown_and_of_nobody_nothing_is_
     assert empty.status == 400
     assert "SMITH JANE" in page
     assert "JONES" not in page
+
+
+@asynchronous
+async def test_names_leave_the_screen_when_their_time_is_over(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway, scheduled_date=today())
+        browser = Browser(port)
+        masked = await browser.get("/clinic")
+        await browser.post("/clinic/reveal", secret=secret_of(masked), day=today(), reason="phone call")
+        revealed = await browser.get("/clinic")
+    assert "refresh" not in masked.headers
+    assert 290 <= int(revealed.headers["refresh"]) <= 300
+
+
+@asynchronous
+async def test_a_proxy_that_asks_for_a_password_of_its_own_keeps_nobody_from_acting(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = own_settings(gateway_ops_identity_header="X-Forwarded-User", gateway_ops_operators=("op",))
+    async with running(settings, monkeypatch) as (service, port):
+        schedule(service.gateway, scheduled_date=today())
+        browser = Browser(port, X_Forwarded_User="op", Authorization="Basic b3A6c2VjcmV0")
+        secret = secret_of(await browser.get("/clinic"))
+        answer = await browser.post("/clinic/reveal", secret=secret, day=today(), reason="phone call")
+    assert answer.status == 303
+
+
+@asynchronous
+async def test_a_test_caller_is_no_modality_that_an_item_was_sent_to(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway, scheduled_date=today())
+        for title in ("REHEARSAL", "MAMMO1"):
+            unit = Modality("127.0.0.1", service.dicom.port, "ORTHANC_MWL", title)
+            await asyncio.to_thread(unit.find, modality="MG", date=today())
+        await asyncio.to_thread(service.record.close)  # what is recorded is written
+        told = await Browser(port).get("/clinic.json")
+    assert [sent["ae_title"] for sent in told.json["items"][0]["sent"]] == ["MAMMO1"]
 
 
 @asynchronous

@@ -16,7 +16,7 @@ from bench.synthetic import PERSON, schedule
 from gateway.application import Gateway, opened
 from gateway.domain.lifecycle import Status
 from gateway.eventstore import replay
-from gateway.orthanc.client import Orthanc, OrthancError, OrthancFailed, OrthancRefused, OrthancUnreachable, System
+from gateway.orthanc.client import Orthanc, OrthancFailed, OrthancRefused, OrthancUnreachable, System
 from gateway.orthanc.feed import FeedOptions, ImageFeed
 
 pytestmark = pytest.mark.slow
@@ -398,23 +398,71 @@ class Poisoned(Orthanc):
         return super().content(orthanc_id)
 
 
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (OrthancFailed("Orthanc answers 500", phase="study"), "study: Orthanc answers 500"),
+        (
+            OrthancUnreachable("no answer: ReadTimeout", phase="study"),
+            "study: no answer: ReadTimeout",
+        ),
+        (OrthancRefused("Orthanc answers 403", phase="study"), "study: Orthanc answers 403"),
+        (OverflowError("SMITH^JANE"), "unexpected OverflowError: look at the log"),
+    ],
+)
 def test_a_study_that_can_t_be_read_is_parked_and_the_others_go_on(
+    gateway: Gateway, orthanc: RealOrthanc, images: Images, tmp_path: Path, failure: Exception, why: str
+) -> None:
+    schedule(gateway, "ACC002")
+    arrive(images.make(), orthanc)
+    [poison] = orthanc.studies()
+    arrive(Images(tmp_path / "other", "ACC002").make(), orthanc)
+    client = Poisoned(orthanc.url, poison, failure)
+    feed = feed_of(gateway, client)
+    for _ in range(2):
+        with pytest.raises(type(failure)):
+            read_all(feed)
+    read_all(feed)
+    assert [(row.orthanc_id, row.why) for row in gateway.parked_studies()] == [(poison, why)]
+    assert [told.accession_number for told in events(gateway, IMAGES)] == ["ACC002"]
+    read_new(gateway, client)
+    assert len(gateway.parked_studies()) == 1
+    client.close()
+
+
+class Silent(Poisoned):
+    """Orthanc goes down whenever it is asked for that study."""
+
+    def content(self, orthanc_id: str) -> Any:
+        self.is_down = orthanc_id == self.orthanc_id
+        return super().content(orthanc_id)
+
+    def changes(self, since: int, limit: int) -> Any:
+        self.is_down = False
+        return super().changes(since, limit)
+
+    def system(self) -> Any:
+        if getattr(self, "is_down", False):
+            raise OrthancUnreachable("Orthanc does not answer", phase="system")
+        return super().system()
+
+
+def test_while_orthanc_is_away_no_study_is_to_blame_and_one_that_takes_it_down_is_passed_over_in_the_end(
     gateway: Gateway, orthanc: RealOrthanc, images: Images, tmp_path: Path
 ) -> None:
     schedule(gateway, "ACC002")
     arrive(images.make(), orthanc)
     [poison] = orthanc.studies()
     arrive(Images(tmp_path / "other", "ACC002").make(), orthanc)
-    client = Poisoned(orthanc.url, poison, OrthancFailed("Orthanc answers 500", phase="study"))
+    client = Silent(orthanc.url, poison, OrthancUnreachable("Orthanc does not answer", phase="study"))
     feed = feed_of(gateway, client)
-    for _ in range(2):
-        with pytest.raises(OrthancError):
+    for _ in range(9):
+        with pytest.raises(OrthancUnreachable):
             read_all(feed)
+        assert gateway.parked_studies() == []
     read_all(feed)
-    assert [(row.orthanc_id, row.why) for row in gateway.parked_studies()] == [(poison, "study: Orthanc answers 500")]
+    assert [row.orthanc_id for row in gateway.parked_studies()] == [poison]
     assert [told.accession_number for told in events(gateway, IMAGES)] == ["ACC002"]
-    read_new(gateway, client)
-    assert len(gateway.parked_studies()) == 1
     client.close()
 
 

@@ -159,6 +159,19 @@ def test_a_study_that_is_no_longer_in_orthanc_is_abandoned_and_told(
     assert told.details["reason"] == "the study is no longer in Orthanc"
 
 
+def test_a_study_that_comes_back_is_sent_after_all_unless_a_person_gave_it_up(
+    gateway: Gateway, client: Orthanc, orthanc: RealOrthanc, pacs: RealOrthanc, images: Images, arrived: str
+) -> None:
+    files = sorted(images.folder.rglob("*.dcm"))
+    orthanc.delete(f"/studies/{orthanc.studies()[0]}")
+    router = Router(gateway, client, AT_ONCE)
+    send_all(router, gateway)
+    follow(gateway, client, orthanc, files)
+    send_all(router, gateway)
+    assert [row.state for row in gateway.routes_of(arrived)] == ["routed"]
+    assert outcomes(gateway) == ["RouteChosen", "RouteAbandoned", "RouteChosen", "Routed"]
+
+
 def test_a_modality_that_orthanc_does_not_know_is_told_with_what_to_do_and_holds_up_no_other(
     gateway: Gateway, client: Orthanc, orthanc: RealOrthanc, pacs: RealOrthanc, images: Images
 ) -> None:

@@ -7,6 +7,7 @@ its path the data itself is answered.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, is_dataclass
@@ -179,6 +180,9 @@ class Window:
             row=self._row,
         )
         response = Response(text, status, media_type="text/html")
+        revealed = getattr(shown, "seconds_revealed", 0)
+        if revealed:  # names leave the screen, too
+            response.headers["refresh"] = str(math.ceil(revealed))
         given.dress(response)
         return response
 

@@ -58,7 +58,9 @@ class Visit:
         return told
 
     def dress(self, response: Response) -> None:
-        """Give the browser its cookie."""
+        """Give the browser its cookie, and let it come by TLS only if it came so."""
+        if self.is_https:
+            response.headers["strict-transport-security"] = "max-age=31536000"
         if self.cookie:
             response.set_cookie(
                 SECURE_COOKIE if self.is_https else COOKIE,
@@ -82,8 +84,8 @@ def visit(access: Access, request: Request) -> Visit:
     told = asked(request)
     visitor, session, cookie = access.visitor(told), access.session(told), None
     if session is None or session.visitor.name != visitor.name:
-        if is_program(told):
-            session = Session(visitor)  # a program's: lives as long as the request
+        if is_program(told) or request.url.path.endswith((".json", ".csv")):
+            session = Session(visitor)  # lives as long as the request
         else:
             cookie, session = access.begin(visitor)
     session.visitor = visitor
