@@ -39,7 +39,7 @@ def enter(browser: Browser, hospital: Hospital) -> Iterator[Enter]:
 
     yield enter
     for visitor in visitors:
-        visitor.context.close()
+        visitor.leave()
     for visitor in visitors:
         visitor.assert_content()
 

@@ -143,6 +143,11 @@ class Visitor:
         page.goto(f"{self.hospital.address}{path}")
         return page
 
+    def leave(self) -> None:
+        """Look at nothing any more. The profile goes with the browser: closing one may keep Chromium for ever."""
+        for page in self.context.pages:
+            page.goto("about:blank", wait_until="commit")
+
     def forgive(self, pattern: str) -> None:
         """What the browser said of this kind was expected."""
         assert any(re.search(pattern, said) for said in self.complaints), self.complaints
