@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -153,8 +153,11 @@ def records_of(gateway: Gateway, hops: Iterable[Hop]) -> dict[str, StepRecord]:
     return {uid: record for uid in uids if (record := gateway.performed_step(uid))}
 
 
-def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
-    """The story of one appointment, or of an accession number that was only ever refused; [] of an unknown one."""
+def of_accession(gateway: Gateway, accession_number: str, *, test_ae_titles: Collection[str] = ()) -> list[Hop]:
+    """The story of one appointment, or of an accession number that was only ever refused; [] of an unknown one.
+
+    Being shown to one of `test_ae_titles` is told, with `is_test`, but ends no span of a real appointment.
+    """
     rows = gateway.timeline(accession_number)
     with gateway.reading() as connection:
         rows = _with_linked_steps(gateway, connection, rows)
@@ -164,7 +167,8 @@ def of_accession(gateway: Gateway, accession_number: str) -> list[Hop]:
         hops += _told(hops, _attempts(connection, hops))
         since = rows[0].committed_at
         shown = record.queries_between(connection, accession_numbers=[accession_number], since=since)
-        hops += _shown(accession_number, list(shown), rows)
+        testers = () if any(row.details.get("is_test") for row in rows) else test_ae_titles
+        hops += _shown(accession_number, list(shown), rows, testers)
     return _measured(hops)
 
 
@@ -399,7 +403,9 @@ def _told(hops: Sequence[Hop], attempts: dict[str, Attempts]) -> list[Hop]:
     return told
 
 
-def _shown(accession_number: str, queries: Sequence[Query], rows: Sequence[TimelineRow]) -> list[Hop]:
+def _shown(
+    accession_number: str, queries: Sequence[Query], rows: Sequence[TimelineRow], testers: Collection[str]
+) -> list[Hop]:
     """A hop for each run of answers to one modality, between two changes of the item."""
     changes = [_instant(row.committed_at) for row in rows]
     runs: dict[tuple[str, str, str, int], list[Query]] = {}
@@ -421,6 +427,7 @@ def _shown(accession_number: str, queries: Sequence[Query], rows: Sequence[Timel
                 "address": address,
                 "keys": list(dict.fromkeys(key for query in run for key in query.keys)),
                 "query_ids": [query.id for query in run],
+                **({"is_test": True} if title in testers else {}),
             },
         )
         for (title, address, _, _), run in runs.items()
@@ -470,7 +477,7 @@ def _spans(hops: Sequence[Hop]) -> dict[int, dict[str, float]]:
         name = CLICK_TO_LISTED if clicked is not None else RECEIVED_TO_LISTED
         span(name, clicked if clicked is not None else received, listed)
     if listed is not None:
-        span(LISTED_TO_SHOWN, listed, _first(hops, lambda hop: hop.hop == "shown"))
+        span(LISTED_TO_SHOWN, listed, _first(hops, _is_shown_to_a_unit))
     completed = _first(hops, lambda hop: hop.hop == "completed")
     if completed is not None:
         uid = hops[completed].details["mpps_instance_uid"]
@@ -483,6 +490,10 @@ def _spans(hops: Sequence[Hop]) -> dict[int, dict[str, float]]:
     if completed is not None:
         span(COMPLETED_TO_IMAGES, completed, _first(hops, lambda hop: hop.hop == "images"))
     return found
+
+
+def _is_shown_to_a_unit(hop: Hop) -> bool:
+    return hop.hop == "shown" and "is_test" not in hop.details
 
 
 def _uid(hop: Hop) -> object:

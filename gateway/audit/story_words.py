@@ -63,7 +63,9 @@ def details_of(hop: Hop, zone: tzinfo) -> str:
             return f"{clock} {_plain(_rest(details))}".strip()
         case "shown":
             until = f"until {_clock(details['last_at'], zone=zone)[11:]} " if details["times"] > 1 else ""
-            return f"{until}×{details['times']} at {details['address']}, keys {' '.join(details['keys']) or 'none'}"
+            keys = " ".join(details["keys"]) or "none"
+            test = "a test, " if "is_test" in details else ""
+            return f"{test}{until}×{details['times']} at {details['address']}, keys {keys}"
         case "images":
             return f"{_images_text(details)}, by {' and '.join(details['matched_by'])}".replace("_", " ")
         case "queued" | "told" | "told again" | "acknowledged":

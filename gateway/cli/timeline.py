@@ -83,7 +83,10 @@ def _story(gateway: Gateway, accession_number: str, action: str, step: str) -> l
 
     if action:
         return story.of_action(gateway, action)
-    return story.of_step(gateway, step) if step else story.of_accession(gateway, accession_number)
+    if step:
+        return story.of_step(gateway, step)
+    testers = output.settings().gateway_test_ae_titles
+    return story.of_accession(gateway, accession_number, test_ae_titles=testers)
 
 
 def _of_nobody(gateway: Gateway, since: str) -> list[Hop]:

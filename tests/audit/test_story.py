@@ -215,6 +215,25 @@ def test_a_change_of_the_item_begins_another_run(gateway: Gateway) -> None:
     assert [name for name in names(hops) if name in ("shown", "started")] == ["shown", "started", "shown"]
 
 
+def test_a_test_s_query_is_told_as_one_and_is_not_when_the_item_was_first_shown(gateway: Gateway) -> None:
+    clicked(gateway)
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    later = now + timedelta(seconds=30)
+    recorded(gateway, asked("ACC001", at=now, calling_ae_title="REHEARSAL"), asked("ACC001", at=later))
+    hops = story.of_accession(gateway, "ACC001", test_ae_titles=["REHEARSAL"])
+    [test, shown] = [hop for hop in hops if hop.hop == "shown"]
+    assert (test.who, test.details["is_test"], test.spans) == ("REHEARSAL", True, {})
+    assert "is_test" not in shown.details
+    assert shown.spans[story.LISTED_TO_SHOWN] > 30
+
+
+def test_of_a_test_item_it_is(gateway: Gateway) -> None:
+    gateway.schedule(appointment("ACC001"), is_test=True, operator="it")
+    recorded(gateway, asked("ACC001", at=datetime.now(UTC) + timedelta(seconds=1), calling_ae_title="REHEARSAL"))
+    hops = story.of_accession(gateway, "ACC001", test_ae_titles=["REHEARSAL"])
+    assert story.LISTED_TO_SHOWN in only(hops, "shown").spans
+
+
 def test_an_answer_with_other_items_only_is_not_told(gateway: Gateway) -> None:
     clicked(gateway, "ACC1")
     recorded(gateway, asked("ACC10"), asked("XACC1"), asked())

@@ -86,7 +86,8 @@ def look(sources: Sources, given: Visit, request: Request) -> StepPage:
     """Raises `NotFound` for an accession number of which nothing is known."""
     number = str(request.path_params["accession"])
     revealed = given.seconds_revealed(subject(number))
-    hops, row = story.of_accession(sources.gateway, number), _row(sources, number)
+    hops = story.of_accession(sources.gateway, number, test_ae_titles=sources.site.test_ae_titles)
+    row = _row(sources, number)
     if not hops and row is None:
         raise NotFound("nothing is known of this accession number", field="accession_number")
     records = story.records_of(sources.gateway, hops)
