@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.ops.access import Access, Asked, is_loopback
+from gateway.ops.connections import OpsConnection
 from gateway.ops.health import Health
 from gateway.ops.metrics import Metrics, metrics_response
 
@@ -166,6 +167,7 @@ class OpsServer(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 lifespan="off",
+                http=OpsConnection,
                 ws="none",
                 proxy_headers=False,  # whom to believe is decided in gateway.ops.access
                 timeout_graceful_shutdown=2,
