@@ -42,6 +42,7 @@ from gateway.ops.window import (
     unmatched,
 )
 from gateway.ops.window.live import Live, Strip
+from gateway.ops.window.pace import Pace
 from gateway.ops.window.page import Act, Page, Table
 from gateway.ops.window.sources import Sources
 from gateway.ops.window.spreadsheet import csv_of
@@ -87,6 +88,7 @@ class Window:
         """Compile the templates that are rendered without being asked."""
         self.sources = sources
         self.access = access
+        self._pace = Pace()
         self._templates = rendering.environment(sources)
         self._row = rendering.renderer(self._templates, "clinic_row.html", "item")
         strip = rendering.renderer(self._templates, "strip.html", "strip")
@@ -132,7 +134,7 @@ class Window:
 
     def _html(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            return await run_in_threadpool(self._page, page, request)
+            return await self._pace.make(self._page, page, request)
 
         return answer
 
@@ -146,7 +148,7 @@ class Window:
             return _as_json(page.look(self.sources, visit(self.access, request), request))
 
         async def answer(request: Request) -> Response:
-            return await run_in_threadpool(answered, request)
+            return await self._pace.make(answered, request)
 
         return answer
 
@@ -159,7 +161,7 @@ class Window:
             return Response(text, media_type="text/csv", headers=as_file)
 
         async def answer(request: Request) -> Response:
-            return await run_in_threadpool(answered, request)
+            return await self._pace.make(answered, request)
 
         return answer
 
@@ -322,7 +324,7 @@ class Window:
         return _ClinicPage(shown, rows, version, int(given.session.seconds_revealed(subject)) if reveals else 0)
 
     async def _clinic_item(self, request: Request) -> Response:
-        return await run_in_threadpool(self._one_item, request)
+        return await self._pace.make(self._one_item, request)
 
     def _one_item(self, request: Request) -> Response:
         """One row of today's list, for a browser to which names are shown while the list changes."""

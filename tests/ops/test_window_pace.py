@@ -1,0 +1,49 @@
+"""Pages that are loaded without a pause leave three quarters of a processor to others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from ops_support import asynchronous
+
+from gateway.ops.window.pace import _LONGEST, Pace
+
+
+def page(seconds: float = 0.0) -> str:
+    """Keep this thread's processor busy for so long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+    return "page"
+
+
+@asynchronous
+async def test_the_next_page_waits_three_times_as_long_as_this_one_computed() -> None:
+    pace, began = Pace(), time.monotonic()
+    for _ in range(11):
+        assert await pace.make(page, 0.002) == "page"
+    assert time.monotonic() - began >= 11 * 0.002 + 10 * 3 * 0.002
+
+
+@asynchronous
+async def test_it_waits_no_longer_than_a_person_notices_whatever_others_load() -> None:
+    pace = Pace()
+    await asyncio.gather(*(pace.make(page, 0.02) for _ in range(8)))
+    assert pace._free_at <= time.monotonic() + _LONGEST
+
+
+@asynchronous
+async def test_a_page_that_fails_has_computed_too() -> None:
+    pace = Pace()
+
+    def failing() -> None:
+        page(0.002)
+        raise KeyError("why")
+
+    began = time.monotonic()
+    with pytest.raises(KeyError, match="why"):
+        await pace.make(failing)
+    await pace.make(page)
+    assert time.monotonic() - began >= 0.002 + 3 * 0.002
