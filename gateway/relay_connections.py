@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from gateway.errors import SettingsInvalid
 from gateway.settings import Settings
+from gateway.trust import trusted
 from relay import (
     ConfigurationError,
     ConnectionString,
@@ -147,27 +146,8 @@ def dial_options(settings: Settings) -> DialOptions:
         upgrade=settings.gateway_relay_upgrade_seconds,
     )
     given: dict[str, str | None] = {"environment": "environment", "none": None}
+    authorities = trusted(settings.gateway_relay_ca_file, "GATEWAY_RELAY_CA_FILE")
     try:
-        return DialOptions(timeouts, given.get(proxy.lower(), proxy), _trusted(settings.gateway_relay_ca_file))
+        return DialOptions(timeouts, given.get(proxy.lower(), proxy), authorities)
     except ConfigurationError as error:
         raise _unusable("GATEWAY_RELAY_PROXY", error) from error
-
-
-def _trusted(path: Path | None) -> ssl.SSLContext | None:
-    """The system's certificate authorities and those of a file; None: the system's alone."""
-    if path is None:
-        return None
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=path)
-    except ssl.SSLError:
-        raise SettingsInvalid(
-            f"GATEWAY_RELAY_CA_FILE: {path} holds no certificate in PEM form",
-            remedy="it begins with -----BEGIN CERTIFICATE-----; `openssl x509 -inform der` turns a DER file into one",
-        ) from None
-    except OSError as error:
-        raise SettingsInvalid(
-            f"GATEWAY_RELAY_CA_FILE: {path} can't be read: {error.strerror}",
-            remedy="give the path of a file that the service's user may read",
-        ) from None
-    return context

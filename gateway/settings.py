@@ -294,6 +294,10 @@ class Settings(BaseModel):
     )
     gateway_orthanc_user: str | None = Field(None, description="a user of that Orthanc (`RegisteredUsers`)")
     gateway_orthanc_password: SecretStr | None = Field(None, description="that user's password")
+    gateway_orthanc_ca_file: Path | None = Field(
+        None,
+        description="certificate authorities to trust beside the system's (PEM), for an Orthanc with HTTPS",
+    )
     gateway_orthanc_poll_seconds: float = Field(
         2.0, ge=1, le=3600, description="between two looks at Orthanc's feed of changes, in seconds"
     )

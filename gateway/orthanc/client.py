@@ -11,6 +11,7 @@ What goes wrong is divided by what a person can do:
 
 from __future__ import annotations
 
+import ssl
 from typing import Any, TypeVar
 
 import httpx
@@ -145,12 +146,15 @@ M = TypeVar("M", bound=BaseModel)
 class Orthanc:
     """The Orthanc at a URL. Every method may raise `OrthancUnreachable`, `OrthancRefused` and `OrthancFailed`."""
 
-    def __init__(self, url: str, *, user: str = "", password: str = "", timeout: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, user: str = "", password: str = "", trust: ssl.SSLContext | None = None, timeout: float = 5.0
+    ) -> None:
+        """`trust` says whose certificates are believed of an Orthanc with HTTPS; None: those the system believes."""
         auth = httpx.BasicAuth(user, password) if user else None
         # The environment's proxies are for the way out; Orthanc is beside us.
         # What is needed for TLS is loaded for TLS only: it takes as long as all the rest.
-        tls = url.startswith("https:")
-        self._client = httpx.Client(base_url=url, auth=auth, timeout=timeout, trust_env=False, verify=tls)
+        verify = (trust or ssl.create_default_context()) if url.startswith("https:") else False
+        self._client = httpx.Client(base_url=url, auth=auth, timeout=timeout, trust_env=False, verify=verify)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -218,6 +222,13 @@ class Orthanc:
         try:
             answer = self._client.request(method, path, params=query, json=body)
         except httpx.TransportError as error:
+            if _is_distrust(error):
+                raise OrthancUnreachable(
+                    f"Orthanc's certificate is not believed: {error}",
+                    phase=phase,
+                    remedy="set GATEWAY_ORTHANC_CA_FILE to the authority that signed it, and GATEWAY_ORTHANC_URL to a "
+                    "name in it",
+                ) from error
             raise OrthancUnreachable(
                 f"Orthanc does not answer: {type(error).__name__}: {error}",
                 phase=phase,
@@ -236,6 +247,13 @@ class Orthanc:
                 f"Orthanc answers {answer.status_code}: {_details(answer)}", phase=phase, remedy="look at Orthanc's log"
             )
         return answer
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """httpx wraps it twice."""
+    return error is not None and (
+        isinstance(error, ssl.SSLCertVerificationError) or _is_distrust(error.__cause__ or error.__context__)
+    )
 
 
 class _Names(_Said):

@@ -17,6 +17,7 @@ from gateway.domain.received_study import FeedPlace
 from gateway.errors import InvalidValue, NotFound, SettingsInvalid
 from gateway.orthanc import routes
 from gateway.settings import Settings
+from gateway.trust import trusted
 
 if TYPE_CHECKING:
     from gateway.orthanc.client import Orthanc
@@ -53,6 +54,7 @@ def client(settings: Settings) -> Orthanc:
         settings.gateway_orthanc_url,
         user=settings.gateway_orthanc_user or "",
         password=password.get_secret_value() if password else "",
+        trust=trusted(settings.gateway_orthanc_ca_file, "GATEWAY_ORTHANC_CA_FILE"),
     )
 
 

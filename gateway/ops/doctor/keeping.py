@@ -82,6 +82,7 @@ def certificates_last(settings: Settings) -> list[Finding]:
         ("GATEWAY_DICOM_TLS_CERT", settings.gateway_dicom_tls_cert),
         ("GATEWAY_DICOM_TLS_CA", settings.gateway_dicom_tls_ca),
         ("GATEWAY_RELAY_CA_FILE", settings.gateway_relay_ca_file),
+        ("GATEWAY_ORTHANC_CA_FILE", settings.gateway_orthanc_ca_file),
     )
     given = [_lasts(setting, file) for setting, file in files if file]
     return given or [skipped("no certificate is configured")]
