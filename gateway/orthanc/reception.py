@@ -20,6 +20,8 @@ from gateway.settings import Settings
 from gateway.trust import trusted
 
 if TYPE_CHECKING:
+    import ssl
+
     from gateway.orthanc.client import Orthanc
     from gateway.orthanc.feed import FeedStatus, ImageFeed
     from gateway.orthanc.router import Router, RouterStatus
@@ -40,6 +42,7 @@ def reception(settings: Settings, gateway: Gateway) -> Reception | None:
                     remedy="set GATEWAY_ORTHANC_URL, or unset it",
                 )
         return None
+    _trust(settings)  # what can't be used is told before the doors open
     return Reception(settings, gateway)
 
 
@@ -54,8 +57,12 @@ def client(settings: Settings) -> Orthanc:
         settings.gateway_orthanc_url,
         user=settings.gateway_orthanc_user or "",
         password=password.get_secret_value() if password else "",
-        trust=trusted(settings.gateway_orthanc_ca_file, "GATEWAY_ORTHANC_CA_FILE"),
+        trust=_trust(settings),
     )
+
+
+def _trust(settings: Settings) -> ssl.SSLContext | None:
+    return trusted(settings.gateway_orthanc_ca_file, "GATEWAY_ORTHANC_CA_FILE")
 
 
 def receive_again(settings: Settings, gateway: Gateway, orthanc_id: str) -> StudyOutcome:
