@@ -80,8 +80,14 @@ class Session:
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     began: float = field(default_factory=_now)
     used: float = field(default_factory=_now)
+    is_ended: bool = False
+    """Signed out."""
     revealed: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+
+    def may_watch(self) -> bool:
+        """Whether a list that was opened with it may go on: who only watches is not idle."""
+        return not self.is_ended and _now() - self.began <= LONGEST_SECONDS
 
     def reveal(self, subject: str, numbers: Iterable[str], seconds: float) -> None:
         """From now on, for so long, names of these of the subject are shown."""
@@ -235,7 +241,9 @@ class Access:
 
     def end(self, asked: Asked) -> None:
         """Sign out."""
-        self._sessions.pop(self._key(asked), None)
+        session = self._sessions.pop(self._key(asked), None)
+        if session:
+            session.is_ended = True
 
     def session(self, asked: Asked) -> Session | None:
         """The browser's session, while it lasts."""

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from ops_support import asynchronous, running
-from window_support import OPERATOR, VIEWER, WORDS, Browser, Make, secret_of, text
+from window_support import OPERATOR, ROLES, VIEWER, WORDS, Browser, Make, secret_of, signed_in, text
 
 from bench.synthetic import PERSON, change, completed, naming, schedule, start, step_uid
 from gateway.audit import activities
@@ -317,9 +317,9 @@ class Events:
         raise AssertionError("the stream has ended")
 
 
-async def watching(port: int) -> tuple[Events, asyncio.StreamWriter]:
+async def watching(port: int, cookie: str = "") -> tuple[Events, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /clinic/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    writer.write(f"GET /clinic/live HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n".encode())
     events = Events(reader)
     await events.next("version")
     return events, writer
@@ -364,6 +364,19 @@ async def test_what_another_process_does_is_seen_too(own_settings: Make, monkeyp
         (arrived,) = (await events.next("rows"))["changes"]
         writer.close()
     assert arrived["accession_number"] == "ACC002"
+
+
+@asynchronous
+async def test_who_signs_out_watches_no_longer(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(own_settings(**ROLES), monkeypatch) as (service, port):
+        browser, secret = await signed_in(port, VIEWER)
+        events, writer = await watching(port, browser.headers["Cookie"])
+        await events.next("strip")
+        await browser.post("/sign-out", secret=secret)
+        await asyncio.to_thread(schedule, service.gateway, scheduled_date=today())
+        rest = await asyncio.wait_for(events.reader.read(), 10)
+        writer.close()
+    assert b"ACC001" not in rest
 
 
 @asynchronous

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from starlette.staticfiles import StaticFiles
 
 from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
 from gateway.log import get_logger
-from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused
+from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused, Session
 from gateway.ops.window import (
     checklist,
     clinic,
@@ -342,7 +343,16 @@ class Window:
         self.access.visitor(asked(request))
         if request.method == "HEAD":
             return Response(media_type=_EVENTS)
-        return StreamingResponse(self.live.watch(), media_type=_EVENTS, headers={"x-accel-buffering": "no"})
+        session = self.access.session(asked(request))
+        return StreamingResponse(self._watched(session), media_type=_EVENTS, headers={"x-accel-buffering": "no"})
+
+    async def _watched(self, session: Session | None) -> AsyncIterator[bytes]:
+        """What changes, until the browser signs out or its session's time is over."""
+        async with aclosing(self.live.watch()) as messages:
+            async for message in messages:
+                if session and not session.may_watch():
+                    return
+                yield message
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -217,7 +217,7 @@ class Live:
         if self._loop and self._watchers and not self._woken.is_set():
             self._loop.call_soon_threadsafe(self._woken.set)
 
-    async def watch(self) -> AsyncIterator[bytes]:
+    async def watch(self) -> AsyncGenerator[bytes]:
         """Server-sent events for one watcher: first the version, then the changes as they come."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_WAITING)
         self._watchers.add(queue)
