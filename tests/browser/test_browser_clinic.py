@@ -143,6 +143,38 @@ def test_the_slider_shows_the_list_as_it_stood_and_goes_back_to_now(hospital: Ho
         expect(row(page, "ACC070")).to_be_visible()
 
 
+def test_the_slider_ends_at_now_however_long_the_page_is_open(hospital: Hospital, enter: Enter) -> None:
+    visitor = enter()
+    visitor.context.clock.install()
+    page = visitor.open()
+    slider = page.get_by_role("slider", name="Moment")
+    end = int(slider.get_attribute("max") or "")
+    visitor.context.clock.fast_forward("01:00:00")
+    expect(slider).to_have_attribute("max", str(end + 60))
+    expect(slider).to_have_value(str(end + 60))
+    slider.press("ArrowLeft")
+    visitor.context.clock.fast_forward("01:00:00")
+    expect(slider).to_have_attribute("max", str(end + 120))
+    expect(slider).to_have_value(str(end + 59))
+
+
+def test_a_list_of_another_day_than_the_page_around_it_loads_the_page(hospital: Hospital, page: Page) -> None:
+    """As after midnight: the page says which day's clinic it is, and its slider is of that day."""
+    yesterday = f"{hospital.now() - timedelta(days=1):%Y%m%d}"
+    with page.expect_navigation():
+        page.evaluate("day => { byId('list').dataset.day = day; again(); }", yesterday)
+    expect(page.locator("#list")).to_have_attribute("data-day", hospital.today())
+
+
+def test_slid_back_to_now_today_s_page_names_no_day_and_so_goes_on_tomorrow(hospital: Hospital, page: Page) -> None:
+    slider = page.get_by_role("slider", name="Moment")
+    slider.press("Home")
+    expect(page.get_by_role("heading", name=re.compile("As it stood at"))).to_be_visible()
+    slider.press("End")
+    expect(page.get_by_role("heading", name="As it is now")).to_be_visible()
+    assert page.url.endswith("/clinic")
+
+
 def test_what_happens_now_does_not_disturb_who_looks_at_another_moment(hospital: Hospital, page: Page) -> None:
     slider = page.get_by_role("slider")
     slider.press("Home")

@@ -18,12 +18,16 @@ function element(html) {
   return template.content.firstElementChild;
 }
 
-/* Load the list again from where the page is, or from another place. */
-async function load(url) {
+/* Load the list again from where the page is, or from another place. What stands around a list of today says so: when
+   that day is over, all is loaded. */
+async function load(url, slid = false) {
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
   if (answer.status >= 500) throw new Error(`status ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("list");
-  if (fresh && byId("list")) byId("list").replaceWith(fresh);
+  const list = byId("list");
+  const isAnother = fresh && list && !slid && (fresh.dataset.day !== list.dataset.day || ("live" in fresh.dataset) !== isLive());
+  if (isAnother) location.assign(url);
+  else if (fresh && list) list.replaceWith(fresh);
   else if (answer.redirected || !answer.ok) location.assign(url); // signed out, or refused: that page says it
 }
 
@@ -105,11 +109,18 @@ function slide() {
     waiting = setTimeout(() => {
       const query = new URLSearchParams(new FormData(form));
       if (isNow) query.delete("minute");
-      const url = `/clinic?${query}`;
+      if (isNow && "today" in form.dataset) query.delete("day"); // tomorrow, that is another
+      const url = `/clinic?${query}`.replace(/\?$/, "");
       history.replaceState(null, "", url);
-      inTurn(() => load(url));
+      inTurn(() => load(url, true));
     }, 150);
   });
+  const opened = Date.now(), latest = Number(range.max);
+  setInterval(() => { // the right end is now, however long the page is open
+    const isNow = range.value === range.max;
+    range.max = Math.min(24 * 60, latest + Math.floor((Date.now() - opened) / 60_000));
+    if (isNow) range.value = range.max;
+  }, 10_000);
 }
 
 if (byId("strip")) {
