@@ -164,7 +164,7 @@ class Gateway(Application[UUID]):
         self._turns = Turns()
         self._recent = Recent(_MOST_RECENT)
         super().__init__()
-        self.caught_up = replay.catch_up(path, self.datastore.writer, self.mapper, PROJECTIONS)
+        self.caught_up = replay.catch_up(path, self.datastore.writer, self.datastore.readers, self.mapper, PROJECTIONS)
         self.keys_destroyed = self.destroy_erased_keys()
         self._sequence_mark = SequenceMark(path)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import findings, output
-from gateway.errors import GatewayError, StoreUnusable
+from gateway.errors import Contention, GatewayError, StoreUnusable
 
 if TYPE_CHECKING:
     from gateway.application import Gateway
@@ -80,7 +80,7 @@ def _database() -> Iterator[Gateway | GatewayError]:
         found: Gateway | GatewayError
         try:
             found = stack.enter_context(output.database())
-        except StoreUnusable as error:
+        except (StoreUnusable, Contention) as error:
             found = error
         yield found
 

@@ -30,11 +30,8 @@ class StoreFactory(SQLiteFactory):
         """The recorder, its tables created."""
         recorder = Recorder(self.datastore, self.projections)
         recorder.create_table()
-        if self.sealing:
-            with self.datastore.writer.transaction() as cursor:
-                sealed = self.sealing.begin(cursor, self.datastore.readers.connection)
-            if sealed:
-                self.datastore.writer.delete_securely()
+        if self.sealing and self.sealing.begin(self.datastore.readers.connection, self.datastore.writer.transaction):
+            self.datastore.writer.delete_securely()
         return recorder
 
     def mapper(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from eventsourcing.persistence import EventStore, IntegrityError, Recording, Sto
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from gateway.errors import OutcomeUnknown, StoreUnusable
-from gateway.eventstore import chain, positions
+from gateway.eventstore import chain, positions, sealing
 from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
 from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import Use
@@ -41,6 +42,7 @@ class Datastore(SQLiteDatastore):
     def __init__(self, path: Path) -> None:
         self.single_row_tracking = True
         self.originator_id_type = "uuid"
+        self.path = path
         self._use = Use(path)
         try:
             self.writer = Writer(path)
@@ -87,18 +89,28 @@ class Recorder(SQLiteApplicationRecorder):
         )
 
     def construct_create_table_statements(self) -> list[str]:
-        """The log and its chain; projections have their own."""
-        return [EVENTS_SCHEMA, *chain.SCHEMA, *positions.SCHEMA]
+        """The log, its chain and which key file it belongs with; projections have their own."""
+        return [EVENTS_SCHEMA, *chain.SCHEMA, *positions.SCHEMA, *sealing.SCHEMA]
 
     def create_table(self) -> None:
-        """Create what is missing. Raises `StoreUnusable` when the file can't be written."""
+        """Create what is missing; where nothing is, nothing is written. Raises `StoreUnusable`, `Contention`."""
+        if self._is_in_place():
+            return
         try:
             with self.datastore.writer.transaction() as cursor:
-                cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")  # a write also where nothing is missing
+                cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 for statement in self.create_table_statements:
                     cursor.execute(statement)
         except OutcomeUnknown as error:
             raise StoreUnusable(error.message, remedy=error.remedy) from error
+
+    def _is_in_place(self) -> bool:
+        """Whether all is there, and the file may be written: a look then waits for nobody who holds it."""
+        if not os.access(self.datastore.path, os.W_OK):
+            return False
+        with self.datastore.readers.connection() as connection:
+            owner = connection.execute("PRAGMA application_id").fetchone()[0]
+            return owner == APPLICATION_ID and _declared(self.create_table_statements) <= _names(connection)
 
     def is_known(self, stream_id: UUID) -> bool:
         """Whether there is an event of this stream."""
@@ -220,3 +232,18 @@ class InlineEventStore(EventStore[UUID]):
             self.sealing.assign(domain_events)
         stored = [self.mapper.to_stored_event(event) for event in domain_events]
         self.recorder.insert_within(cursor, stored, domain_events)
+
+
+def _declared(statements: Sequence[str]) -> set[str]:
+    """What these statements create, by name."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        for statement in statements:
+            connection.execute(statement)
+        return _names(connection)
+    finally:
+        connection.close()
+
+
+def _names(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}

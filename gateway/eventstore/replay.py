@@ -14,7 +14,7 @@ from eventsourcing.persistence import IntegrityError, Mapper
 from gateway.errors import EventUnreadable, StoreUnusable
 from gateway.eventstore import aside, chain, positions
 from gateway.eventstore.collecting import CollectingCursor
-from gateway.eventstore.connections import Writer
+from gateway.eventstore.connections import Readers, Writer
 from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import is_served
 from gateway.eventstore.projection import Projection, RecordedEvent
@@ -163,21 +163,36 @@ DAMAGE = (
 # --- at start
 
 
-def catch_up(path: Path, writer: Writer, mapper: Mapper[UUID], projections: Sequence[Projection]) -> dict[str, int]:
+def catch_up(
+    path: Path, writer: Writer, readers: Readers, mapper: Mapper[UUID], projections: Sequence[Projection]
+) -> dict[str, int]:
     """Bring each projection to the log's head: behind → the rest; ahead, another version or other tables → anew.
 
-    Returns how many events each projection that was not up to date has taken. Raises `StoreUnusable` when a service of
-    another version runs on the database: its tables are its own.
+    Returns how many events each projection that was not up to date has taken. Where none is behind, nothing is written.
+    Raises `StoreUnusable` when a service of another version runs on the database: its tables are its own.
     """
+    with readers.snapshot() as connection:
+        if _are_at_the_head(connection, projections):
+            return {}
     with writer.transaction() as cursor:
         head = chain.head(cursor)[0]
-        ours = {projection.NAME: (projection.VERSION, head) for projection in projections}
+        ours = _noted_at(head, projections)
         _leave_another_version_alone(path, cursor, projections)
         behind = [(projection, start) for projection, start in _starts(cursor, projections, head) if start < head]
         taken = _apply_from(cursor, mapper, behind)
         if positions.noted(cursor) != ours:  # a look writes nothing
             positions.take_over(cursor, projections, head)
     return {name: count for name, count in taken.items() if count}
+
+
+def _are_at_the_head(connection: sqlite3.Connection, projections: Sequence[Projection]) -> bool:
+    is_noted = positions.noted(connection) == _noted_at(chain.head(connection)[0], projections)
+    return is_noted and not any(_changed_tables(connection, projection) for projection in projections)
+
+
+def _noted_at(head: int, projections: Sequence[Projection]) -> dict[str, tuple[int, int]]:
+    """The positions as they are when these projections, and no others, have taken everything."""
+    return {projection.NAME: (projection.VERSION, head) for projection in projections}
 
 
 def _leave_another_version_alone(path: Path, cursor: sqlite3.Cursor, projections: Sequence[Projection]) -> None:
@@ -226,7 +241,7 @@ def anew(projection: Projection) -> list[str]:
     return [*(f"DROP TABLE IF EXISTS {table}" for table in projection.TABLES), *projection.SCHEMA]
 
 
-def _changed_tables(cursor: sqlite3.Cursor, projection: Projection) -> bool:
+def _changed_tables(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Projection) -> bool:
     """Whether somebody has dropped or altered a table."""
     declared = sqlite3.connect(":memory:")
     try:

@@ -52,6 +52,7 @@ class KeyIndex(Protocol):
 
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
+Writing = Callable[[], AbstractContextManager[sqlite3.Cursor]]
 
 
 def default_path(database: Path) -> Path:
@@ -117,21 +118,25 @@ class Sealing:
 
     # --- which key file
 
-    def begin(self, cursor: sqlite3.Cursor, reading: Reading) -> bool:
-        """Inside the transaction that opens the database; returns whether anything in it is or will be sealed.
+    def begin(self, reading: Reading, writing: Writing) -> bool:
+        """Where the database is opened: returns whether anything in it is or will be sealed.
 
         Raises `KeyLost` when the database belongs with a key file that is not there, or with another one.
         """
         self._reading = reading
-        for statement in SCHEMA:
-            cursor.execute(statement)
+        if self.keys is None and self.switched_on:
+            with writing() as cursor:
+                self._begin_file(cursor)
+        return self._keys is not None
+
+    def _begin_file(self, cursor: sqlite3.Cursor) -> None:
+        """The key file, made now unless another process has just done so."""
         row = cursor.execute("SELECT file_id FROM key_file").fetchone()
         if row is not None:
             self._keys = _own(self.path, row[0])
-        elif self.switched_on:
+        else:
             self._keys = KeyFile(self.path, create=True)
             cursor.execute("INSERT INTO key_file VALUES (1, ?)", (self._keys.file_id,))
-        return self._keys is not None
 
     @property
     def keys(self) -> KeyFile | None:

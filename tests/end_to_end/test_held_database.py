@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -66,6 +67,17 @@ def test_while_saves_wait_echo_health_and_the_worklist_answer_and_health_says_wh
         gateway.until_health(lambda report: report["healthy"], "it is well again")
     assert gateway.item_count() == 20
     gateway.assert_sound()
+
+
+def test_looks_wait_for_nobody_and_the_doctor_says_who_keeps_the_store_from_saving(gateway: GatewayProcess) -> None:
+    with held(gateway.database):
+        began = time.monotonic()
+        assert json.loads(gateway.command("worklist", "list", "--json").stdout) == []
+        found = {one["name"]: one for one in json.loads(gateway.command("doctor", "--json", code=1).stdout)["findings"]}
+        assert time.monotonic() - began < 15, "a save would wait for 20 s"
+    assert [name for name, one in found.items() if one["outcome"] == "failed"] == ["store"]
+    assert "held by another process" in found["store"]["proven"]
+    assert "sqlite3 prompt" in found["store"]["remedy"]
 
 
 def test_a_stop_waits_neither_for_the_one_who_holds_the_file_nor_for_those_who_wait_for_him(
