@@ -116,6 +116,20 @@ def test_a_name_is_shown_for_a_reason_to_who_gave_it_and_masked_again_by_hide(en
     assert "MUSTERFRAU" not in page.content()
 
 
+def test_names_that_came_to_another_tab_leave_it_in_time_too(enter: Enter) -> None:
+    visitor = enter()
+    visitor.context.clock.install()
+    page = sign_in(visitor, "operator")
+    other = visitor.open()
+    reveal(page, "she asks at the desk when she is on")
+    slider = other.get_by_role("slider", name="Moment")
+    slider.press("Home")
+    slider.press("End")
+    expect(participant(other)).to_contain_text("MUSTERFRAU ERIKA")
+    with other.expect_response("**/clinic"):
+        visitor.context.clock.fast_forward("05:01")
+
+
 def test_a_look_at_names_is_kept_with_the_reason_and_who_looked(hospital: Hospital, enter: Enter) -> None:
     page = signed_in(enter, "auditor", "A. Auditor")
     reveal(page, "yearly sample of the record")

@@ -322,7 +322,7 @@ class Window:
         else:
             version, items = 0, clinic.items_of(self.sources, chosen, reveals=partial(given.shows, subject))
             shown, rows = clinic.clinic(self.sources, chosen, items), "".join(map(self._row, items))
-        return _ClinicPage(shown, rows, version, int(given.session.seconds_revealed(subject)) if reveals else 0)
+        return _ClinicPage(shown, rows, version, given.seconds_revealed(subject))
 
     async def _clinic_item(self, request: Request) -> Response:
         return await self._pace.make(self._one_item, request)

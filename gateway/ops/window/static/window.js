@@ -27,8 +27,17 @@ async function load(url, slid = false) {
   const list = byId("list");
   const isAnother = fresh && list && !slid && (fresh.dataset.day !== list.dataset.day || ("live" in fresh.dataset) !== isLive());
   if (isAnother) location.assign(url);
-  else if (fresh && list) list.replaceWith(fresh);
+  else if (fresh && list) { list.replaceWith(fresh); hideInTime(); }
   else if (answer.redirected || !answer.ok) location.assign(url); // signed out, or refused: that page says it
+}
+
+/* Names leave the screen in time, also of a tab to which they came with the list alone. */
+let hiding;
+
+function hideInTime() {
+  clearTimeout(hiding);
+  const seconds = Number(byId("list")?.dataset.revealed || 0);
+  if (seconds) hiding = setTimeout(() => inTurn(() => load(location.href, true)), seconds * 1000);
 }
 
 function count() {
@@ -128,3 +137,4 @@ if (byId("strip")) {
   document.addEventListener("visibilitychange", watch);
 }
 slide();
+hideInTime();
