@@ -81,6 +81,12 @@ def newest(cursor: sqlite3.Cursor | sqlite3.Connection) -> Anchor | None:
     return Anchor(position, last, committed_at) if position else None
 
 
+def holds(cursor: sqlite3.Cursor | sqlite3.Connection, anchor: Anchor) -> bool:
+    """Whether the log has this link at this position."""
+    row = cursor.execute("SELECT link FROM event_chain WHERE position = ?", (anchor.position,)).fetchone()
+    return row is not None and row[0] == anchor.link
+
+
 class Verdict(Enum):
     """What the log says to an anchor."""
 
@@ -302,7 +308,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 def _compared(cursor: sqlite3.Cursor, walked: Verification, anchors: Sequence[Anchor]) -> Verification:
     """What the walk found, with what the anchors add: nothing after the first bad event can be compared."""
     ordered = sorted(anchors, key=lambda anchor: anchor.position)
-    holding = [anchor for anchor in ordered if anchor.position <= walked.events and _holds(cursor, anchor)]
+    holding = [anchor for anchor in ordered if anchor.position <= walked.events and holds(cursor, anchor)]
     last_holding = holding[-1].position if holding else 0
     judged = tuple(_judged(anchor, walked, last_holding, holds=anchor in holding) for anchor in ordered)
     bad = next((each for each in judged if each.verdict in (Verdict.DIFFERS, Verdict.BEYOND)), None)
@@ -319,11 +325,6 @@ def _compared(cursor: sqlite3.Cursor, walked: Verification, anchors: Sequence[An
         f"inserted is at {bad.anchor.position} at the latest"
     )
     return Verification(proven.position, proven.link, proven.position + 1, finding, judged)
-
-
-def _holds(cursor: sqlite3.Cursor, anchor: Anchor) -> bool:
-    row = cursor.execute("SELECT link FROM event_chain WHERE position = ?", (anchor.position,)).fetchone()
-    return row is not None and row[0] == anchor.link
 
 
 def _judged(anchor: Anchor, walked: Verification, last_holding: int, *, holds: bool) -> Anchored:

@@ -41,7 +41,8 @@ def checks(
     if clock_peer:
         require_web_address(clock_peer)
     connections = relay_connections(settings)
-    found = [*_outer(settings, connections, port, clock_peer, asks_service=asks_service)]
+    opened = None if isinstance(gateway, GatewayError) else gateway
+    found = [*_outer(settings, opened, connections, port, clock_peer, asks_service=asks_service)]
     if isinstance(gateway, GatewayError):
         found.append(Check("store", partial(_unopened, gateway)))
     else:
@@ -61,10 +62,17 @@ def checks(
 
 
 def _outer(
-    settings: Settings, connections: RelayConnections | None, port: int | None, clock_peer: str, *, asks_service: bool
+    settings: Settings,
+    gateway: Gateway | None,
+    connections: RelayConnections | None,
+    port: int | None,
+    clock_peer: str,
+    *,
+    asks_service: bool,
 ) -> Iterator[Check]:
     if asks_service:
-        yield Check("service", lambda: door.service_answers(settings, reached_at(settings.gateway_ops_host)))
+        host = reached_at(settings.gateway_ops_host)
+        yield Check("service", lambda: door.service_answers(settings, host, gateway))
     yield Check("relay", lambda: echo_returns(connections), _RELAY_SECONDS)
     yield Check("clock", lambda: clock_agrees(connections, clock_peer), _RELAY_SECONDS)
     yield Check("dicom", lambda: door.echo_answers(rehearsal_unit(settings, port)))

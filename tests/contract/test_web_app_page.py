@@ -15,12 +15,14 @@ from contract_support import ROOT, findings, names
 
 from gateway.actions.messages import ACTION_ID_LIMIT, DEEPEST, MAXIMUM_SIZE, MODELS
 from gateway.actions.replies import ERROR_CODES
-from gateway.delivery.messages import WORDS
+from gateway.contract.catalogue import Kind, sample
+from gateway.delivery.messages import EVENTS, WORDS
 from tests.end_to_end.harness import (
     KEY,
     KEY_NAME,
     GatewayProcess,
     LocalRelay,
+    ask,
     environment,
     running,
     today,
@@ -125,6 +127,17 @@ def test_a_lost_reply_costs_the_page_s_sender_a_second_try_and_nothing_is_done_t
     assert done.stderr.startswith("attempt 1: ")
     assert json.loads(done.stdout)["duplicate"] is True
     assert gateway.item_count() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVENTS)
+def test_the_page_s_listener_takes_every_event_of_the_contract(
+    relay: LocalRelay, listener: Listener, name: str
+) -> None:
+    event = sample(Kind.EVENT, name)
+    assert ask(relay.connection("events"), event) == {"status": "updated", "event_id": event["event_id"]}
+    said = event["data"].get("status", event["event_type"])
+    listener.until_heard(f"{event['data']['accession_number']} {event['sequence']} {said}")
 
 
 @pytest.mark.slow

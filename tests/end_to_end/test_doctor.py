@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from bench.synthetic import schedule
+from gateway.application import opened
 from tests.end_to_end.harness import GATEWAY, GatewayProcess, LocalRelay, create_item, environment, running, until
 from tests.end_to_end.unit import Unit
 from tests.end_to_end.web_app import WebApp
@@ -155,6 +157,19 @@ def test_where_there_is_no_database_the_rest_is_asked_all_the_same(lonely: Gatew
     assert failures(found) == ["service", "dicom", "store"]
     assert found["store"]["remedy"] == "gateway serve creates it; or set WORKLIST_DB_PATH"
     assert (found["relay"]["outcome"], found["clock"]["outcome"]) == ("skipped", "skipped")
+
+
+def test_a_database_that_is_not_the_services_is_no_proof_of_anything(gateway: GatewayProcess, tmp_path: Path) -> None:
+    """As a command in another folder has it, where an old file lies."""
+    gateway.ask(create_item("ACC001"))
+    another = tmp_path / "another.db"
+    with opened(another) as store:
+        schedule(store, "ACC002", scheduled_date="20200101")
+    found = examined(gateway, code=1, worklist_db_path=another)
+    assert failures(found) == ["service", "worklist"]
+    assert found["service"]["proven"] == f"it keeps another log than {another}"
+    assert "ACC001" in found["worklist"]["proven"]
+    assert all("settings" in found[name]["remedy"] for name in ("service", "worklist"))
 
 
 def test_settings_that_contradict_each_other_are_exit_code_2(gateway: GatewayProcess) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 
+from gateway.application import Gateway
 from gateway.dicom.tls import shown_at
 from gateway.domain.lifecycle import Status
+from gateway.eventstore.chain import Anchor, head, holds
 from gateway.ops.doctor.finding import Finding, failed, ok, warning
 from gateway.ops.doctor.site import Site
 from gateway.ops.doctor.words import counted, duration, few
@@ -18,8 +21,9 @@ from projections.worklist import WorklistFilter
 _PATIENCE = 10.0
 
 
-def service_answers(settings: Settings, host: str) -> Finding:
-    """The service is up, and says of itself that it is well."""
+def service_answers(settings: Settings, host: str, gateway: Gateway | None = None) -> Finding:
+    """The service is up, says of itself that it is well, and keeps the log that `gateway` has open."""
+    before = _head(gateway) if gateway else 0
     where = f"{host}:{settings.gateway_ops_port}"
     how = f"GET /health at {where}"
     began = time.perf_counter()
@@ -29,7 +33,7 @@ def service_answers(settings: Settings, host: str) -> Finding:
         report = json.loads(connection.getresponse().read())
         version, is_healthy = str(report["version"]), bool(report["healthy"])
         parts: dict[str, dict[str, object]] = report.get("checks", {})  # none for who may not look into the window
-        uptime = report.get("listener_uptime_seconds")
+        uptime, anchor = report.get("listener_uptime_seconds"), report.get("anchor")
     except OSError as error:
         why = error.strerror or "timed out"
         remedy = "start gateway serve; GATEWAY_OPS_HOST and GATEWAY_OPS_PORT must be the service's"
@@ -41,8 +45,28 @@ def service_answers(settings: Settings, host: str) -> Finding:
     if not is_healthy:
         broken = [f"{name}: {part.get('error', 'not well')}" for name, part in parts.items() if not part.get("ok")]
         return failed("; ".join(broken) or "it says that it is not well", how, "the lines below say what to do")
+    if gateway and parts and not _keeps_this_log(anchor, gateway, before):
+        return failed(
+            f"it keeps another log than {settings.worklist_db_path}",
+            f"{how}; its log's head looked up in that database",
+            "give this command the service's own settings: WORKLIST_DB_PATH, or the folder that the service runs in",
+        )
     up = f", up for {duration(uptime)}" if uptime is not None else ""
     return ok(f"version {version}{up}, healthy", how, seconds=time.perf_counter() - began)
+
+
+def _head(gateway: Gateway) -> int:
+    with gateway.reading() as connection:
+        return head(connection)[0]
+
+
+def _keeps_this_log(told: dict[str, Any] | None, gateway: Gateway, before: int) -> bool:
+    """Whether the head that the service told is in our log, which had `before` events when it was asked."""
+    if not told:
+        return before == 0
+    anchor = Anchor(told["position"], bytes.fromhex(told["hash"]))
+    with gateway.reading() as connection:
+        return anchor.position >= before and holds(connection, anchor)
 
 
 def echo_answers(unit: Modality) -> Finding:
@@ -65,6 +89,15 @@ def worklist_answers(site: Site) -> Finding:
     except ModalityError as error:
         return _refused(error, site.unit, "C-FIND")
     seconds = time.perf_counter() - began
+    strange = [number for number in listed if not site.gateway.find_items(WorklistFilter(accession_number=number))]
+    if strange:
+        return failed(
+            f"{counted(len(strange), 'item')} shown that {'is' if len(strange) == 1 else 'are'} in no table of "
+            f"{site.settings.worklist_db_path}: {few(strange)}",
+            "C-FIND",
+            "is it the gateway that answers there? This command must have the service's own settings",
+            seconds=seconds,
+        )
     missing = sorted((before & _scheduled(site)) - set(listed))
     if missing:
         tell = failed if len(missing) == len(before) else warning
