@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from urllib.parse import quote
 
 import pytest
@@ -85,7 +86,7 @@ def test_an_unknown_accession_number_is_a_page_of_its_own_with_404(
     ask()
 
 
-@pytest.mark.parametrize("number", ["A<script>", "A/B", "A?B", "A#B", "A%B", 'A"B&C'])
+@pytest.mark.parametrize("number", ["A<script>", "A/B", "A?B", "A#B", "A%B", "A%41B", 'A"B&C'])
 def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
     number: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,12 +104,22 @@ def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
                 back=back_of(text(page)),
             )
             after = await browser.get(done.headers["location"])
+            linked = await browser.get(json_link_of(text(page)))
         assert told.json["accession_number"] == number
+        assert linked.json["accession_number"] == number
         assert "<script>" not in text(page).replace("<script src", "")
         assert (done.status, after.status) == (303, 200)
         assert "scheduled → completed" in text(after)
 
     ask()
+
+
+def json_link_of(page: str) -> str:
+    """Where the page says that its data is."""
+    from html import unescape
+
+    [link] = re.findall(r'href="([^"]+\.json)"', page)
+    return unescape(link)
 
 
 def back_of(page: str) -> str:

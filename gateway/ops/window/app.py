@@ -167,7 +167,7 @@ class Window:
         return answer
 
     def _rendered(self, given: Visit, request: Request, page: Page, shown: object, status: int = 200) -> Response:
-        query = f"?{request.url.query}" if request.url.query else ""
+        path, query = _path(request), f"?{request.url.query}" if request.url.query else ""
         text = self._templates.get_template(page.template).render(
             page=shown,
             title=page.title,
@@ -175,10 +175,10 @@ class Window:
             secret=given.session.secret,
             signs_out=self.access.takes_tokens,
             notices=given.take_notices(),
-            path=request.url.path,
+            path=path,
             query=request.url.query,
-            json_path=f"{request.url.path}.json{query}",
-            csv_path=f"{request.url.path}.csv{query}" if page.table else "",
+            json_path=f"{path}.json{query}",
+            csv_path=f"{path}.csv{query}" if page.table else "",
             strip=self._render_strip(self._strip()),
             row=self._row,
         )
@@ -405,8 +405,13 @@ def _as_json(shown: object) -> Response:
     return Response(json.dumps(value, indent=2, ensure_ascii=False), media_type="application/json")
 
 
+def _path(request: Request) -> str:
+    """As it is asked for again: an accession number may have signs that mean something in an address."""
+    return quote(request.scope["path"])
+
+
 def _with_query(request: Request) -> str:
-    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    return f"{_path(request)}?{request.url.query}" if request.url.query else _path(request)
 
 
 def _own_path(path: str) -> str:
