@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway import __version__
+from gateway.domain.lifecycle import status_of
 from gateway.domain.masking import masked_id, masked_name
 from gateway.domain.values import date_of
 from gateway.errors import GatewayError, InvalidValue, SettingsInvalid
@@ -41,6 +42,9 @@ _SHOWN = (
 
 log = get_logger(__name__)
 
+_POC_WORDS = {"MPPSAet": "gateway_ae_title", "DicomPortMPPS": "gateway_dicom_port"}
+"""The proof of concept's words for two settings."""
+
 Answer = tuple[int, Mapping[str, Any]]
 """An HTTP status, and what becomes JSON."""
 
@@ -49,7 +53,7 @@ def settings_of(configuration: Mapping[str, Any]) -> Settings:
     """The settings in force inside Orthanc. Raises `SettingsInvalid`.
 
     What Orthanc's own configuration says wins over the environment: the section `WorklistGateway` has settings by the
-    names that they have there, `MPPSAet` and `DicomPortMPPS` are the proof of concept's words for two of them.
+    names that they have there, and `_POC_WORDS` name two of them.
     """
     section = configuration.get(_SECTION, {})
     if not isinstance(section, Mapping):
@@ -61,8 +65,14 @@ def settings_of(configuration: Mapping[str, Any]) -> Settings:
             f"{_SECTION}: {', '.join(unknown)}: there is no such setting",
             remedy="correct Orthanc's configuration; gateway config show lists the ones there are",
         )
-    poc = {"gateway_ae_title": configuration.get("MPPSAet"), "gateway_dicom_port": configuration.get("DicomPortMPPS")}
-    return load(**{name: value for name, value in poc.items() if value is not None} | written)
+    poc = {field: configuration.get(word) for word, field in _POC_WORDS.items()}
+    try:
+        return load(**{name: value for name, value in poc.items() if value is not None} | written)
+    except SettingsInvalid as error:
+        words = ", ".join(f"{field.upper()} is {word}" for word, field in _POC_WORDS.items())
+        raise SettingsInvalid(
+            error.message, remedy=f"correct Orthanc's configuration ({words} there), or the environment"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +194,7 @@ def _wanted(asked: Mapping[str, str], settings: Settings) -> WorklistFilter:
     return WorklistFilter(
         dates=(day, day),
         modalities=_word(asked, "modality"),
-        statuses=tuple(word.replace("_", " ") for word in _word(asked, "status")),
+        statuses=tuple(status_of(word) for word in _word(asked, "status")),
         accession_number=asked.get("accession", "").strip(),
         is_test=False,
     )

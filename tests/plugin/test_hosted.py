@@ -131,6 +131,13 @@ def test_a_database_that_another_serves_is_served_once_that_has_ended(settings: 
         until_it_says(gateway, 200)
 
 
+def test_a_status_that_there_is_not_is_refused_and_not_answered_with_nothing(settings: Settings) -> None:
+    with hosted(lambda: settings) as gateway:
+        until_it_says(gateway, 200)
+        status, told = gateway.worklist({"status": "zzz"})
+    assert (status, told["field"]) == (400, "status")
+
+
 # --- settings from Orthanc's configuration
 
 
@@ -168,5 +175,6 @@ def test_the_section_wins_over_the_proof_of_concept_s_words() -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_name(written: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsInvalid, match=said):
+    with pytest.raises(SettingsInvalid, match=said) as refused:
         settings_of(written)
+    assert "correct Orthanc's configuration" in refused.value.remedy
