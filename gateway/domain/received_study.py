@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
 from gateway.domain.events import Stream
 from gateway.domain.identity import received_study_id, worklist_item_id
 from gateway.errors import IllegalTransition
+
+_TOLD_AGAIN_AFTER = timedelta(hours=1)
+"""Two causes that take turns at every try would fill the log."""
 
 ERASED_PATIENT = {"patient_id": "", "patient_name": "", "patient_birth_date": ""}
 
@@ -179,7 +183,7 @@ class ReceivedStudy(Stream):
         instances: int
 
     class RouteFailed(RouteEvent):
-        """It could not be sent; it is tried again until it is. Told once for each cause, not at each try."""
+        """It could not be sent; it is tried again until it is. Told when the cause changes, not at each try."""
 
         TOPIC = "ReceivedStudy.RouteFailed"
         STATE = "failing"
@@ -188,7 +192,9 @@ class ReceivedStudy(Stream):
         def apply(self, aggregate: ReceivedStudy) -> None:
             """One cause more."""
             super().apply(aggregate)
-            aggregate.causes.setdefault(self.target, set()).add(self.error)
+            causes = aggregate.causes.setdefault(self.target, {})
+            causes.pop(self.error, None)
+            causes[self.error] = self.metadata["recorded_at"]
 
     class RouteAbandoned(RouteEvent):
         """It is not tried again: the study is no longer in Orthanc, or a person said so."""
@@ -242,8 +248,8 @@ class ReceivedStudy(Stream):
         self.arrival = arrival
         self.routes: dict[str, str] = {}
         self.arrivals_to_send: dict[str, int] = {}
-        self.causes: dict[str, set[str]] = {}
-        """Why a route has failed so far, by its target."""
+        self.causes: dict[str, dict[str, str]] = {}
+        """Why a route has failed so far, by its target: the last one last, and when each was told last."""
         self.lost_routes: set[str] = set()
         """Targets of routes that were given up because Orthanc no longer had the study."""
         self.is_dismissed = False
@@ -307,8 +313,10 @@ class ReceivedStudy(Stream):
             self._route_happened(self.Routed, target, job=job, instances=instances)
 
     def route_failed(self, target: str, error: str) -> None:
-        """It could not be sent; each cause is told once."""
-        if self._is_open(target) and error not in self.causes.get(target, ()):
+        """It could not be sent. A cause is told when it was not the last one, but one that returns once an hour."""
+        causes = self.causes.get(target, {})
+        is_last = error == next(reversed(causes), None)
+        if self._is_open(target) and not is_last and not _is_recent(causes.get(error)):
             self._route_happened(self.RouteFailed, target, error=error)
 
     def abandon_route(self, target: str, reason: str) -> None:
@@ -336,6 +344,10 @@ class ReceivedStudy(Stream):
 
     def _happened(self, event: type[Event], **details: str | int) -> None:
         self.trigger_event(event, study_instance_uid=self.study_instance_uid, concerned=self.concerned, **details)
+
+
+def _is_recent(told_at: str | None) -> bool:
+    return told_at is not None and datetime.now(UTC) - datetime.fromisoformat(told_at) < _TOLD_AGAIN_AFTER
 
 
 def _content(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bench.synthetic import (
 from gateway.application import Gateway, StudyOutcome, opened
 from gateway.audit import activities, audit_messages, erasure, story, trail
 from gateway.audit.activities import Activity
+from gateway.domain import received_study
 from gateway.domain.received_study import ReceivedStudy, Route
 from gateway.errors import IllegalTransition, NotFound
 from gateway.eventstore import replay
@@ -276,11 +278,31 @@ def test_a_route_lost_with_its_study_is_chosen_again_when_that_comes_back_and_on
     assert gateway.verify_projections() == []
 
 
-def test_each_cause_of_a_failing_route_is_told_once(gateway: Gateway) -> None:
+def _failing(gateway: Gateway, *errors: str) -> tuple[str, int]:
+    """What the route's row says after these failures, and how many were told."""
     schedule(gateway)
     receive(gateway, study(1), routes=[Route(rule="mammograms", target="PACS")])
-    for error in ("connection refused", "connection refused", "AE title rejected", "connection refused"):
+    for error in errors:
         gateway.route_failed(study_uid(1), "PACS", error=error)
-    assert [row.error for row in gateway.routes_of(study_uid(1))] == ["AE title rejected"]
+    [row] = gateway.routes_of(study_uid(1))
     kinds = [row.kind for row in gateway.timeline("ACC001")]
-    assert kinds.count("ReceivedStudy.RouteFailed") == 2
+    return row.error, kinds.count("ReceivedStudy.RouteFailed")
+
+
+def test_a_failing_route_is_told_when_its_cause_changes_not_at_each_try(gateway: Gateway) -> None:
+    assert _failing(gateway, "connection refused", "connection refused", "AE title rejected") == (
+        "AE title rejected",
+        2,
+    )
+
+
+def test_causes_that_take_turns_do_not_fill_the_log(gateway: Gateway) -> None:
+    assert _failing(gateway, *["connection refused", "AE title rejected"] * 5)[1] == 2
+
+
+def test_a_cause_that_returns_is_the_one_that_is_shown_within_an_hour(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(received_study, "_TOLD_AGAIN_AFTER", timedelta(0))
+    causes = ("connection refused", "AE title rejected", "connection refused", "connection refused")
+    assert _failing(gateway, *causes) == ("connection refused", 3)
