@@ -11,7 +11,6 @@ from dicom_samples import AE_TITLE, from_bytes, query, to_bytes
 
 from bench import worklist as bench_worklist
 from bench.synthetic import participant, schedule
-from gateway import application
 from gateway.application import Gateway, opened
 from gateway.dicom.caller import Caller
 from gateway.dicom.data_set import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT
@@ -119,7 +118,7 @@ def test_what_no_index_serves_leaves_out_by_status_what_is_long_over(seeded: Gat
 @pytest.fixture
 def many(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Gateway:
     """Ten items in portions of three."""
-    monkeypatch.setattr(application, "_PORTION", 3)
+    monkeypatch.setattr("gateway.application.store._PORTION", 3)
     for number in range(10):
         schedule(gateway, f"ACC{number}", **participant(number), scheduled_time=f"{19 - number}0000")
     return gateway
