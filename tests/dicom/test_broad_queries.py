@@ -118,7 +118,7 @@ def test_what_no_index_serves_leaves_out_by_status_what_is_long_over(seeded: Gat
 @pytest.fixture
 def many(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Gateway:
     """Ten items in portions of three."""
-    monkeypatch.setattr("gateway.application.store._PORTION", 3)
+    monkeypatch.setattr("gateway.application.worklist._PORTION", 3)
     for number in range(10):
         schedule(gateway, f"ACC{number}", **participant(number), scheduled_time=f"{19 - number}0000")
     return gateway

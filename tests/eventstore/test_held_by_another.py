@@ -73,7 +73,7 @@ def test_health_says_that_saves_wait_in_vain_until_one_can_be_made_again(gateway
 def test_health_says_so_while_the_first_one_still_waits(
     gateway: Gateway, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.application.store._HELD_UP_TOO_LONG", 0.05)
+    monkeypatch.setattr("gateway.application.checks._HELD_UP_TOO_LONG", 0.05)
     saving = threading.Thread(target=schedule, args=(gateway,))
     with held(path):
         saving.start()
