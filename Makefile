@@ -9,7 +9,8 @@ PYTHONS := python3.13 python3.12 python3.11 python3.14 python3 python
 
 # What pytest is told besides: `make test ARGS="-k outbox"`. `make run ARGS=--once` hands them to the demo.
 ARGS    ?=
-WORKERS ?= auto
+# Much of what tests do is waiting: one worker more than processors keeps these busy.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadgroup
 # What `make test` leaves to targets of their own.
 LONG     = --ignore tests/container --ignore tests/orthanc --ignore tests/plugin
