@@ -404,8 +404,9 @@ def _of_activity(activity: Activity, person: Person | None) -> Trace:
 
 
 def _look(activity: Activity) -> str:
-    of_all = EVERYTHING in activity.subjects
-    return f"by gateway {activity.details['verb']}, {'all of a range' if of_all else activity.details['shown']} shown"
+    details = activity.details
+    shown = "all of a range" if EVERYTHING in activity.subjects else details["shown"]
+    return f"by gateway {details['verb']}, {shown} shown" + (f": {details['reason']}" if "reason" in details else "")
 
 
 def _life(activity: Activity) -> str:

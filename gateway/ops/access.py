@@ -313,14 +313,18 @@ _OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", 
 def _somebody_here(asked: Asked) -> Visitor:
     """Whoever asks from this machine, by its own name: a page of another site that leads here is not that."""
     host = urlsplit(f"//{asked.headers.get('host', '')}").hostname or ""
-    came_through = any(name in asked.headers for name in _OF_PROXIES)
-    if is_loopback(asked.address) and not came_through and (host == "localhost" or is_loopback(host)):
+    if is_straight_from_here(asked) and (host == "localhost" or is_loopback(host)):
         return Visitor(f"{this_user()} at this machine", _EVERY_ROLE)
     raise Refused(
         "the window opens only on the gateway's own machine",
         status=403,
         remedy="set GATEWAY_OPS_OPERATOR_TOKEN (and VIEWER, AUDITOR), or GATEWAY_OPS_IDENTITY_HEADER behind a proxy",
     )
+
+
+def is_straight_from_here(asked: Asked) -> bool:
+    """Whether it comes from this machine, and not through a proxy on it, where anybody may stand behind."""
+    return is_loopback(asked.address) and not any(name in asked.headers for name in _OF_PROXIES)
 
 
 def is_loopback(address: str) -> bool:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.ops.access import Access, Asked, is_loopback
+from gateway.ops.access import Access, Asked, is_straight_from_here
 from gateway.ops.connections import OpsConnection
 from gateway.ops.health import Health
 from gateway.ops.metrics import Metrics, metrics_response
@@ -118,10 +118,7 @@ def _asked(request: Request) -> Asked:
 def _may_look(access: Access, request: Request) -> bool:
     """Somebody at this machine may see how the gateway is, whatever the window asks for."""
     asked = _asked(request)
-    straight = (
-        is_loopback(asked.address) and "x-forwarded-for" not in asked.headers and "forwarded" not in asked.headers
-    )
-    return straight or access.knows(asked)
+    return is_straight_from_here(asked) or access.knows(asked)
 
 
 class SecurityHeaders:

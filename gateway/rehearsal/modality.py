@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -256,6 +257,7 @@ class Modality:
         entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = self.timeout
         entity.add_requested_context(sop_class, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
         connected: list[bool] = []
+        began = time.monotonic()
         rejections: list[A_ASSOCIATE_RJ] = []
         association = entity.associate(
             self.host,
@@ -270,14 +272,20 @@ class Modality:
             raise AssociationRejected(
                 result=rejection.result_str, source=rejection.source_str, reason=rejection.reason_str
             )
-        self._require_established(association, connected=bool(connected))
+        self._require_established(association, connected=bool(connected), seconds=time.monotonic() - began)
         try:
             yield association
         finally:
             if association.is_established:
                 association.release()
 
-    def _require_established(self, association: Any, *, connected: bool) -> None:  # noqa: ANN401  pynetdicom is untyped
+    def _require_established(
+        self,
+        association: Any,  # noqa: ANN401  pynetdicom is untyped
+        *,
+        connected: bool,
+        seconds: float,
+    ) -> None:
         if association.is_established:
             return
         if not connected:
@@ -287,6 +295,11 @@ class Modality:
             )
         if association.rejected_contexts:
             raise AssociationLost("the provider does not offer this service", remedy="check the port")
+        if seconds >= self.timeout:
+            raise AssociationLost(
+                f"{self.host}, port {self.port}, takes the connection and says nothing within {self.timeout:g} s",
+                remedy="does the gateway's process run, or does it hang? A restart of the service helps",
+            )
         raise AssociationLost(
             f"{self.host}, port {self.port}, answers, but not as a DICOM provider", remedy="check the port"
         )

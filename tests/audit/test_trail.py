@@ -125,6 +125,11 @@ def test_of_an_item_the_operators_acts_and_looks_are_told_with_reasons(story: Ga
     assert found[3].outcome == "by gateway worklist list, 1 shown"
 
 
+def test_why_names_were_looked_at_is_told_with_the_look(story: Gateway) -> None:
+    activities.looked(story, "E. Example", "window step ACC002", ["ACC002"], reason="she rang")
+    assert traces(story, accession_number="ACC002")[-1].outcome == "by gateway window step ACC002, 1 shown: she rang"
+
+
 def test_patient_and_item_together_must_belong_together(story: Gateway) -> None:
     assert told(story, patient_id=HERS, accession_number="ACC001") == told(story, patient_id=HERS)
     assert told(story, patient_id=HERS, accession_number="ACC002") == []

@@ -13,6 +13,7 @@ from window_support import Browser, Make
 
 from gateway.ops import connections
 from gateway.ops.connections import OpsConnection
+from gateway.ops.window.app import STATIC
 
 A_REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 A_FORM = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
@@ -108,12 +109,13 @@ async def test_whoever_watches_and_whoever_asks_now_and_then_is_not(
 @pytest.mark.slow
 @asynchronous
 async def test_whoever_does_not_read_is_left(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers of some 100 kB, asked for until they fill the kernel's buffers and ours."""
-    page = b"GET /docs/relay.md HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n"
+    """Answers of some 300 kB, asked for until they fill the kernel's buffers and ours."""
+    [stylesheet] = STATIC.glob("nhsuk-*.css")
+    page = f"GET /static/{stylesheet.name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     async with running(own_settings(), monkeypatch) as (_, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)  # and so it stops reading
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with contextlib.suppress(ConnectionError):
                     while True:
                         writer.write(page)

@@ -123,11 +123,14 @@ async def test_a_service_without_relay_and_backups_tells_nothing_that_it_does_no
     assert value(samples, "associations_refused_total") == 0
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host"])
 @asynchronous
-async def test_a_stranger_on_the_network_needs_a_token(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stranger_on_the_network_needs_a_token(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
     token = "a-viewer-s-token-of-some-length"
     async with running(own_settings(gateway_ops_viewer_token=token), monkeypatch) as (_, port):
-        proxied = {"X-Forwarded-For": "192.0.2.1"}
+        proxied = {header: "192.0.2.1"}
         strange = await asyncio.to_thread(status_of, port, proxied)
         known = await asyncio.to_thread(status_of, port, proxied | {"Authorization": f"Bearer {token}"})
     assert (strange, known) == (401, 200)

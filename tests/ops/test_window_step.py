@@ -163,6 +163,42 @@ async def test_names_and_written_reasons_are_shown_for_a_reason_that_is_kept_wit
     )
 
 
+@pytest.mark.parametrize(
+    "reason", ["NHS 999 000 0018 rang", "born 1965-03-15", "Frau SMÍTH rang", "\uff2a\uff41\uff4e\uff45"]
+)
+def test_a_reason_names_nobody_however_it_is_written(
+    reason: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynchronous
+    async def ask() -> None:
+        async with running(own_settings(), monkeypatch) as (service, port):
+            schedule(service.gateway)
+            browser = Browser(port)
+            secret = secret_of(await browser.get("/step/ACC001"))
+            done = await browser.post("/step/reveal", secret=secret, accession_number="ACC001", reason=reason)
+        assert done.status == 400
+
+    ask()
+
+
+@asynchronous
+async def test_an_act_that_is_refused_leads_back_with_what_was_written(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        browser = Browser(port)
+        page = await browser.get("/step/ACC001")
+        written = "she <did> not come; " * 20
+        refused = await browser.post(
+            "/step/cancel", secret=secret_of(page), accession_number="ACC001", reason=written, back=back_of(text(page))
+        )
+    assert refused.status == 400
+    assert "at most 200 characters, and these are 399" in text(refused)
+    assert '<a href="/step/ACC001">' in text(refused)
+    assert "You wrote: she &lt;did&gt; not come" in text(refused)
+
+
 @asynchronous
 async def test_an_operator_completes_and_cancels_with_a_reason_under_their_own_name(
     own_settings: Make, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
+from socketserver import BaseRequestHandler, TCPServer
 
 import pytest
 import structlog
@@ -117,9 +119,26 @@ def test_a_closed_port_is_unreachable() -> None:
         Modality("127.0.0.1", port, "ANY").echo()
 
 
-def test_something_that_is_no_provider_is_told_apart() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(AssociationLost):
+def test_whoever_takes_the_connection_and_says_nothing_hangs_perhaps() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(AssociationLost, match=r"says nothing within 0\.3 s"),
+    ):
         Modality("127.0.0.1", listener.getsockname()[1], "ANY", timeout=0.3).echo()
+
+
+def test_something_that_is_no_provider_is_told_apart() -> None:
+    class Web(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with TCPServer(("127.0.0.1", 0), Web) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(AssociationLost, match="not as a DICOM provider"):
+            Modality("127.0.0.1", server.server_address[1], "ANY", timeout=20).echo()
+        thread.join()
 
 
 def test_importing_the_package_is_cheap() -> None:

@@ -193,7 +193,7 @@ class Window:
         """An act: our own form, a reason, then back to the page it was on."""
 
         async def answer(request: Request) -> Response:
-            form = await form_of(request)
+            request.state.form = form = await form_of(request)
             return await run_in_threadpool(self._acted, act, request, form)
 
         return answer
@@ -233,7 +233,9 @@ class Window:
         except Refused:
             text = self._templates.get_template("refused.html").render(page=told, title="Not shown", path="")
             return Response(text, status, media_type="text/html")
-        return self._rendered(given, request, _ERROR, told, status)
+        form: dict[str, str] = getattr(request.state, "form", {})
+        back = {"back": _own_path(form.get("back", "")), "written": form.get("reason", "").strip()} if form else {}
+        return self._rendered(given, request, _ERROR, told | back, status)
 
     async def _not_found(self, request: Request, _: Exception) -> Response:
         error = NotFound("there is no such page", remedy="the pages are named above; or /health")

@@ -181,7 +181,8 @@ def _reveal(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     row = _row(sources, number)
     if row is None:
         raise NotFound("there is no item with this accession number", field="accession_number")
-    reveal(sources, given, subject(number), [number], [row.patient_name, row.patient_id], reason_of(form))
+    held = [row.patient_name, row.patient_id, row.patient_birth_date]
+    reveal(sources, given, subject(number), [number], held, reason_of(form))
     return "Names and written reasons are shown to you for five minutes. That, and your reason, is kept."
 
 

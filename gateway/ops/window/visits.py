@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -110,8 +111,10 @@ def reason_of(form: dict[str, str]) -> str:
     reason = form.get("reason", "").strip()
     if not reason:
         raise InvalidValue("say why: it is kept for ever, with your name", field="reason")
-    if len(reason) > LONGEST_REASON or not reason.isprintable():
-        raise InvalidValue(f"one line of at most {LONGEST_REASON} characters", field="reason")
+    if len(reason) > LONGEST_REASON:
+        raise InvalidValue(f"at most {LONGEST_REASON} characters, and these are {len(reason)}", field="reason")
+    if not reason.isprintable():
+        raise InvalidValue("one line, without signs that can't be seen: type it anew", field="reason")
     return reason
 
 
@@ -138,7 +141,11 @@ _SHORTEST_WORD = 3
 
 
 def _words(text: str) -> set[str]:
-    return {word for word in re.findall(r"\w+", text.casefold()) if len(word) >= _SHORTEST_WORD}
+    """What is compared: words without accents and case, and numbers without the blanks that people put into them."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
+    joined = re.sub(r"(?<=\d)[\W_]+(?=\d)", "", plain)
+    return {word for word in re.findall(r"\w+", f"{plain} {joined}") if len(word) >= _SHORTEST_WORD}
 
 
 def require_operator(given: Visit) -> None:
