@@ -29,7 +29,7 @@ def _empty_is_none(value: object) -> object:
 
 
 def _one_or_many(value: object) -> object:
-    if value is None or value == "":
+    if _empty_is_none(value) is None:
         return []
     return [value] if isinstance(value, str) else value
 
