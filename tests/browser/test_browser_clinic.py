@@ -232,7 +232,8 @@ def test_without_javascript_the_page_says_that_it_has_to_be_loaded_again(hospita
 
 
 def test_a_page_whose_gateway_went_away_says_so_and_is_right_again_afterwards(hospital: Hospital, enter: Enter) -> None:
-    page = enter().open()
+    visitor = enter()
+    page = visitor.open()
     lost = page.get_by_text("The connection to the gateway is lost")
     expect(lost).to_be_hidden()
     with without_reload(page):
@@ -242,3 +243,4 @@ def test_a_page_whose_gateway_went_away_says_so_and_is_right_again_afterwards(ho
         hospital.schedule("ACC100", "1400", who=100)
         expect(row(page, "ACC100")).to_be_visible()
         expect(lost).to_be_hidden()
+    visitor.bear("ERR_CONNECTION_REFUSED")

@@ -151,6 +151,10 @@ class Visitor:
     def forgive(self, pattern: str) -> None:
         """What the browser said of this kind was expected."""
         assert any(re.search(pattern, said) for said in self.complaints), self.complaints
+        self.bear(pattern)
+
+    def bear(self, pattern: str) -> None:
+        """The browser may have said something of this kind: whether it tried in vain is a matter of time."""
         self.complaints = [said for said in self.complaints if not re.search(pattern, said)]
 
     def assert_content(self) -> None:
