@@ -30,6 +30,7 @@ class OpsConnection(H11Protocol):
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
         else:
+            transport.set_write_buffer_limits(high=0)  # what is left for a peer to read is told from the first byte on
             self._asking.begin()
 
     def data_received(self, data: bytes) -> None:

@@ -226,7 +226,7 @@ class Orthanc:
                 raise OrthancUnreachable(
                     f"Orthanc's certificate is not believed: {error}",
                     phase=phase,
-                    remedy="set GATEWAY_ORTHANC_CA_FILE to the authority that signed it, and GATEWAY_ORTHANC_URL to a "
+                    remedy="set GATEWAY_ORTHANC_CA_FILE to the root authority above it, and GATEWAY_ORTHANC_URL to a "
                     "name in it",
                 ) from error
             raise OrthancUnreachable(

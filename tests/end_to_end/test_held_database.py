@@ -73,8 +73,8 @@ def test_looks_wait_for_nobody_and_the_doctor_says_who_keeps_the_store_from_savi
     with held(gateway.database):
         began = time.monotonic()
         assert json.loads(gateway.command("worklist", "list", "--json").stdout) == []
-        found = {one["name"]: one for one in json.loads(gateway.command("doctor", "--json", code=1).stdout)["findings"]}
         assert time.monotonic() - began < 15, "a save would wait for 20 s"
+        found = {one["name"]: one for one in json.loads(gateway.command("doctor", "--json", code=1).stdout)["findings"]}
     assert [name for name, one in found.items() if one["outcome"] == "failed"] == ["store"]
     assert "held by another process" in found["store"]["proven"]
     assert "sqlite3 prompt" in found["store"]["remedy"]

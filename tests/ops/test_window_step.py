@@ -164,7 +164,8 @@ async def test_names_and_written_reasons_are_shown_for_a_reason_that_is_kept_wit
 
 
 @pytest.mark.parametrize(
-    "reason", ["NHS 999 000 0018 rang", "born 1965-03-15", "Frau SMÍTH rang", "\uff2a\uff41\uff4e\uff45"]
+    "reason",
+    ["NHS 999 000 0018 rang", "born 1965-03-15", "born 15/03/1965", "Frau SMÍTH rang", "\uff2a\uff41\uff4e\uff45"],
 )
 def test_a_reason_names_nobody_however_it_is_written(
     reason: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch

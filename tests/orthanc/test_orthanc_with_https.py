@@ -17,9 +17,10 @@ import pytest
 import trustme
 from orthanc_support import RealOrthanc
 
+from gateway.application import Gateway
 from gateway.errors import SettingsInvalid
 from gateway.orthanc.client import OrthancUnreachable
-from gateway.orthanc.reception import client
+from gateway.orthanc.reception import client, reception
 from gateway.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -101,3 +102,9 @@ def test_a_file_that_holds_no_authority_is_refused(tmp_path: Path, content: str 
     settings = Settings(gateway_orthanc_url="https://localhost:1", gateway_orthanc_ca_file=file)
     with pytest.raises(SettingsInvalid, match="GATEWAY_ORTHANC_CA_FILE"):
         client(settings)
+
+
+def test_the_service_is_told_before_its_doors_open(tmp_path: Path, gateway: Gateway) -> None:
+    settings = Settings(gateway_orthanc_url="https://localhost:1", gateway_orthanc_ca_file=tmp_path / "missing.pem")
+    with pytest.raises(SettingsInvalid, match="GATEWAY_ORTHANC_CA_FILE"):
+        reception(settings, gateway)

@@ -263,6 +263,7 @@ class Window:
         except Refused as error:
             log.warning("sign_in_refused", address=asked(request).address, code=error.code, status=error.status)
             return self._sign_in_page(back, error)
+        self.access.end(asked(request))  # whoever was signed in here before
         response = RedirectResponse(back, status_code=303)
         Visit(session.visitor, session, key, self.access.is_https(asked(request))).dress(response)
         return response

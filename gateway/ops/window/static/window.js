@@ -25,7 +25,8 @@ async function load(url, slid = false) {
   if (answer.status >= 500) throw new Error(`status ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("list");
   const list = byId("list");
-  const isAnother = fresh && list && !slid && (fresh.dataset.day !== list.dataset.day || ("live" in fresh.dataset) !== isLive());
+  const isAnother = fresh && list
+    && (fresh.dataset.day !== list.dataset.day || (!slid && ("live" in fresh.dataset) !== isLive()));
   if (isAnother) location.assign(url);
   else if (fresh && list) { list.replaceWith(fresh); hideInTime(); }
   else if (answer.redirected || !answer.ok) location.assign(url); // signed out, or refused: that page says it
@@ -37,7 +38,11 @@ let hiding;
 function hideInTime() {
   clearTimeout(hiding);
   const seconds = Number(byId("list")?.dataset.revealed || 0);
-  if (seconds) hiding = setTimeout(() => inTurn(() => load(location.href, true)), seconds * 1000);
+  if (!seconds) return;
+  hiding = setTimeout(() => inTurn(() => {
+    byId("rows").replaceChildren(); // also where no other list can be had
+    return load(location.href, true);
+  }), seconds * 1000);
 }
 
 function count() {
