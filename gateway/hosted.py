@@ -53,7 +53,7 @@ def settings_of(configuration: Mapping[str, Any]) -> Settings:
     """The settings in force inside Orthanc. Raises `SettingsInvalid`.
 
     What Orthanc's own configuration says wins over the environment: the section `WorklistGateway` has settings by the
-    names that they have there, and `_POC_WORDS` name two of them.
+    names that they have there, `MPPSAet` and `DicomPortMPPS` are the proof of concept's words for two of them.
     """
     section = configuration.get(_SECTION, {})
     if not isinstance(section, Mapping):

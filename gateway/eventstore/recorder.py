@@ -21,6 +21,7 @@ from gateway.eventstore.connections import APPLICATION_ID, Readers, Writer
 from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import Use
 from gateway.eventstore.projection import Projection, RecordedEvent
+from gateway.eventstore.schema import declared
 from gateway.eventstore.sealing import KeyErasedMeanwhile
 from gateway.eventstore.shared_commit import SharedCommit
 
@@ -110,7 +111,8 @@ class Recorder(SQLiteApplicationRecorder):
             return False
         with self.datastore.readers.connection() as connection:
             owner = connection.execute("PRAGMA application_id").fetchone()[0]
-            return owner == APPLICATION_ID and _declared(self.create_table_statements) <= _names(connection)
+            with declared(self.create_table_statements) as whole:
+                return owner == APPLICATION_ID and _names(whole) <= _names(connection)
 
     def is_known(self, stream_id: UUID) -> bool:
         """Whether there is an event of this stream."""
@@ -232,17 +234,6 @@ class InlineEventStore(EventStore[UUID]):
             self.sealing.assign(domain_events)
         stored = [self.mapper.to_stored_event(event) for event in domain_events]
         self.recorder.insert_within(cursor, stored, domain_events)
-
-
-def _declared(statements: Sequence[str]) -> set[str]:
-    """What these statements create, by name."""
-    connection = sqlite3.connect(":memory:")
-    try:
-        for statement in statements:
-            connection.execute(statement)
-        return _names(connection)
-    finally:
-        connection.close()
 
 
 def _names(connection: sqlite3.Connection) -> set[str]:

@@ -18,6 +18,7 @@ from gateway.eventstore.connections import Readers, Writer
 from gateway.eventstore.mapper import EnvelopeMapper
 from gateway.eventstore.ownership import is_served
 from gateway.eventstore.projection import Projection, RecordedEvent
+from gateway.eventstore.schema import declared
 
 PAGE = 2_000
 _ALL = 2**63 - 1
@@ -243,10 +244,5 @@ def anew(projection: Projection) -> list[str]:
 
 def _changed_tables(cursor: sqlite3.Cursor | sqlite3.Connection, projection: Projection) -> bool:
     """Whether somebody has dropped or altered a table."""
-    declared = sqlite3.connect(":memory:")
-    try:
-        for statement in projection.SCHEMA:
-            declared.execute(statement)
-        return any(aside.columns(cursor, table) != aside.columns(declared, table) for table in projection.TABLES)
-    finally:
-        declared.close()
+    with declared(projection.SCHEMA) as whole:
+        return any(aside.columns(cursor, table) != aside.columns(whole, table) for table in projection.TABLES)

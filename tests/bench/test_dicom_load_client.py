@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice, repeat
-from threading import Thread
 
 import pytest
 
@@ -15,6 +14,7 @@ from bench import dicom_messages
 from bench.dicom_items import accession_number, data_set, item, study_uid
 from bench.dicom_load import Load, Query, Refused, WrongAnswer, drive, pair_task, query_task, timed_visit
 from bench.floor import Floor
+from tests.loop_in_a_thread import served
 
 LISTED = (0, 1, 2)
 SUCCESS, OUT_OF_RESOURCES = (b"\x00\x00\x00\x09\x02\x00\x00\x00" + status for status in (b"\x00\x00", b"\x00\xa7"))
@@ -32,21 +32,15 @@ def asked() -> Query:
 @contextmanager
 def answering(answer: bytes, protocol: Callable[..., asyncio.Protocol] = Floor) -> Iterator[int]:
     """The port of a provider that answers every query with these bytes."""
-    loop = asyncio.new_event_loop()
     with closing(sqlite3.connect(":memory:", check_same_thread=False)) as log:
         log.execute("CREATE TABLE kept (pdu BLOB)")
         answers = {dicom_messages.WORKLIST_CONTEXT: answer, dicom_messages.STEP_CONTEXT: dicom_messages.changed()}
-        opening = loop.create_server(lambda: protocol(answers, log), "127.0.0.1", 0)
-        server = loop.run_until_complete(opening)
-        thread = Thread(target=loop.run_forever)
-        thread.start()
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            server.close()
-            loop.close()
+
+        def start() -> Awaitable[asyncio.Server]:
+            return asyncio.get_running_loop().create_server(lambda: protocol(answers, log), "127.0.0.1", 0)
+
+        with served(start) as port:
+            yield port
 
 
 WRONG = {

@@ -367,12 +367,15 @@ async def test_what_another_process_does_is_seen_too(own_settings: Make, monkeyp
 
 
 @asynchronous
-async def test_who_signs_out_watches_no_longer(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["/sign-out", "/sign-in"])
+async def test_who_signs_out_or_in_as_another_watches_no_longer(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     async with running(own_settings(**ROLES), monkeypatch) as (service, port):
         browser, secret = await signed_in(port, VIEWER)
         events, writer = await watching(port, browser.headers["Cookie"])
         await events.next("strip")
-        await browser.post("/sign-out", secret=secret)
+        await browser.post(path, secret=secret, token=OPERATOR, name="N. Other")
         await asyncio.to_thread(schedule, service.gateway, scheduled_date=today())
         rest = await asyncio.wait_for(events.reader.read(), 10)
         writer.close()

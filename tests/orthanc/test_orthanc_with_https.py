@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from gateway.errors import SettingsInvalid
 from gateway.orthanc.client import OrthancUnreachable
 from gateway.orthanc.reception import client, reception
 from gateway.settings import Settings
+from tests.loop_in_a_thread import served
 
 pytestmark = pytest.mark.slow
 
@@ -60,20 +60,8 @@ def proxied(to: int, context: ssl.SSLContext) -> Iterator[int]:
         theirs, ours = await asyncio.open_connection("127.0.0.1", to)
         await asyncio.gather(copy(reader, ours), copy(theirs, writer), return_exceptions=True)
 
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(came, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        server.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+    with served(lambda: asyncio.start_server(came, "127.0.0.1", 0, ssl=context)) as port:
+        yield port
 
 
 def asked(url: str, **settings: Any) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
+import projections.worklist
 from gateway.application import Gateway
 from gateway.dicom.tls import shown_at
 from gateway.domain.lifecycle import Status
@@ -89,7 +91,7 @@ def worklist_answers(site: Site) -> Finding:
     except ModalityError as error:
         return _refused(error, site.unit, "C-FIND")
     seconds = time.perf_counter() - began
-    strange = [number for number in listed if not site.gateway.find_items(WorklistFilter(accession_number=number))]
+    strange = sorted(set(listed) - _known(site, listed))
     if strange:
         return failed(
             f"{counted(len(strange), 'item')} shown that {'is' if len(strange) == 1 else 'are'} in no table of "
@@ -127,6 +129,11 @@ def tls_answers(settings: Settings, host: str) -> Finding:
     if not is_shown:
         return warning("another certificate is shown than the file holds", how, "restart the service after a renewal")
     return ok("the configured certificate is shown", how, seconds=time.perf_counter() - began)
+
+
+def _known(site: Site, numbers: Sequence[str]) -> set[str]:
+    with site.gateway.reading() as connection:
+        return {row.accession_number for row in projections.worklist.get(connection, numbers)}
 
 
 def _scheduled(site: Site) -> set[str]:
