@@ -29,6 +29,7 @@ from pynetdicom.sop_class import (
 )
 
 from gateway.errors import GatewayError
+from gateway.rehearsal.requestor import associate
 
 # as in gateway.dicom: what pynetdicom logs of identifiers and handlers names patients
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -259,7 +260,8 @@ class Modality:
         connected: list[bool] = []
         began = time.monotonic()
         rejections: list[A_ASSOCIATE_RJ] = []
-        association = entity.associate(
+        association = associate(
+            entity,
             self.host,
             self.port,
             ae_title=self.called_ae_title,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -163,10 +162,8 @@ def captured_logs() -> Iterator[list[Any]]:
 
 
 def hold(peer: Any) -> None:
-    """Keep a pynetdicom requestor's own thread from the response: it has to be at its checkpoint before we ask."""
+    """Keep the own thread of a peer from `associate` from the response, until its checkpoint is set again."""
     peer._reactor_checkpoint.clear()
-    while not peer._is_paused and peer.is_alive():
-        time.sleep(0.001)
 
 
 def query(step: dict[str, Any] | None = None, /, **keys: Any) -> Dataset:

@@ -15,6 +15,7 @@ from raw_peer import rejection
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.profiles import Profile, Profiles
 from gateway.dicom.responder import Responder
+from gateway.rehearsal.requestor import associate
 from tests.serving import serving
 
 PROFILES = Profiles(
@@ -109,7 +110,7 @@ def test_a_list_that_is_cut_ends_as_the_profile_says(calling: str, statuses: lis
     with admitting() as server:
         entity = AE(ae_title=calling)
         entity.add_requested_context(ModalityWorklistInformationFind)
-        peer = entity.associate("127.0.0.1", server.port, ae_title=AE_TITLE)
+        peer = associate(entity, "127.0.0.1", server.port, ae_title=AE_TITLE)
         answers = list(peer.send_c_find(query({}, AccessionNumber=""), ModalityWorklistInformationFind))
         peer.release()
     assert [status.Status for status, _ in answers] == statuses

@@ -28,6 +28,7 @@ from gateway.dicom.association import MAXIMUM_MESSAGE_LENGTH, SOP_CLASSES
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
 from gateway.domain.performed_procedure_step import StepReport
+from gateway.rehearsal.requestor import associate
 from tests.interop.awaiting_cancel import AwaitingCancel
 from tests.serving import association_server, serving
 
@@ -50,7 +51,7 @@ def association(
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
     for sop_class in sop_classes:
         entity.add_requested_context(sop_class, list(syntaxes))
-    peer = entity.associate("127.0.0.1", server.port, ae_title=called, evt_handlers=handlers or [])
+    peer = associate(entity, "127.0.0.1", server.port, ae_title=called, evt_handlers=handlers or [])
     try:
         yield peer
     finally:

@@ -14,6 +14,7 @@ from gateway.dicom.association import SOP_CLASSES
 from gateway.dicom.conformance import statement
 from gateway.dicom.data_set import TRANSFER_SYNTAXES, tag_name
 from gateway.dicom.responder import Responder
+from gateway.rehearsal.requestor import associate
 from tests.dicom.dicom_samples import InMemory
 from tests.serving import serving
 
@@ -77,7 +78,7 @@ def test_the_server_offers_what_it_says_and_nothing_else() -> None:
             for syntax in TRANSFER_SYNTAXES:
                 unit.add_requested_context(sop_class.uid, syntax)
         unit.add_requested_context("1.2.840.10008.5.1.4.1.2.2.1")  # Study Root Query/Retrieve – FIND
-        peer = unit.associate("127.0.0.1", server.port, ae_title="ORTHANC_MWL")
+        peer = associate(unit, "127.0.0.1", server.port, ae_title="ORTHANC_MWL")
         assert {context.abstract_syntax for context in peer.accepted_contexts} == {each.uid for each in SOP_CLASSES}
         assert [context.abstract_syntax for context in peer.rejected_contexts] == ["1.2.840.10008.5.1.4.1.2.2.1"]
         acceptor = peer.acceptor
@@ -96,7 +97,7 @@ def test_an_extended_negotiation_item_is_not_answered() -> None:
         item.service_class_application_information = b"\x01\x01\x01"
         unit = AE(ae_title="MAMMO1")
         unit.add_requested_context(ModalityWorklistInformationFind)
-        peer = unit.associate("127.0.0.1", server.port, ae_title="ORTHANC_MWL", ext_neg=[item])
+        peer = associate(unit, "127.0.0.1", server.port, ae_title="ORTHANC_MWL", ext_neg=[item])
         assert peer.is_established
         assert peer.acceptor.sop_class_extended == {}
         peer.release()

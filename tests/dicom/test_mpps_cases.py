@@ -26,6 +26,7 @@ from gateway.application import Gateway, opened
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
 from gateway.domain.performed_procedure_step import StepRecord
+from gateway.rehearsal.requestor import associate
 from projections.worklist import WorklistFilter
 from tests.serving import serving
 
@@ -71,7 +72,7 @@ def unit_of(server: AssociationServer) -> Iterator[Unit]:
     for sop_class in (ModalityPerformedProcedureStep, ModalityPerformedProcedureStepRetrieve):
         entity.add_requested_context(sop_class, list(SYNTAXES))
     received = [(evt.EVT_DIMSE_RECV, lambda event: commands.append(event.message.command_set))]
-    peer = entity.associate("127.0.0.1", server.port, ae_title=AE_TITLE, evt_handlers=received)
+    peer = associate(entity, "127.0.0.1", server.port, ae_title=AE_TITLE, evt_handlers=received)
     assert peer.is_established
     try:
         yield Unit(peer, commands)

@@ -17,6 +17,7 @@ from pynetdicom.dimse_primitives import C_FIND, N_CREATE, N_GET, N_SET
 
 from gateway.dicom.association import PERFORMED_STEP, RETRIEVE, VERIFICATION, WORKLIST
 from gateway.dicom.engines import AssociationServer
+from gateway.rehearsal.requestor import associate
 
 UID, UNKNOWN, STUDY_ROOT = "1.2.3.4.5", "1.2.3.4", "1.2.840.10008.5.1.4.1.2.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
@@ -27,7 +28,7 @@ def association(server: AssociationServer, sop_class: str) -> Iterator[Any]:
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
     entity.add_requested_context(sop_class, IMPLICIT)
-    peer = entity.associate("127.0.0.1", server.port, ae_title=AE_TITLE)
+    peer = associate(entity, "127.0.0.1", server.port, ae_title=AE_TITLE)
     try:
         yield peer
     finally:

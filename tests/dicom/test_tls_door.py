@@ -29,6 +29,7 @@ from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsPortUnusable, tls_door
 from gateway.errors import CertificateUnusable
+from gateway.rehearsal.requestor import associate
 from tests.serving import association_server, serving
 
 OPENSSL = Path("/usr/bin/openssl")
@@ -84,7 +85,7 @@ def answers(port: int | None, context: ssl.SSLContext | None) -> list[str]:
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = 10
     entity.add_requested_context(ModalityWorklistInformationFind)
-    peer = entity.associate("127.0.0.1", port, ae_title=AE_TITLE, tls_args=(context, "localhost") if context else None)
+    peer = associate(entity, "127.0.0.1", port, ae_title=AE_TITLE, tls_args=(context, "localhost") if context else None)
     assert peer.is_established
     found = [
         answer.AccessionNumber

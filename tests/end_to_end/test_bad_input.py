@@ -23,6 +23,7 @@ from pynetdicom.dimse_primitives import C_FIND, N_CREATE, N_SET
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, ModalityWorklistInformationFind, Verification
 from websockets.exceptions import ConnectionClosed
 
+from gateway.rehearsal.requestor import associate
 from relay import RelayError, Sender
 from tests.end_to_end.harness import (
     AE_TITLE,
@@ -36,7 +37,6 @@ from tests.end_to_end.harness import (
     environment,
     free_port,
     today,
-    until,
 )
 from tests.end_to_end.unit import NoAssociation, Unit, finished, new_uid, started
 from tests.end_to_end.web_app import settled, web_app
@@ -250,7 +250,6 @@ def exchange(association: Any, primitive: Any, abstract_syntax: str) -> Any:
     """Send a primitive whose data set pynetdicom would not send, and return the response."""
     context = next(c for c in association.accepted_contexts if c.abstract_syntax == abstract_syntax)
     association._reactor_checkpoint.clear()
-    until(lambda: association._is_paused, "the association's thread pauses", 5, every=0.002)
     association.dimse.send_msg(primitive, context.context_id)
     _, response = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
@@ -379,7 +378,8 @@ def association_request(gateway: GatewayProcess) -> bytes:
     entity = AE(ae_title="RAW")
     for service in (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep):
         entity.add_requested_context(service)
-    association = entity.associate(
+    association = associate(
+        entity,
         "127.0.0.1",
         gateway.dicom_port,
         ae_title=AE_TITLE,

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (
 )
 
 from gateway.rehearsal import modality as _quiet  # switches pynetdicom's own logging off
+from gateway.rehearsal.requestor import associate
 from tests.end_to_end.harness import AE_TITLE
 
 assert _quiet
@@ -49,7 +50,7 @@ class Unit:
         entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = self.timeout
         for service in SERVICES:
             entity.add_requested_context(service, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        association = entity.associate("127.0.0.1", self.port, ae_title=self.called)
+        association = associate(entity, "127.0.0.1", self.port, ae_title=self.called)
         if not association.is_established:
             raise NoAssociation("rejected" if association.is_rejected else "not established")
         try:

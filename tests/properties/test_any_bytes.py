@@ -23,6 +23,7 @@ from gateway.application import Gateway, opened
 from gateway.dicom.caller import Caller
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
+from gateway.rehearsal.requestor import associate
 from projections.worklist import WorklistFilter, WorklistRow
 from tests.dicom.dicom_samples import hold
 from tests.properties import matching_oracle, plain_reader
@@ -267,7 +268,7 @@ def association(server: AssociationServer, syntax: str) -> Iterator[Any]:
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     entity.add_requested_context(ModalityWorklistInformationFind, syntax)
     entity.add_requested_context(Verification)
-    peer = entity.associate("127.0.0.1", server.port, ae_title="ORTHANC_MWL")
+    peer = associate(entity, "127.0.0.1", server.port, ae_title="ORTHANC_MWL")
     assert peer.is_established
     try:
         yield peer

@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
+from gateway.rehearsal.requestor import associate
 from projections.worklist import WorklistRow
 
 PROGRAM = Path("/usr/bin/wlmscpfs")
@@ -47,7 +48,7 @@ def association(port: int) -> Iterator[Any]:
     entity = AE(ae_title="MAMMO1")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
     entity.add_requested_context(ModalityWorklistInformationFind, ImplicitVRLittleEndian)
-    peer = entity.associate("127.0.0.1", port, ae_title=CALLED)
+    peer = associate(entity, "127.0.0.1", port, ae_title=CALLED)
     assert peer.is_established
     peer.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is two segments
     try:

@@ -20,6 +20,7 @@ from bench.synthetic import appointment
 from gateway.application import Gateway
 from gateway.dicom.engines import AssociationServer
 from gateway.dicom.responder import Responder
+from gateway.rehearsal.requestor import associate
 from projections.worklist import WorklistFilter, WorklistRow
 from tests.interop.awaiting_cancel import AwaitingCancel
 from tests.serving import serving
@@ -63,7 +64,7 @@ def associated(server: AssociationServer, contexts: list[Any] = BOTH, **options:
     unit = AE(ae_title="MAMMO1")
     unit.requested_contexts = contexts
     unit.dimse_timeout = unit.acse_timeout = unit.network_timeout = 30
-    association = unit.associate("127.0.0.1", server.port, ae_title="ORTHANC_MWL", **options)
+    association = associate(unit, "127.0.0.1", server.port, ae_title="ORTHANC_MWL", **options)
     assert association.is_established
     yield association
     association.release()
