@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gateway.application import Gateway, opened
 from tests import known_differences, serving
@@ -30,6 +31,9 @@ SLOW = (
     "relay/test_relay_proof.py",
 )
 """Small tests, but hundreds of them over sockets, commands and files: together they are most of the time."""
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how long an example takes says more of the machine than of us
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -378,7 +378,9 @@ VALUES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_whatever_a_line_holds_it_is_replayed_or_named(
     a_story: list[str], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -74,7 +74,9 @@ def is_no_day(message: dict[str, Any], reply: dict[str, Any]) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(message=spoilt())
 def test_what_a_schema_takes_is_no_mistake_to_the_door(door: ActionDoor, message: dict[str, Any]) -> None:
     reply = json.loads(door.answer(json.dumps(message)))

@@ -347,7 +347,9 @@ def test_a_disk_without_room_is_0213_nothing_is_half_kept_and_the_retry_works(un
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.binary(min_size=2, max_size=300), setting=st.booleans())
 def test_any_bytes_as_attribute_list_get_a_documented_status_and_no_abort(
     unit: Unit, gateway: Gateway, data: bytes, setting: bool

@@ -56,7 +56,9 @@ def test_a_refusal_names_the_offending_element(responder: Responder) -> None:
     assert response.error_comment == "(0040,0002) is no date and no range of them"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300, deadline=None
+)
 @given(data=st.binary(max_size=120))
 @example(data=bytes.fromhex("4141414100000000"))
 @pytest.mark.parametrize("syntax", SYNTAXES)
