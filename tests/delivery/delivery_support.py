@@ -15,6 +15,7 @@ from gateway.application import Gateway
 from gateway.delivery.courier import Courier, CourierOptions
 from relay import Listener, ListenerOptions, Message, Sender, SenderOptions
 from relay.emulator import Emulator
+from tests import patient_loop
 
 KEY_NAME = "gateway"
 KEY = "bm90LWEtcmVhbC1rZXk="
@@ -28,11 +29,11 @@ Script = Callable[[dict[str, Any]], Awaitable[Answer]]
 
 
 def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own, for at most half a minute."""
+    """Run a test in an event loop of its own, for at most half a minute in which the machine lets it."""
 
     @wraps(test)
     def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*arguments, **named), 30))
+        patient_loop.run(asyncio.wait_for(test(*arguments, **named), 30))
 
     return run
 

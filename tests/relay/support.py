@@ -13,6 +13,7 @@ import pytest
 
 from relay import HybridConnection, Limit, Listener, ListenerOptions, ListenerState, Message
 from relay.emulator import Emulator, EmulatorOptions
+from tests import patient_loop
 
 KEY_NAME = "gateway"
 KEY = "bm90LWEtcmVhbC1rZXk="
@@ -23,11 +24,11 @@ DEAD: Final = "127.0.0.2"
 
 
 def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own, for at most half a minute."""
+    """Run a test in an event loop of its own, for at most half a minute in which the machine lets it."""
 
     @wraps(test)
     def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*arguments, **named), 30))
+        patient_loop.run(asyncio.wait_for(test(*arguments, **named), 30))
 
     return run
 

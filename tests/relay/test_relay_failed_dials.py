@@ -16,6 +16,7 @@ import pytest
 
 from relay import DialError, DialOptions, PhaseTimeouts
 from relay.dial import MOST_LOOKUPS, dial
+from tests import patient_loop
 from tests.relay.certificates import Certificates, make_certificates
 
 SHORT = PhaseTimeouts(dns=0.3, tcp=2, proxy=0.5, tls=0.5, upgrade=0.5)
@@ -101,7 +102,7 @@ def test_a_tls_handshake_that_breaks_is_told_once(serve: Serve) -> None:
             error = await failure(f"wss://127.0.0.1:{port}/", DialOptions(SHORT, proxy=None))
         assert error.phase == "tls"
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.parametrize("serve", SERVERS)
@@ -113,7 +114,7 @@ def test_a_tls_handshake_that_breaks_with_the_proxy_is_told_once(serve: Serve) -
             error = await failure("wss://relay.invalid/", options)
         assert error.phase == "proxy"
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -127,7 +128,7 @@ def test_a_certificate_that_is_not_trusted_is_told_once(certificates: Certificat
                 error = await failure(address, DialOptions(SHORT, proxy=proxy))
                 assert (error.phase, error.code) == (phase, "tls_failed")
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -140,7 +141,7 @@ def test_a_certificate_for_another_name_is_told_once(tmp_path: Path) -> None:
         assert (error.phase, error.code) == ("tls", "tls_failed")
         assert "127.0.0.2" in error.message
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -158,7 +159,7 @@ def test_what_is_said_right_after_the_tls_handshake_is_not_lost(certificates: Ce
             error = await failure(f"wss://127.0.0.1:{port}/", options)
         assert (error.phase, error.code) == ("upgrade", "bad_handshake")
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -172,7 +173,7 @@ def test_a_connection_that_is_cut_right_after_the_tls_handshake_is_told_once(cer
             error = await failure("wss://relay.invalid/", through)
         assert error.phase == "proxy"
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 # --- names
@@ -220,7 +221,7 @@ def test_a_resolver_that_hangs_keeps_few_threads_however_often_it_is_asked(resol
         resolver.go.set()
         assert (await waiting).phase == "tcp"
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -235,7 +236,7 @@ def test_all_who_wait_for_one_lookup_get_its_answer_and_the_next_dial_asks_anew(
         await failure("ws://slow.example:1/", patient)
         assert resolver.asked == MOST_LOOKUPS + 1
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.parametrize("error", [ValueError("embedded null"), RuntimeError("odd"), OSError(5, "I/O error")])
@@ -247,7 +248,7 @@ def test_whatever_the_resolver_raises_is_told_at_once_in_dns(resolver: Resolver,
         failed = await failure("ws://odd.example/", DialOptions(PhaseTimeouts(dns=10), proxy=None))
         assert (failed.phase, failed.code) == ("dns", "lookup_failed")
 
-    asyncio.run(run())
+    patient_loop.run(run())
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -262,4 +263,4 @@ def test_a_process_that_can_start_no_thread_is_told_in_dns(monkeypatch: pytest.M
         assert (failed.phase, failed.code) == ("dns", "lookup_failed")
         assert "thread" in failed.message
 
-    asyncio.run(run())
+    patient_loop.run(run())
