@@ -52,6 +52,7 @@ CONTRACT = Path(__file__).parents[2] / "gateway" / "contract" / "samples"
 
 _OURS = ("GATEWAY_", "AZURE_", "WORKLIST_")
 _DICE = random.Random()
+_MOST_WORKERS = 16
 _ports_taken: set[int] = set()
 
 T = TypeVar("T")
@@ -68,9 +69,13 @@ def until(condition: Callable[[], T], what: str, seconds: float = 15.0, every: f
 
 
 def free_port() -> int:
-    """A port that nobody listens at, below those the system hands out, so that it stays ours over a restart."""
+    """A port that nobody listens at, below those the system hands out, so that it stays ours over a restart.
+
+    Those who test beside us have other ones to choose from: a port is ours from here on, and listened at only later.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS
     while True:
-        port = _DICE.randrange(15_000, 32_000)
+        port = _DICE.randrange(15_000 + worker, 32_000, _MOST_WORKERS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in _ports_taken:

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from gateway.rehearsal.requestor import associate
 from projections.worklist import WorklistRow
+from tests.end_to_end.harness import free_port
 
 PROGRAM = Path("/usr/bin/wlmscpfs")
 CALLED = "ORTHANC_MWL"
@@ -31,7 +32,7 @@ def wlmscpfs(folder: Path, rows: Iterable[WorklistRow]) -> Iterator[int]:
     (files / "lockfile").touch()
     for row in rows:
         _file(row).save_as(files / f"{row.accession_number}.wl", enforce_file_format=True)
-    port = _free_port()
+    port = free_port()
     options = ["--quiet", "--single-process", "--disable-file-reject", "--disable-host-lookup", "--keep-char-set"]
     process = subprocess.Popen([PROGRAM, *options, "--data-files-path", folder, str(port)])
     try:
@@ -88,12 +89,6 @@ def _step(row: WorklistRow) -> Dataset:
     step.ScheduledProcedureStepDescription = row.study_description
     step.ScheduledProcedureStepID = row.accession_number
     return step
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
