@@ -43,14 +43,15 @@ def gateway(tmp_path: Path, relay: LocalRelay, endpoint: Endpoint) -> Iterator[G
 
 
 def test_actions_arrive_statuses_leave_and_a_renewed_token_costs_no_sender_a_404(
-    gateway: GatewayProcess, relay: LocalRelay
+    gateway: GatewayProcess, relay: LocalRelay, endpoint: Endpoint
 ) -> None:
+    endpoint.life = 8
     gateway.start()
-    with Scheduling(relay) as web, web_app(relay.connection("events")) as listener:
+    with Scheduling(relay, patience=30) as web, web_app(relay.connection("events")) as listener:
         web.until_more()
         Unit(gateway.dicom_port).perform("ACC0")
         listener.until_told("ACC0", "IN PROGRESS", "COMPLETED")
-        until(lambda: relay.emulator.log.count("renew", 200) >= 2, "the gateway's token is renewed twice", 20)
+        until(lambda: relay.emulator.log.count("renew", 200) >= 2, "the gateway's token is renewed twice", 60)
         web.until_more()
     assert relay_check(gateway)["reconnects"] == 0
     assert web.tries == len(web.answered)
