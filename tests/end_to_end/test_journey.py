@@ -156,7 +156,7 @@ async def _travel(hyco: Hyco, relay: RelayProcess, gateway: GatewayProcess, tmp_
         assert event["data"]["status"] == status
         assert event["data"]["mpps_instance_uid"] == uid
         sent, occurred = (datetime.fromisoformat(text) for text in (event["timestamp"], event["data"]["occurred_at"]))
-        assert timedelta(seconds=-1) < sent - occurred < timedelta(seconds=5)  # one is in whole seconds
+        assert timedelta(seconds=-1) < sent - occurred < timedelta(minutes=1)  # one is in whole seconds
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", event["timestamp"])
 
     await asyncio.to_thread(gateway.until_said, "status_update_acknowledged", event_id=second["event_id"])

@@ -24,9 +24,12 @@ def unknown(event: dict[str, Any]) -> dict[str, Any]:
     return {"status": "action_not_found", "action_id": event["data"]["action_id"]}
 
 
-def rehearsed(gateway: GatewayProcess, *, code: int = 0, **settings: object) -> dict[str, dict[str, Any]]:
-    """The hops of a rehearsal by their names."""
-    report = json.loads(gateway.command("rehearse", "--json", "--patience", "2", code=code, **settings).stdout)
+def rehearsed(
+    gateway: GatewayProcess, *, code: int = 0, patience: int = 30, **settings: object
+) -> dict[str, dict[str, Any]]:
+    """The hops of a rehearsal by their names; `patience` is short where there is nobody to answer."""
+    asked = ("rehearse", "--json", "--patience", str(patience))
+    report = json.loads(gateway.command(*asked, code=code, **settings).stdout)
     assert report["well"] is (code == 0)
     assert [hop["name"] for hop in report["hops"]] == WAY
     return {hop["name"]: hop for hop in report["hops"]}
@@ -84,7 +87,7 @@ def test_a_modality_of_the_clinic_never_sees_her(gateway: GatewayProcess, listen
 
 
 def test_a_web_app_that_is_down_is_named_and_nothing_waits_for_its_return(gateway: GatewayProcess) -> None:
-    hops = rehearsed(gateway, code=1)
+    hops = rehearsed(gateway, code=1, patience=2)
     assert outcomes(hops) == ["ok", "ok", "ok", "ok", "failed", "ok", "skipped", "ok"]
     assert hops["told begun"]["fault"] == "the web app"
     assert "nobody listens" in hops["told begun"]["proven"]
@@ -103,7 +106,7 @@ def test_a_deaf_gateway_is_found_at_the_first_hop(tmp_path: Path, relay: LocalRe
     with running(gateway):
         gateway.start()
         relay.begin("deaf", path="actions")
-        hops = rehearsed(gateway, code=3)
+        hops = rehearsed(gateway, code=3, patience=2)
     assert hops["relay"]["fault"] == "the gateway"
     assert "deaf" in hops["relay"]["remedy"]
     assert set(outcomes(hops)[1:]) == {"skipped"}
