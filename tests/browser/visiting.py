@@ -44,7 +44,7 @@ QUIET = (
 )
 """What keeps it from doing anything but showing our pages."""
 
-PATIENCE = 10_000
+PATIENCE = 30_000
 """Milliseconds until something that should be seen counts as not seen."""
 
 

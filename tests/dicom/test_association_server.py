@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -437,11 +437,9 @@ def test_a_stop_lets_what_is_in_flight_finish(serve: Callable[..., AssociationSe
     assert application.began.wait(MINUTE)
     stopping = threading.Thread(target=server.stop, args=(MINUTE,))
     stopping.start()
-    while True:  # nobody else is let in from now on
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            break
+    with suppress(ConnectionRefusedError):  # nobody else is let in from now on
+        while True:
+            socket.create_connection(("127.0.0.1", port), timeout=MINUTE).close()
     assert not server.listening
     application.goes_on.set()
     stopping.join(MINUTE)

@@ -343,7 +343,7 @@ def test_the_criteria_alone_decide_without_what_spares_reading() -> None:
 def test_a_key_full_of_stars_is_matched_as_fast_as_any_other() -> None:
     """A wildcard key comes from the network: it must not be able to hold the service up (PS3.4 C.2.2.2.4)."""
     pattern = matching._pattern("*A*A*A*A*A*A*A*A*A*A*A*A*A*A*A*B")
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not pattern.fullmatch("A" * 64)
     assert pattern.fullmatch("A" * 63 + "B")
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
