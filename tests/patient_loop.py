@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 _TICK = 0.005
@@ -53,18 +54,29 @@ class PatientClock:
 
 
 class PatientLoop(asyncio.SelectorEventLoop):
-    """Like any other, but for its `time`."""
+    """Like any other, but for its `time`; the time of day by the same clock is `now`."""
 
     def __init__(self) -> None:
         self._clock = PatientClock()
+        self._began, self._began_at = datetime.now(UTC), self._clock.time()
         super().__init__()
 
     def time(self) -> float:
         return self._clock.time()
 
+    def now(self) -> datetime:
+        """For whoever has a clock of its own, as those have who judge tokens."""
+        return self._began + timedelta(seconds=self.time() - self._began_at)
+
     def close(self) -> None:
         self._clock.end()
         super().close()
+
+
+def clock_of_day() -> Callable[[], datetime]:
+    """The running loop's, where that is patient."""
+    loop = asyncio.get_running_loop()
+    return loop.now if isinstance(loop, PatientLoop) else lambda: datetime.now(UTC)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

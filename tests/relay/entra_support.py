@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from relay.tokens import DEFAULT_LIFETIME, Token
+from tests import patient_loop
 
 AUDIENCE = "https://relay.azure.net"
 SECRET = "header-of-the-endpoint"
@@ -114,7 +115,7 @@ class Issuer:
 
     async def issue(self, resource_uri: str, lifetime: timedelta = DEFAULT_LIFETIME) -> Token:
         self.asked += 1
-        now = datetime.now(UTC)
+        now = patient_loop.clock_of_day()()
         kept = self._kept
         if kept is not None and kept.expires_at and kept.expires_at - now > timedelta(seconds=self.window):
             return kept

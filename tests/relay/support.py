@@ -36,9 +36,8 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @asynccontextmanager
 async def emulator(*paths: str, keys: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Emulator]:
     """A running emulator with a key that has all rights."""
-    relay = Emulator(
-        hybrid_connections=paths or ["actions"], keys=keys or {KEY_NAME: KEY}, options=EmulatorOptions(**options)
-    )
+    given = EmulatorOptions(**{"now": patient_loop.clock_of_day(), **options})
+    relay = Emulator(hybrid_connections=paths or ["actions"], keys=keys or {KEY_NAME: KEY}, options=given)
     async with relay:
         yield relay
 
@@ -53,7 +52,8 @@ async def listening(
     connection: HybridConnection, handle: Callable[[Message], Awaitable[str]] = echo, /, **options: Any
 ) -> AsyncIterator[Listener]:
     """A listener that hears, until the block ends."""
-    listener = Listener(connection, handle, options=ListenerOptions(**options))
+    given = ListenerOptions(**{"now": patient_loop.clock_of_day(), **options})
+    listener = Listener(connection, handle, options=given)
     running = asyncio.create_task(listener.run())
     try:
         await until(lambda: listener.state == ListenerState.HEARING)

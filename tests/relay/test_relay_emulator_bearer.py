@@ -12,6 +12,7 @@ from relay.emulator import Emulator
 from relay.entra import AUDIENCE
 from relay.protocol import RenewToken
 from relay.tokens import claims
+from tests import patient_loop
 from tests.relay.entra_support import jwt
 from tests.relay.raw import knock
 from tests.relay.support import asynchronous, emulator
@@ -69,11 +70,12 @@ async def test_without_somebody_to_vouch_no_bearer_token_is_valid() -> None:
 @asynchronous
 async def test_a_control_channel_outlives_its_bearer_token_by_the_grace_and_no_longer() -> None:
     async with emulator(accepts_bearer=lambda _text: True, token_grace=0.2) as relay:
-        expires = time.time() + 0.3
+        now = patient_loop.clock_of_day()  # that of the emulator too
+        expires = now().timestamp() + 0.3
         channel = await knock(relay, LISTEN, headers={"ServiceBusAuthorization": jwt(expires=expires)})
         await channel.wait_closed()
         assert channel.close_code == 1008
-        assert expires + 0.2 <= time.time() + 0.01
+        assert expires + 0.2 <= now().timestamp() + 0.01
         renewed = await knock(relay, LISTEN, headers={"ServiceBusAuthorization": jwt(expires=time.time() + 60)})
         await renewed.send(RenewToken(jwt(expires=1)).to_text())
         await renewed.wait_closed()

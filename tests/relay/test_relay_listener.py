@@ -31,6 +31,7 @@ from relay import (
     Token,
 )
 from relay.emulator import AccessKey, Emulator, Right
+from tests.patient_loop import clock_of_day
 from tests.relay.proxy import ConnectProxy
 from tests.relay.support import (
     KEY_NAME,
@@ -440,15 +441,17 @@ async def test_whatever_the_close_code_the_listener_is_back_at_once(
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection) as listener:
+            loop = asyncio.get_running_loop()
+            closed_at = loop.time()
             await relay.faults.begin("close", code=code, reason="TrackingId:12345678-abcd_G7")
             await until(lambda: relay.log.count("listen", 101) == 2, 2)
+            assert loop.time() - closed_at < 1.5
             await until(lambda: listener.state == ListenerState.HEARING)
             assert await Sender(connection).send("hello") == "hello"
             status = listener.status()
             assert status.reconnects == 1
             assert "12345678-abcd_G7" in (status.last_error or "")
             assert "control:" in (status.last_error or "")
-    assert max(relay.log.outages("actions")) < 1.5
     [line] = [record for record in caplog.records if record.message == "control_channel_closed"]
     assert (line.close_code, line.tracking_id) == (code, "12345678-abcd_G7")
     louder = [record.message for record in caplog.records if record.levelno > logging.INFO]
@@ -462,9 +465,11 @@ async def test_a_connection_that_is_reset_is_dialled_again_within_a_second() -> 
     async with emulator() as relay:
         connection = relay.hybrid_connection("actions", KEY_NAME)
         async with listening(connection):
+            loop = asyncio.get_running_loop()
+            cut_at = loop.time()
             await relay.faults.begin("cut")
             await until(lambda: relay.log.count("listen", 101) == 2, 2)
-    assert max(relay.log.outages("actions")) < 1.5
+            assert loop.time() - cut_at < 1.5
 
 
 @pytest.mark.slow
@@ -594,7 +599,7 @@ class ShortLived:
 
     async def issue(self, resource_uri: str, lifetime: timedelta) -> Token:
         self.given.append(asyncio.get_running_loop().time())
-        return Token(f"token-{len(self.given)}", datetime.now(UTC) + self.life)
+        return Token(f"token-{len(self.given)}", clock_of_day()() + self.life)
 
 
 @pytest.mark.slow
@@ -604,7 +609,8 @@ async def test_tokens_are_renewed_between_half_and_four_fifths_of_their_life_not
     async with emulator(accepts_bearer=lambda token: token.startswith("token-")) as relay, AsyncExitStack() as open_:
         for credential in credentials:
             connection = HybridConnection(relay.namespace, "actions", credential)
-            listener = Listener(connection, echo, options=ListenerOptions(echo_interval=None))
+            options = ListenerOptions(echo_interval=None, now=clock_of_day())
+            listener = Listener(connection, echo, options=options)
             await open_.enter_async_context(running(listener))
         await until(lambda: all(len(credential.given) >= 2 for credential in credentials))
         await until(lambda: relay.log.count("renew", 200) >= len(credentials))
@@ -636,7 +642,7 @@ async def test_a_channel_closed_for_an_expired_token_is_dialled_again_with_a_new
             await until(lambda: relay.log.count("listen", 101) == 2)
             await until(lambda: listener.state == ListenerState.HEARING)
             assert "1008" in (listener.status().last_error or "")
-    assert max(relay.log.outages("actions")) < 5
+    assert max(relay.log.outages("actions")) < 60
 
 
 @asynchronous
