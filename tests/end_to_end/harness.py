@@ -58,7 +58,7 @@ _ports_taken: set[int] = set()
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = 15.0, every: float = 0.02) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = 60.0, every: float = 0.02) -> T:
     """The condition's value as soon as it is true; a failure that says what was waited for after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -289,7 +289,7 @@ class GatewayProcess(Process):
             }
         super().__init__(folder, "gateway", ["serve"], ours | settings)
 
-    def start(self, *, healthy: bool = True, seconds: float = 20.0) -> GatewayProcess:
+    def start(self, *, healthy: bool = True, seconds: float = 60.0) -> GatewayProcess:
         """Start it and wait until health says that all is well, or, unless `healthy`, until it answers at all."""
         self.launch()
         self.until_health(lambda report: report["healthy"] or not healthy, "the gateway is up", seconds)
@@ -305,7 +305,7 @@ class GatewayProcess(Process):
         return http_json(f"http://127.0.0.1:{self.ops_port}/health")
 
     def until_health(
-        self, condition: Callable[[dict[str, Any]], object], what: str, seconds: float = 15.0
+        self, condition: Callable[[dict[str, Any]], object], what: str, seconds: float = 60.0
     ) -> dict[str, Any]:
         """The first health report for which the condition holds."""
 
@@ -316,7 +316,7 @@ class GatewayProcess(Process):
 
         return until(holds, what, seconds)
 
-    def until_said(self, event: str, seconds: float = 15.0, **keys: object) -> dict[str, Any]:
+    def until_said(self, event: str, seconds: float = 60.0, **keys: object) -> dict[str, Any]:
         """The log line of this event, as soon as it is there."""
         return until(lambda: self.said(event, **keys), f"the log says {event} {keys or ''}", seconds)
 
@@ -368,7 +368,7 @@ class GatewayProcess(Process):
         with self.store() as store:
             return [row.kind for row in store.timeline(accession_number)]
 
-    def until_settled(self, seconds: float = 15.0) -> None:
+    def until_settled(self, seconds: float = 60.0) -> None:
         """Wait until the web app is owed nothing, parked updates aside."""
         until(lambda: not self.owed("waiting"), "the outbox is empty", seconds)
 

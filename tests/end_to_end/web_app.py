@@ -60,7 +60,7 @@ class WebApp:
         """The statuses that came about it, repeats included."""
         return [event["data"]["status"] for event in self.of(accession_number)]
 
-    def until_told(self, accession_number: str, *statuses: str, seconds: float = 15.0) -> list[dict[str, Any]]:
+    def until_told(self, accession_number: str, *statuses: str, seconds: float = 60.0) -> list[dict[str, Any]]:
         """Wait until exactly these statuses have come about it."""
         until(
             lambda: self.statuses(accession_number) == list(statuses),
