@@ -157,10 +157,15 @@ def study_uid(number: int) -> str:
     return f"{_ROOT}.7.{number}"
 
 
+def orthanc_id(number: int) -> str:
+    """What the n-th study is called in Orthanc."""
+    return f"00000000-00000000-00000000-00000000-{number:08x}"
+
+
 def study(number: int = 1, accession_number: str = "ACC001", *, images: int = 4, **details: Any) -> StudyReport:
     """What Orthanc says of a mammogram of Jane Smith's."""
     values: dict[str, Any] = {
-        "orthanc_id": f"00000000-00000000-00000000-00000000-{number:08x}",
+        "orthanc_id": orthanc_id(number),
         "study_instance_uid": study_uid(number),
         "accession_number": accession_number,
         **{name: PERSON[name] for name in ("patient_id", "patient_name", "patient_birth_date")},

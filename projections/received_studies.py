@@ -24,8 +24,8 @@ TABLES = ("received_studies", "study_routes", "image_feeds", "parked_studies")
 SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS received_studies (
-        study_instance_uid TEXT PRIMARY KEY,
-        orthanc_id TEXT NOT NULL,
+        orthanc_id TEXT PRIMARY KEY,
+        study_instance_uid TEXT NOT NULL,
         accession_number TEXT NOT NULL,
         named TEXT NOT NULL,
         matched_by TEXT NOT NULL,
@@ -43,14 +43,15 @@ SCHEMA = (
         received_at TEXT NOT NULL
     )
     """,  # lists are JSON; accession_number is '' of a study that has no item, named what its images say then
+    "CREATE INDEX IF NOT EXISTS idx_studies_uid ON received_studies (study_instance_uid)",
     "CREATE INDEX IF NOT EXISTS idx_studies_item ON received_studies (accession_number) WHERE accession_number != ''",
     "CREATE INDEX IF NOT EXISTS idx_studies_waiting ON received_studies (received_at) WHERE waits_for_person = 1",
     "CREATE INDEX IF NOT EXISTS idx_studies_received ON received_studies (received_at)",
     """
     CREATE TABLE IF NOT EXISTS study_routes (
-        study_instance_uid TEXT NOT NULL,
-        target TEXT NOT NULL,
         orthanc_id TEXT NOT NULL,
+        target TEXT NOT NULL,
+        study_instance_uid TEXT NOT NULL,
         accession_number TEXT NOT NULL,
         rule TEXT NOT NULL,
         arrival INTEGER NOT NULL,
@@ -59,7 +60,7 @@ SCHEMA = (
         changed_at TEXT NOT NULL,
         error TEXT,
         instances INTEGER,
-        PRIMARY KEY (study_instance_uid, target)
+        PRIMARY KEY (orthanc_id, target)
     ) WITHOUT ROWID
     """,
     "CREATE INDEX IF NOT EXISTS idx_routes_open ON study_routes (chosen_at) WHERE state IN ('waiting', 'failing')",
@@ -92,8 +93,8 @@ class ReceivedStudyRow:
     `arrivals` counts how often its content was another one; the latest was at `received_at`.
     """
 
-    study_instance_uid: str
     orthanc_id: str
+    study_instance_uid: str
     accession_number: str
     named: str
     matched_by: tuple[str, ...]
@@ -118,9 +119,9 @@ class RouteRow:
     `state` is `waiting`, `failing` (tried again; `error` says why), `routed` (`instances` images) or `abandoned`.
     """
 
-    study_instance_uid: str
-    target: str
     orthanc_id: str
+    target: str
+    study_instance_uid: str
     accession_number: str
     rule: str
     arrival: int
@@ -164,9 +165,9 @@ class RouteCounts:
 # --- queries
 
 
-def get(connection: sqlite3.Connection, study_instance_uid: str) -> ReceivedStudyRow | None:
-    """The study with this UID."""
-    return next(iter(_studies(connection, "study_instance_uid = ?", study_instance_uid)), None)
+def called(connection: sqlite3.Connection, name: str) -> list[ReceivedStudyRow]:
+    """The studies with this Orthanc id or Study Instance UID, the newest first. Two patients' may have one UID."""
+    return _studies(connection, "orthanc_id = ? OR study_instance_uid = ?", name, name)
 
 
 def of_accession(connection: sqlite3.Connection, accession_number: str) -> list[ReceivedStudyRow]:
@@ -208,17 +209,17 @@ def known(connection: sqlite3.Connection, orthanc_ids: Collection[str]) -> froze
 
 def open_routes(connection: sqlite3.Connection, limit: int = -1) -> list[RouteRow]:
     """Studies that are to be sent, the longest waiting first."""
-    return _routes(connection, "state IN ('waiting', 'failing') ORDER BY chosen_at, study_instance_uid LIMIT ?", limit)
+    return _routes(connection, "state IN ('waiting', 'failing') ORDER BY chosen_at, orthanc_id LIMIT ?", limit)
 
 
-def routes_of(connection: sqlite3.Connection, study_instance_uid: str) -> list[RouteRow]:
+def routes_of(connection: sqlite3.Connection, orthanc_id: str) -> list[RouteRow]:
     """Where a study is sent."""
-    return _routes(connection, "study_instance_uid = ? ORDER BY target", study_instance_uid)
+    return _routes(connection, "orthanc_id = ? ORDER BY target", orthanc_id)
 
 
 def latest_routes(connection: sqlite3.Connection, limit: int) -> list[RouteRow]:
     """The routes that changed last, the newest first."""
-    return _routes(connection, "1 ORDER BY changed_at DESC, study_instance_uid, target LIMIT ?", limit)
+    return _routes(connection, "1 ORDER BY changed_at DESC, orthanc_id, target LIMIT ?", limit)
 
 
 def count_routes(connection: sqlite3.Connection) -> RouteCounts:
@@ -244,7 +245,7 @@ def parked(connection: sqlite3.Connection) -> list[ParkedStudyRow]:
 def _studies(connection: sqlite3.Connection, where: str, *parameters: str, limit: int = -1) -> list[ReceivedStudyRow]:
     cursor = connection.execute(
         f"SELECT * FROM received_studies WHERE {where}"  # noqa: S608  our own words
-        " ORDER BY received_at DESC, study_instance_uid LIMIT ?",
+        " ORDER BY received_at DESC, orthanc_id LIMIT ?",
         (*parameters, limit),
     )
     names = [column[0] for column in cursor.description]
@@ -281,8 +282,8 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, received: ReceivedStud
     cursor.execute(
         "INSERT OR REPLACE INTO received_studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            received.study_instance_uid,
             received.orthanc_id,
+            received.study_instance_uid,
             received.accession_number,
             _named(received),
             as_text(received.matched_by),
@@ -303,11 +304,10 @@ def _insert(cursor: sqlite3.Cursor, event: RecordedEvent, received: ReceivedStud
 
 def _update(cursor: sqlite3.Cursor, event: RecordedEvent, updated: ReceivedStudy.Updated) -> None:
     cursor.execute(
-        "UPDATE received_studies SET orthanc_id = ?, accession_number = ?, named = ?, matched_by = ?, unmatched = ?,"
+        "UPDATE received_studies SET accession_number = ?, named = ?, matched_by = ?, unmatched = ?,"
         " waits_for_person = ?, station_ae_title = ?, modalities = ?, series = ?, instances = ?, arrivals = ?,"
-        " received_at = ? WHERE study_instance_uid = ?",
+        " received_at = ? WHERE orthanc_id = ?",
         (
-            updated.orthanc_id,
             updated.accession_number,
             _named(updated),
             as_text(updated.matched_by),
@@ -317,12 +317,12 @@ def _update(cursor: sqlite3.Cursor, event: RecordedEvent, updated: ReceivedStudy
             *_counts(updated.series),
             updated.arrival,
             updated.received_at,
-            updated.study_instance_uid,
+            updated.orthanc_id,
         ),
     )
     cursor.execute(
-        "UPDATE study_routes SET orthanc_id = ?, accession_number = ? WHERE study_instance_uid = ?",
-        (updated.orthanc_id, updated.accession_number, updated.study_instance_uid),
+        "UPDATE study_routes SET accession_number = ? WHERE orthanc_id = ?",
+        (updated.accession_number, updated.orthanc_id),
     )
     _readable(cursor, event, updated)
 
@@ -368,15 +368,15 @@ def _park(cursor: sqlite3.Cursor, event: RecordedEvent, parked_one: ImageFeed.St
 
 def _choose(cursor: sqlite3.Cursor, event: RecordedEvent, chosen: ReceivedStudy.RouteChosen) -> None:
     cursor.execute(
-        "INSERT OR REPLACE INTO study_routes SELECT study_instance_uid, ?, orthanc_id, accession_number, ?, ?,"
-        " 'waiting', ?, ?, NULL, NULL FROM received_studies WHERE study_instance_uid = ?",
+        "INSERT OR REPLACE INTO study_routes SELECT orthanc_id, ?, study_instance_uid, accession_number, ?, ?,"
+        " 'waiting', ?, ?, NULL, NULL FROM received_studies WHERE orthanc_id = ?",
         (
             chosen.target,
             chosen.rule,
             chosen.arrival,
             event.committed_at,
             event.committed_at,
-            chosen.study_instance_uid,
+            chosen.orthanc_id,
         ),
     )
 
@@ -385,13 +385,13 @@ def _route(cursor: sqlite3.Cursor, event: RecordedEvent, happened: ReceivedStudy
     told = vars(happened)
     cursor.execute(
         "UPDATE study_routes SET state = ?, changed_at = ?, error = ?, instances = ?"
-        " WHERE study_instance_uid = ? AND target = ?",
+        " WHERE orthanc_id = ? AND target = ?",
         (
             happened.STATE,
             event.committed_at,
             told.get("error"),
             told.get("instances"),
-            happened.study_instance_uid,
+            happened.orthanc_id,
             happened.target,
         ),
     )
@@ -399,16 +399,16 @@ def _route(cursor: sqlite3.Cursor, event: RecordedEvent, happened: ReceivedStudy
 
 def _dismiss(cursor: sqlite3.Cursor, _: RecordedEvent, dismissed: ReceivedStudy.Dismissed) -> None:
     cursor.execute(
-        "UPDATE received_studies SET waits_for_person = 0 WHERE study_instance_uid = ?",
-        (dismissed.study_instance_uid,),
+        "UPDATE received_studies SET waits_for_person = 0 WHERE orthanc_id = ?",
+        (dismissed.orthanc_id,),
     )
 
 
 def _erase(cursor: sqlite3.Cursor, _: RecordedEvent, erased: ReceivedStudy.PersonErased) -> None:
     cursor.execute(
         "UPDATE received_studies SET patient_id = '', patient_name = '', study_description = '', waits_for_person = 0"
-        " WHERE study_instance_uid = ?",
-        (erased.study_instance_uid,),
+        " WHERE orthanc_id = ?",
+        (erased.orthanc_id,),
     )
 
 

@@ -18,7 +18,7 @@ from gateway.domain.performed_procedure_step import Reference
 from gateway.domain.received_study import FeedPlace, ReceivedStudy, Route, StudyReport
 from gateway.domain.status_update import StatusUpdate
 from gateway.domain.worklist_item import WorklistItem
-from gateway.errors import NotFound
+from gateway.errors import IllegalTransition, NotFound
 from projections.received_studies import ReceivedStudyRow, RouteRow
 
 
@@ -45,7 +45,8 @@ class Studies(Linking, Feed):
     ) -> StudyOutcome:
         """Keep what Orthanc has of a study: link it to its item, choose its routes, in one save with its place.
 
-        The same content of the same item again changes nothing. With `tell_web_app` the web app is owed the news.
+        The same content again changes nothing, but where its item, or why it has none, is another than was known.
+        With `tell_web_app` the web app is owed the news.
         """
         at = received_at.astimezone(UTC).isoformat()
 
@@ -54,9 +55,11 @@ class Studies(Linking, Feed):
             found = self._referenced(keys, report.patient_id, "study")
             item, unmatched = (None, found) if isinstance(found, str) else (found, "")
             number = item.accession_number if item else ""
-            study = self._load(ReceivedStudy, ReceivedStudy.create_id(report.study_instance_uid))
+            study = self._load(ReceivedStudy, ReceivedStudy.create_id(report.orthanc_id))
             has_other_content = study is None or not study.holds(report)
-            is_new = has_other_content or (study is not None and study.accession_number != number)
+            is_new = (
+                study is None or has_other_content or (study.accession_number, study.unmatched) != (number, unmatched)
+            )
             lost = study.lost_routes if study else set()
             wanted = [route for route in routes if has_other_content or route.target in lost]
             if not (is_new or wanted or self._is_parked(report.orthanc_id)):
@@ -94,28 +97,45 @@ class Studies(Linking, Feed):
         tell_web_app: bool,
     ) -> list[Stream]:
         """The item with its images, and the news that the web app is owed: of one arrival once."""
-        event_id = images_event_id(report.study_instance_uid, item.accession_number, arrival, report.instances)
+        event_id = images_event_id(report.orthanc_id, item.accession_number, arrival, report.instances)
         tells = tell_web_app and not self._events.is_known(StatusUpdate.create_id(event_id))
         item.receive_images(report, arrival=arrival, matched_by=matched_by, received_at=received_at, report=tells)
         return [item, images_owed(item, report, event_id, received_at)] if tells else [item]
 
-    def dismiss_study(self, study_instance_uid: str, *, reason: str, operator: str) -> None:
+    def dismiss_study(self, orthanc_id: str, *, reason: str, operator: str) -> None:
         """Say that an unmatched study is nobody's. Raises `NotFound`, `IllegalTransition`."""
-        self._on_study(study_instance_uid, lambda study: study.dismiss(reason), operator=operator)
+        self._on_study(orthanc_id, lambda study: study.dismiss(reason), operator=operator)
 
     def _on_study(
-        self, study_instance_uid: str, command: Callable[[ReceivedStudy], None], *, operator: str | None = None
+        self, orthanc_id: str, command: Callable[[ReceivedStudy], None], *, operator: str | None = None
     ) -> None:
         def decide() -> Decision[None]:
-            study = self._load(ReceivedStudy, ReceivedStudy.create_id(study_instance_uid))
+            study = self._load(ReceivedStudy, ReceivedStudy.create_id(orthanc_id))
             if study is None:
-                raise NotFound("there is no received study with this UID", field="study_instance_uid")
+                raise NotFound("there is no received study with this id", field="orthanc_id")
             command(study)
             return None, [study]
 
-        source, asker = ("operator", operator) if operator else ("gateway", study_instance_uid)
-        with circumstances(source=source, correlation_id=asker, causation_id=study_instance_uid):
+        source, asker = ("operator", operator) if operator else ("gateway", orthanc_id)
+        with circumstances(source=source, correlation_id=asker, causation_id=orthanc_id):
             self._retry(decide)
+
+    def study_called(self, name: str) -> ReceivedStudyRow:
+        """The study with this Orthanc id or Study Instance UID.
+
+        Raises `NotFound`, and `IllegalTransition` where two studies have the UID: only Orthanc's id tells them apart.
+        """
+        with self.reading() as connection:
+            rows = projections.received_studies.called(connection, name)
+        if not rows:
+            raise NotFound("there is no received study with this UID", field="study_instance_uid")
+        if len(rows) > 1:
+            ids = ", ".join(row.orthanc_id for row in rows)
+            raise IllegalTransition(
+                f"{len(rows)} studies have this UID, each of another patient: say which by its Orthanc id: {ids}",
+                field="study_instance_uid",
+            )
+        return rows[0]
 
     def studies_of(self, accession_number: str) -> list[ReceivedStudyRow]:
         """The studies of an item, the oldest first."""
@@ -133,12 +153,15 @@ class Studies(Linking, Feed):
             return projections.received_studies.unmatched(connection, limit)
 
     def linkable_studies(self, limit: int) -> list[str]:
-        """Orthanc ids of unmatched studies, of so many newest ones, whose item is on the list by now."""
-        return [row.orthanc_id for row in self.unmatched_studies(limit) if self._has_item(row)]
+        """Orthanc ids of unmatched studies, of so many newest ones, whose item is on the list by now.
 
-    def _has_item(self, row: ReceivedStudyRow) -> bool:
+        Those too that have none for another reason than they had.
+        """
+        return [row.orthanc_id for row in self.unmatched_studies(limit) if self._is_out_of_date(row)]
+
+    def _is_out_of_date(self, row: ReceivedStudyRow) -> bool:
         keys = Reference(study_instance_uid=row.study_instance_uid, accession_number=row.named)
-        return isinstance(self._referenced(keys, row.patient_id, "study"), WorklistItem)
+        return self._referenced(keys, row.patient_id, "study") != row.unmatched
 
     def known_studies(self, orthanc_ids: Collection[str]) -> frozenset[str]:
         """Those of these Orthanc ids whose studies were read, or could not be."""
@@ -147,30 +170,30 @@ class Studies(Linking, Feed):
 
     # --- where they are sent on
 
-    def route_succeeded(self, study_instance_uid: str, target: str, *, arrival: int, job: str, instances: int) -> None:
+    def route_succeeded(self, orthanc_id: str, target: str, *, arrival: int, job: str, instances: int) -> None:
         """Orthanc has sent a study there. Raises `NotFound`."""
         self._on_study(
-            study_instance_uid,
+            orthanc_id,
             lambda study: study.route_succeeded(target, arrival=arrival, job=job, instances=instances),
         )
 
-    def route_failed(self, study_instance_uid: str, target: str, *, error: str) -> None:
+    def route_failed(self, orthanc_id: str, target: str, *, error: str) -> None:
         """Orthanc could not send a study there; it is tried again. Raises `NotFound`."""
-        self._on_study(study_instance_uid, lambda study: study.route_failed(target, error))
+        self._on_study(orthanc_id, lambda study: study.route_failed(target, error))
 
-    def abandon_route(self, study_instance_uid: str, target: str, *, reason: str, operator: str | None = None) -> None:
+    def abandon_route(self, orthanc_id: str, target: str, *, reason: str, operator: str | None = None) -> None:
         """Send a study there no more. Raises `NotFound`, `IllegalTransition`."""
-        self._on_study(study_instance_uid, lambda study: study.abandon_route(target, reason), operator=operator)
+        self._on_study(orthanc_id, lambda study: study.abandon_route(target, reason), operator=operator)
 
     def routes(self, limit: int) -> list[RouteRow]:
         """Studies that are or were sent on, those that changed last first."""
         with self.reading() as connection:
             return projections.received_studies.latest_routes(connection, limit)
 
-    def routes_of(self, study_instance_uid: str) -> list[RouteRow]:
+    def routes_of(self, orthanc_id: str) -> list[RouteRow]:
         """Where a study is or was sent, and what became of it."""
         with self.reading() as connection:
-            return projections.received_studies.routes_of(connection, study_instance_uid)
+            return projections.received_studies.routes_of(connection, orthanc_id)
 
     def open_routes(self) -> list[RouteRow]:
         """Studies that are to be sent on, the longest waiting first."""

@@ -255,7 +255,8 @@ def _read(gateway: Gateway, subject: str, at: str, reporter: Reporter, told: dic
     item = _item(gateway, subject, at)
     with gateway.reading() as connection:
         step = None if item else projections.performed_steps.get(connection, subject)
-        study = None if item or step else projections.received_studies.get(connection, subject)
+        studies = [] if item or step else projections.received_studies.called(connection, subject)
+    study = next(iter(studies), None)
     if study:
         return _procedure(
             _item(gateway, study.accession_number, at),

@@ -79,7 +79,7 @@ class Found:
     steps: dict[str, None] = field(default_factory=dict)
     """SOP Instance UIDs."""
     studies: dict[str, None] = field(default_factory=dict)
-    """Study Instance UIDs of studies that Orthanc received."""
+    """Orthanc ids of studies that it received."""
     streams: set[Any] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     birth_dates: set[str] = field(default_factory=set)
@@ -294,8 +294,8 @@ def _cleared(gateway: Gateway, found: Found, reason: str) -> Iterator[Stream]:
         if step:
             step.erase_person(reason)
             yield step
-    for uid in found.studies:
-        study = gateway.load(ReceivedStudy, ReceivedStudy.create_id(uid))
+    for orthanc_id in found.studies:
+        study = gateway.load(ReceivedStudy, ReceivedStudy.create_id(orthanc_id))
         if study:
             study.erase_person(reason)
             yield study
@@ -376,7 +376,7 @@ class _Search:
         elif isinstance(happened, PerformedProcedureStep.Event):
             found.steps[happened.sop_instance_uid] = None
         elif isinstance(happened, ReceivedStudy.Event):
-            found.studies[happened.study_instance_uid] = None
+            found.studies[happened.orthanc_id] = None
         named = _named(happened)
         if named.get("patient_id", "") in ("", self.patient_id):
             found.names |= set(filter(None, [named.get("patient_name")]))

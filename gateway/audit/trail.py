@@ -240,7 +240,7 @@ def _numbers(connection: sqlite3.Connection, person: Person) -> list[str]:
     named += [
         number
         for uid in person.study_uids
-        if (study := projections.received_studies.get(connection, uid))
+        for study in projections.received_studies.called(connection, uid)
         for number in filter(None, _named_by(study))
     ]
     nameless = [""] if person.step_uids or person.study_uids else []

@@ -51,7 +51,8 @@ def unmatched(limit: Limit = 50, reveal: output.Reveal = False, json: output.Jso
 @images.command(epilog='Example: gateway images dismiss 1.2.840.99.7 --reason "the morning\'s phantom"')
 def dismiss(
     uid: Annotated[
-        str, typer.Argument(metavar="UID", help="Study Instance UID, as gateway images unmatched shows it.")
+        str,
+        typer.Argument(metavar="UID", help="Study Instance UID, as gateway images unmatched shows it; or Orthanc's."),
     ],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
     json: output.Json = False,
@@ -59,7 +60,7 @@ def dismiss(
     """Say that an unmatched study belongs to no appointment; it is kept, and leaves the list."""
     why = output.require_text(reason, "reason")
     with output.database() as gateway:
-        gateway.dismiss_study(uid, reason=why, operator=getpass.getuser())
+        gateway.dismiss_study(gateway.study_called(uid).orthanc_id, reason=why, operator=getpass.getuser())
     if json:
         output.put_json({"study_instance_uid": uid, "dismissed": True})
     else:

@@ -125,7 +125,9 @@ def list_routes(
 
 @routes.command(epilog='Example: gateway routes abandon 1.2.840.99.7 PACS --reason "sent by hand"')
 def abandon(
-    uid: Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID, as gateway routes list shows it.")],
+    uid: Annotated[
+        str, typer.Argument(metavar="UID", help="Study Instance UID, as gateway routes list shows it; or Orthanc's id.")
+    ],
     target: Annotated[str, typer.Argument(metavar="TO", help="The modality that it is sent to no more.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
     json: output.Json = False,
@@ -133,7 +135,7 @@ def abandon(
     """Send a study to a modality no more. A job that Orthanc has begun goes on."""
     why = output.require_text(reason, "reason")
     with output.database() as gateway:
-        gateway.abandon_route(uid, target, reason=why, operator=getpass.getuser())
+        gateway.abandon_route(gateway.study_called(uid).orthanc_id, target, reason=why, operator=getpass.getuser())
     if json:
         output.put_json({"study_instance_uid": uid, "target": target, "state": "abandoned"})
     else:

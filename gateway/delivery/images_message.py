@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, NotRequired, cast
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -28,6 +28,7 @@ class ImagesReceivedData(TypedDict):
     study_instance_uid: Annotated[str, Field(description="Of the images, which need not be the item's.")]
     images: ImageCounts
     occurred_at: Annotated[str, Field(description="When the gateway heard of them, UTC.")]
+    test: NotRequired[Annotated[Literal[True], Field(description="The item is a test's; nobody was examined.")]]
 
 
 class ImagesReceivedEvent(TypedDict):
@@ -45,10 +46,13 @@ class ImagesReceivedEvent(TypedDict):
 
 def images_data(row: OutboxRow, occurred_at: str) -> ImagesReceivedData:
     """What the event tells; `occurred_at` as the web app reads instants."""
-    return {
+    data: ImagesReceivedData = {
         "action_id": row.action_id,
         "accession_number": row.accession_number,
         "study_instance_uid": row.study_instance_uid or "",
         "images": cast("ImageCounts", row.images),  # as the application has counted
         "occurred_at": occurred_at,
     }
+    if row.is_test:
+        data["test"] = True
+    return data

@@ -38,9 +38,13 @@ def epoch_id(number: int) -> UUID:
     return uuid5(_ROOT, f"/epochs/{number}")
 
 
-def received_study_id(study_instance_uid: str) -> UUID:
-    """The stream of the study with this Study Instance UID."""
-    return uuid5(_ROOT, f"/received-studies/{study_instance_uid}")
+def received_study_id(orthanc_id: str) -> UUID:
+    """The stream of the study that has this id in Orthanc, derived from Patient ID and Study Instance UID.
+
+    A Study Instance UID alone would make one study of two patients' images, as they come when the wrong patient was
+    chosen first.
+    """
+    return uuid5(_ROOT, f"/received-studies/{orthanc_id}")
 
 
 def image_feed_id(number: int) -> UUID:
@@ -58,9 +62,9 @@ def status_event_id(cause: str, accession_number: str, status: str) -> str:
     return str(uuid5(_ROOT, f"/status-events/{cause}/{accession_number}/{status}"))
 
 
-def images_event_id(study_instance_uid: str, accession_number: str, arrival: int, instances: int) -> str:
+def images_event_id(orthanc_id: str, accession_number: str, arrival: int, instances: int) -> str:
     """The event_id of `study.images_received`: the same for the same arrival of the same images."""
-    return str(uuid5(_ROOT, f"/images-events/{study_instance_uid}/{accession_number}/{arrival}/{instances}"))
+    return str(uuid5(_ROOT, f"/images-events/{orthanc_id}/{accession_number}/{arrival}/{instances}"))
 
 
 def new_study_instance_uid() -> str:

@@ -79,7 +79,10 @@ class Route:
 
 
 class ReceivedStudy(Stream):
-    """A study in Orthanc: its images, the item they belong to, and what became of its routes."""
+    """A study in Orthanc: its images, the item they belong to, and what became of its routes.
+
+    Orthanc's id names it: two patients' images may carry one Study Instance UID.
+    """
 
     TOPIC = "ReceivedStudy"
 
@@ -87,6 +90,7 @@ class ReceivedStudy(Stream):
         """Base of the study's events."""
 
         TOPIC = "ReceivedStudy.Event"
+        orthanc_id: str
         study_instance_uid: str
         concerned: list[str]
         """The accession number of its item, or the one that the images name, or none."""
@@ -101,7 +105,6 @@ class ReceivedStudy(Stream):
         TOPIC = "ReceivedStudy.Received"
         IDENTIFYING: ClassVar[tuple[str, ...]] = ("patient", "study_description")
         ERASED: ClassVar[dict[str, Any]] = {"patient": ERASED_PATIENT}
-        orthanc_id: str
         patient: dict[str, str]
         study_description: str
         accession_number: str
@@ -129,7 +132,6 @@ class ReceivedStudy(Stream):
         """It has other images than before, or belongs to another item than was known; fields as of `Received`."""
 
         TOPIC = "ReceivedStudy.Updated"
-        orthanc_id: str
         accession_number: str
         matched_by: list[str]
         unmatched: str
@@ -141,8 +143,8 @@ class ReceivedStudy(Stream):
 
         def apply(self, aggregate: ReceivedStudy) -> None:
             """What is there now."""
-            aggregate.orthanc_id = self.orthanc_id
             aggregate.accession_number = self.accession_number
+            aggregate.unmatched = self.unmatched
             aggregate.concerned = self.concerned
             aggregate.series = self.series
             aggregate.arrival = self.arrival
@@ -233,17 +235,19 @@ class ReceivedStudy(Stream):
 
     def __init__(
         self,
+        orthanc_id: str,
         study_instance_uid: str,
         concerned: list[str],
-        orthanc_id: str,
         accession_number: str,
+        unmatched: str,
         series: list[dict[str, Any]],
         arrival: int,
     ) -> None:
+        self.orthanc_id = orthanc_id
         self.study_instance_uid = study_instance_uid
         self.concerned = concerned
-        self.orthanc_id = orthanc_id
         self.accession_number = accession_number
+        self.unmatched = unmatched
         self.series = series
         self.arrival = arrival
         self.routes: dict[str, str] = {}
@@ -256,9 +260,9 @@ class ReceivedStudy(Stream):
         self.is_erased = False
 
     @staticmethod
-    def create_id(study_instance_uid: str) -> UUID:
-        """The stream of this Study Instance UID."""
-        return received_study_id(study_instance_uid)
+    def create_id(orthanc_id: str) -> UUID:
+        """The stream of the study with this id in Orthanc."""
+        return received_study_id(orthanc_id)
 
     @classmethod
     def receive(
@@ -274,7 +278,6 @@ class ReceivedStudy(Stream):
         """A study that is new to us."""
         return cls._create(
             event_class=cls.Received,
-            study_instance_uid=report.study_instance_uid,
             patient={name: getattr(report, name) for name in ERASED_PATIENT},
             study_description=report.study_description,
             arrival=1,
@@ -298,7 +301,6 @@ class ReceivedStudy(Stream):
         """Take over what is there now."""
         self.trigger_event(
             self.Updated,
-            study_instance_uid=self.study_instance_uid,
             arrival=self.arrival + (not self.holds(report)),
             **_content(report, place, accession_number, matched_by, unmatched, received_at),
         )
@@ -343,7 +345,13 @@ class ReceivedStudy(Stream):
         self._happened(event, target=target, arrival=arrival, **details)
 
     def _happened(self, event: type[Event], **details: str | int) -> None:
-        self.trigger_event(event, study_instance_uid=self.study_instance_uid, concerned=self.concerned, **details)
+        self.trigger_event(
+            event,
+            orthanc_id=self.orthanc_id,
+            study_instance_uid=self.study_instance_uid,
+            concerned=self.concerned,
+            **details,
+        )
 
 
 def _is_recent(told_at: str | None) -> bool:
@@ -361,6 +369,7 @@ def _content(
     named = accession_number or report.accession_number
     return {
         "orthanc_id": report.orthanc_id,
+        "study_instance_uid": report.study_instance_uid,
         "concerned": [named] if named else [],
         "accession_number": accession_number,
         "matched_by": list(matched_by),

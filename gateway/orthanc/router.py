@@ -109,7 +109,7 @@ class Router:
 
     def look(self) -> bool:
         """Look at each job that runs and begin those that are due; returns whether any runs."""
-        rows = {(row.study_instance_uid, row.target): row for row in self.gateway.open_routes()}
+        rows = {(row.orthanc_id, row.target): row for row in self.gateway.open_routes()}
         for key in self._trials.keys() - rows.keys():
             del self._trials[key]
         for key, row in rows.items():
@@ -142,7 +142,7 @@ class Router:
         job = self.orthanc.job(trial.job)
         if job.state == "Success":
             self.gateway.route_succeeded(
-                row.study_instance_uid, row.target, arrival=row.arrival, job=job.job_id, instances=job.instances
+                row.orthanc_id, row.target, arrival=row.arrival, job=job.job_id, instances=job.instances
             )
             trial.job = ""
             self.status = replace(self.status, sent=self.status.sent + 1, last_sent_at=_now(), last_error=None)
@@ -158,7 +158,7 @@ class Router:
         elif self.orthanc.has_study(row.orthanc_id):
             self._failed(row, trial, f"{error.message} → add it to Orthanc's DicomModalities, or correct the rule")
         else:
-            self.gateway.abandon_route(row.study_instance_uid, row.target, reason=_NO_LONGER_THERE)
+            self.gateway.abandon_route(row.orthanc_id, row.target, reason=_NO_LONGER_THERE)
             log.warning("route_abandoned", study_instance_uid=row.study_instance_uid, target=row.target)
 
     def _failed(self, row: RouteRow, trial: _Trial, error: str) -> None:
@@ -167,7 +167,7 @@ class Router:
         wait = trial.waits.retry_object.wait(trial.waits)
         trial.not_before = self.clock() + wait
         self.status = replace(self.status, last_error=f"{row.target}: {error}")
-        self.gateway.route_failed(row.study_instance_uid, row.target, error=error)
+        self.gateway.route_failed(row.orthanc_id, row.target, error=error)
         log.warning(
             "study_not_routed",
             study_instance_uid=row.study_instance_uid,

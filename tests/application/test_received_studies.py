@@ -16,6 +16,7 @@ from bench.synthetic import (
     change,
     completed,
     naming,
+    orthanc_id,
     place,
     schedule,
     start,
@@ -100,6 +101,51 @@ def test_the_same_arrival_is_told_once_also_when_its_link_was_lost_and_found(gat
     assert [event.update_sequence for event in images_events(gateway)] == [1, None]
 
 
+def of_two_patients() -> tuple[Any, Any]:
+    """What the wrong patient's entry led to, and what was sent after it was corrected, under the same UIDs."""
+    wrong = study(1, orthanc_id=orthanc_id(7), patient_id="9990000026", patient_name="OTHER^PERSON")
+    return wrong, study(1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0, 1)])
+def test_images_of_another_patient_under_the_same_uids_are_a_study_of_their_own(
+    gateway: Gateway, order: tuple[int, ...]
+) -> None:
+    """As Orthanc has it: the right patient's keep their item, are told once and sent on."""
+    schedule(gateway)
+    for change_number, which in enumerate(order, 1):
+        routes = [Route(rule="all", target="PACS")]
+        receive(gateway, of_two_patients()[which], change_number, routes=routes, tell_web_app=True)
+    [hers] = gateway.studies_of("ACC001")
+    [other] = gateway.unmatched_studies()
+    assert (hers.orthanc_id, hers.patient_id) == (orthanc_id(1), JANE)
+    assert (other.orthanc_id, other.patient_name) == (orthanc_id(7), "OTHER^PERSON")
+    assert other.unmatched == "the study is of another patient than item ACC001"
+    assert sorted(route.orthanc_id for route in gateway.open_routes()) == [orthanc_id(1), orthanc_id(7)]
+    assert len(gateway.find_updates()) == 1
+
+
+def test_what_is_said_of_one_of_two_studies_with_one_uid_names_it_by_its_orthanc_id(gateway: Gateway) -> None:
+    for change_number, report in enumerate(of_two_patients(), 1):
+        receive(gateway, report, change_number)
+    with pytest.raises(IllegalTransition, match=f"2 studies have this UID.*{orthanc_id(7)}"):
+        gateway.study_called(study_uid(1))
+    assert gateway.study_called(orthanc_id(7)).patient_name == "OTHER^PERSON"
+    with pytest.raises(NotFound):
+        gateway.study_called("1.2.3")
+
+
+def test_why_a_study_is_nobodys_is_said_anew_when_it_is_another_reason(gateway: Gateway) -> None:
+    receive(gateway, study())
+    assert gateway.linkable_studies(10) == []
+    schedule(gateway, patient_id="9990000026")
+    assert gateway.linkable_studies(10) == [orthanc_id(1)]
+    receive(gateway, study(), 2)
+    [row] = gateway.unmatched_studies()
+    assert row.unmatched == "the study is of another patient than item ACC001"
+    assert gateway.linkable_studies(10) == []
+
+
 def test_an_appointment_that_comes_after_its_images_gets_them_when_they_are_told_of_again(gateway: Gateway) -> None:
     assert receive(gateway, study()).accession_number == ""
     schedule(gateway)
@@ -112,10 +158,10 @@ def test_an_appointment_that_comes_after_its_images_gets_them_when_they_are_told
 def test_images_alone_of_a_known_study_are_not_routed_again_when_only_its_item_is_another(gateway: Gateway) -> None:
     routes = [Route(rule="all", target="PACS")]
     receive(gateway, study(), routes=routes)
-    gateway.route_succeeded(study_uid(1), "PACS", arrival=1, job="job-1", instances=4)
+    gateway.route_succeeded(orthanc_id(1), "PACS", arrival=1, job="job-1", instances=4)
     schedule(gateway)
     receive(gateway, study(), 2, routes=routes)
-    [route] = gateway.routes_of(study_uid(1))
+    [route] = gateway.routes_of(orthanc_id(1))
     assert (route.state, route.accession_number) == ("routed", "ACC001")
 
 
@@ -123,9 +169,9 @@ def test_a_job_that_sent_an_earlier_content_settles_nothing(gateway: Gateway) ->
     routes = [Route(rule="all", target="PACS")]
     receive(gateway, study(images=2), routes=routes)
     receive(gateway, study(images=4), 2, routes=routes)
-    gateway.route_succeeded(study_uid(1), "PACS", arrival=1, job="job-1", instances=2)
+    gateway.route_succeeded(orthanc_id(1), "PACS", arrival=1, job="job-1", instances=2)
     assert [row.state for row in gateway.open_routes()] == ["waiting"]
-    gateway.route_succeeded(study_uid(1), "PACS", arrival=2, job="job-2", instances=4)
+    gateway.route_succeeded(orthanc_id(1), "PACS", arrival=2, job="job-2", instances=4)
     assert gateway.open_routes() == []
 
 
@@ -133,7 +179,7 @@ def test_more_images_that_fit_no_rule_leave_an_open_route_as_it_was(gateway: Gat
     receive(gateway, study(images=2), routes=[Route(rule="all", target="PACS")])
     receive(gateway, study(images=4), 2)
     [route] = gateway.open_routes()
-    gateway.route_succeeded(study_uid(1), "PACS", arrival=route.arrival, job="job-1", instances=4)
+    gateway.route_succeeded(orthanc_id(1), "PACS", arrival=route.arrival, job="job-1", instances=4)
     assert gateway.open_routes() == []
 
 
@@ -149,10 +195,10 @@ def test_an_unmatched_study_may_be_dismissed_and_a_matched_one_not(gateway: Gate
     schedule(gateway)
     receive(gateway, study(1))
     receive(gateway, study(2, "ACC999"), 2)
-    gateway.dismiss_study(study_uid(2), reason="a phantom", operator="night shift")
+    gateway.dismiss_study(orthanc_id(2), reason="a phantom", operator="night shift")
     assert gateway.unmatched_studies() == []
     with pytest.raises(IllegalTransition):
-        gateway.dismiss_study(study_uid(1), reason="a phantom", operator="night shift")
+        gateway.dismiss_study(orthanc_id(1), reason="a phantom", operator="night shift")
     with pytest.raises(NotFound):
         gateway.dismiss_study("1.2.3", reason="a phantom", operator="night shift")
 
@@ -223,12 +269,12 @@ def test_what_people_wrote_about_an_erased_study_is_erased_too(sealed: Gateway) 
     schedule(sealed)
     sealed.cancel("ACC001")
     receive(sealed, study(2, "ACC999"), routes=[Route(rule="all", target="PACS")])
-    sealed.abandon_route(study_uid(2), "PACS", reason="Mrs. Smith rang", operator="night shift")
-    sealed.dismiss_study(study_uid(2), reason="Mrs. Smith rang", operator="night shift")
+    sealed.abandon_route(orthanc_id(2), "PACS", reason="Mrs. Smith rang", operator="night shift")
+    sealed.dismiss_study(orthanc_id(2), reason="Mrs. Smith rang", operator="night shift")
     erase(sealed)
     assert [row.details.get("reason") for row in sealed.timeline("ACC999")].count("Mrs. Smith rang") == 0
     assert sealed.verify_projections() == []
-    images = sealed.load(ReceivedStudy, ReceivedStudy.create_id(study_uid(2)))
+    images = sealed.load(ReceivedStudy, ReceivedStudy.create_id(orthanc_id(2)))
     assert images
     assert images.is_erased
 
@@ -240,7 +286,7 @@ def test_who_looked_at_an_unmatched_study_is_found_by_its_patient(gateway: Gatew
     activities.looked(gateway, "anna", "images unmatched", [study_uid(1), study_uid(2)])
     acts = [trail.told(act) for act in trail.search(gateway, trail.Wanted(patient_id=JANE))]
     assert [(act.act, act.who, act.about[0]) for act in acts] == [("looked", "anna", study_uid(1))]
-    gateway.dismiss_study(study_uid(1), reason="a phantom", operator="night shift")
+    gateway.dismiss_study(orthanc_id(1), reason="a phantom", operator="night shift")
     acts = [trail.told(act) for act in trail.search(gateway, trail.Wanted(patient_id=JANE))]
     assert [act.act for act in acts] == ["looked", "images dismissed"]
     [look] = [act for act in trail.search(gateway, trail.Wanted(patient_id=JANE)) if isinstance(act, Activity)]
@@ -254,10 +300,10 @@ def erase(gateway: Gateway) -> erasure.Erased:
 
 def test_a_dismissed_study_that_grows_is_asked_about_again_and_can_be_dismissed_again(gateway: Gateway) -> None:
     receive(gateway, study(2, "ACC999"))
-    gateway.dismiss_study(study_uid(2), reason="a phantom", operator="night shift")
+    gateway.dismiss_study(orthanc_id(2), reason="a phantom", operator="night shift")
     receive(gateway, study(2, "ACC999", images=5), 2)
     assert [row.study_instance_uid for row in gateway.unmatched_studies()] == [study_uid(2)]
-    gateway.dismiss_study(study_uid(2), reason="still a phantom", operator="night shift")
+    gateway.dismiss_study(orthanc_id(2), reason="still a phantom", operator="night shift")
     assert gateway.unmatched_studies() == []
 
 
@@ -267,10 +313,10 @@ def test_a_route_lost_with_its_study_is_chosen_again_when_that_comes_back_and_on
     schedule(gateway)
     routes = [Route(rule="mammograms", target="PACS"), Route(rule="mammograms", target="ARCHIVE")]
     receive(gateway, study(1), routes=routes)
-    gateway.abandon_route(study_uid(1), "PACS", reason="the study is no longer in Orthanc")
-    gateway.abandon_route(study_uid(1), "ARCHIVE", reason="sent by hand", operator="night shift")
+    gateway.abandon_route(orthanc_id(1), "PACS", reason="the study is no longer in Orthanc")
+    gateway.abandon_route(orthanc_id(1), "ARCHIVE", reason="sent by hand", operator="night shift")
     receive(gateway, study(1), 2, routes=routes)
-    assert {row.target: row.state for row in gateway.routes_of(study_uid(1))} == {
+    assert {row.target: row.state for row in gateway.routes_of(orthanc_id(1))} == {
         "PACS": "waiting",
         "ARCHIVE": "abandoned",
     }
@@ -283,8 +329,8 @@ def _failing(gateway: Gateway, *errors: str) -> tuple[str, int]:
     schedule(gateway)
     receive(gateway, study(1), routes=[Route(rule="mammograms", target="PACS")])
     for error in errors:
-        gateway.route_failed(study_uid(1), "PACS", error=error)
-    [row] = gateway.routes_of(study_uid(1))
+        gateway.route_failed(orthanc_id(1), "PACS", error=error)
+    [row] = gateway.routes_of(orthanc_id(1))
     kinds = [row.kind for row in gateway.timeline("ACC001")]
     return row.error, kinds.count("ReceivedStudy.RouteFailed")
 

@@ -8,7 +8,7 @@ import pytest
 from cli_support import Command
 from test_cli_json import is_documented
 
-from bench.synthetic import RECEIVED, place, schedule, study, study_uid
+from bench.synthetic import RECEIVED, orthanc_id, place, schedule, study, study_uid
 from gateway.application import Gateway
 from gateway.audit import activities
 from gateway.domain.received_study import Route
@@ -22,7 +22,7 @@ def received(gateway: Gateway) -> Gateway:
     schedule(gateway, "ACC001")
     gateway.begin_feed(reason="the first that is followed", database="")
     gateway.receive_study(study(1), place(1), received_at=RECEIVED, routes=ROUTES, tell_web_app=True)
-    gateway.route_failed(study_uid(1), "PACS", error="Connection refused")
+    gateway.route_failed(orthanc_id(1), "PACS", error="Connection refused")
     gateway.receive_study(study(2, "ACC999", patient_id="9990000026"), place(2), received_at=RECEIVED)
     gateway.park_study("25ff8090-fc0a45ab", "study: Orthanc answers 500", place(3))
     return gateway

@@ -153,8 +153,12 @@ def test_counts_and_dose_travel_as_the_page_for_the_web_app_says(gateway: Gatewa
 def test_the_event_of_a_test_item_says_that_it_is_one(gateway: Gateway, event: dict[str, Any]) -> None:
     gateway.schedule(appointment("TEST"), is_test=True)
     start(gateway, step_uid(9), naming("TEST"))
-    [row] = gateway.find_updates(is_test=True)
-    assert json.loads(event_text(row, AttemptBook(gateway).begin(row.event_id)))["data"]["test"] is True
+    gateway.begin_feed(reason="the first that is followed", database="")
+    gateway.receive_study(study(9, "TEST"), place(), received_at=RECEIVED, tell_web_app=True)
+    rows = gateway.find_updates(is_test=True)
+    assert [row.event_type for row in rows] == ["mpps.status_update", "study.images_received"]
+    for row in rows:
+        assert json.loads(event_text(row, AttemptBook(gateway).begin(row.event_id)))["data"]["test"] is True
     assert "test" not in event["data"]
 
 

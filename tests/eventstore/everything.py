@@ -13,6 +13,7 @@ from bench.synthetic import (
     completed,
     discontinued,
     naming,
+    orthanc_id,
     place,
     progressing,
     request,
@@ -20,7 +21,6 @@ from bench.synthetic import (
     start,
     step_uid,
     study,
-    study_uid,
 )
 from gateway.application import Gateway
 from gateway.domain.epoch import Epoch
@@ -98,11 +98,11 @@ def images_came(gateway: Gateway) -> None:
     mine: dict[str, Any] = {"received_at": RECEIVED, "routes": routes, "tell_web_app": True}
     gateway.receive_study(study(1, "ACC004", images=2), place(7), **mine)
     gateway.receive_study(study(1, "ACC004", images=4), place(17), **mine)
-    gateway.route_failed(study_uid(1), "PACS", error="Connection refused")
-    gateway.route_succeeded(study_uid(1), "PACS", arrival=2, job="job-1", instances=4)
-    gateway.abandon_route(study_uid(1), "ARCHIVE", reason="full until Monday", operator="night shift")
+    gateway.route_failed(orthanc_id(1), "PACS", error="Connection refused")
+    gateway.route_succeeded(orthanc_id(1), "PACS", arrival=2, job="job-1", instances=4)
+    gateway.abandon_route(orthanc_id(1), "ARCHIVE", reason="full until Monday", operator="night shift")
     gateway.receive_study(study(2, "ACC998", patient_id="9990000026"), place(27), received_at=RECEIVED)
-    gateway.dismiss_study(study_uid(2), reason="a phantom", operator="night shift")
+    gateway.dismiss_study(orthanc_id(2), reason="a phantom", operator="night shift")
     gateway.park_study("00000000-00000000-00000000-00000000-00000003", "study: Orthanc answers 500", place(37))
     gateway.advance_feed(place(1037))
 
@@ -113,7 +113,7 @@ def forget_somebody(gateway: Gateway) -> None:
     step = gateway.load(PerformedProcedureStep, PerformedProcedureStep.create_id(step_uid(4)))
     assert item
     assert step
-    images = gateway.load(ReceivedStudy, ReceivedStudy.create_id(study_uid(2)))
+    images = gateway.load(ReceivedStudy, ReceivedStudy.create_id(orthanc_id(2)))
     assert images
     order = Erasure.order(patient="0" * 32, key_ids=["0123456789abcdef"], reason="request 1", streams=2, events=2)
     item.erase_person("request 1")

@@ -24,7 +24,7 @@ from window_support import (
     text,
 )
 
-from bench.synthetic import RECEIVED, place, schedule, study, study_uid
+from bench.synthetic import RECEIVED, orthanc_id, place, schedule, study, study_uid
 from gateway.application import Gateway
 from gateway.audit import activities
 from gateway.domain.received_study import ReceivedStudy, Route
@@ -105,8 +105,8 @@ async def test_an_appointments_page_has_its_studies_which_key_matched_and_where_
     async with running(own_settings(), monkeypatch) as (service, port):
         schedule(service.gateway)
         receive(service.gateway, 1, "ACC001", TO_THE_ARCHIVE, Route(rule="priors", target="CAD"))
-        service.gateway.route_succeeded(study_uid(1), "PACS", arrival=1, job="job-1", instances=4)
-        service.gateway.route_failed(study_uid(1), "CAD", error="association refused")
+        service.gateway.route_succeeded(orthanc_id(1), "PACS", arrival=1, job="job-1", instances=4)
+        service.gateway.route_failed(orthanc_id(1), "CAD", error="association refused")
         page, told = await Browser(port).get("/step/ACC001"), await Browser(port).get("/step/ACC001.json")
     (shown,) = told.json["images"]
     assert (shown["images"], shown["series"], shown["modalities"]) == (4, 1, ["MG"])
@@ -172,7 +172,7 @@ async def test_a_phantoms_images_are_dismissed_with_a_reason(
     async with running(own_settings(**ROLES), monkeypatch) as (service, port):
         receive_strangers(service.gateway)
         browser, secret = await signed_in(port, OPERATOR)
-        fields = {"secret": secret, "study_instance_uid": study_uid(2), "reason": "the morning's phantom"}
+        fields = {"secret": secret, "orthanc_id": orthanc_id(2), "reason": "the morning's phantom"}
         done = await browser.post("/images/dismiss", **fields, back="/images")
         told = await browser.get("/images.json")
         again = await browser.post("/images/dismiss", **fields)
@@ -191,7 +191,7 @@ async def test_a_study_that_was_sent_by_hand_is_sent_no_more(
         receive(service.gateway, 1, "ACC001", TO_THE_ARCHIVE)
         browser, secret = await signed_in(port, OPERATOR)
         before = await browser.get("/images.json")
-        fields = {"secret": secret, "study_instance_uid": study_uid(1), "target": "PACS", "reason": "sent by hand"}
+        fields = {"secret": secret, "orthanc_id": orthanc_id(1), "target": "PACS", "reason": "sent by hand"}
         done = await browser.post("/images/abandon", **fields, back="/images")
         after = await browser.get("/images.json")
         kept = await operators_of(service, ReceivedStudy.RouteAbandoned.TOPIC)
@@ -227,11 +227,11 @@ async def test_only_an_operators_own_form_decides_about_images(
 ) -> None:
     async with running(own_settings(**ROLES), monkeypatch) as (service, port):
         receive_strangers(service.gateway)
-        uid = study_uid(2)
-        await refused_to_a_viewer_and_to_forgers(port, "/images/dismiss", study_instance_uid=uid)
-        await refused_to_a_viewer_and_to_forgers(port, "/images/abandon", study_instance_uid=uid, target="PACS")
+        uid = orthanc_id(2)
+        await refused_to_a_viewer_and_to_forgers(port, "/images/dismiss", orthanc_id=uid)
+        await refused_to_a_viewer_and_to_forgers(port, "/images/abandon", orthanc_id=uid, target="PACS")
         viewer, _ = await signed_in(port, VIEWER)
         page = await viewer.get("/images")
         left = service.gateway.unmatched_studies()
     assert "<form" not in text(page).split("<main")[1]
-    assert [row.study_instance_uid for row in left] == [uid]
+    assert [row.orthanc_id for row in left] == [uid]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from orthanc_support import Images, RealOrthanc, send, until
 
-from bench.synthetic import RECEIVED, place, schedule, study, study_uid
+from bench.synthetic import RECEIVED, orthanc_id, place, schedule, study
 from gateway.application import Gateway
 from gateway.domain.received_study import Route
 from gateway.ops.doctor import images as doctor
@@ -98,7 +98,7 @@ def test_what_waits_for_a_person_is_counted_with_the_command_that_lists_it(
     follow(gateway, orthanc)
     gateway.park_study("00000000-parked", "Orthanc answers 500", place())
     gateway.receive_study(study(), place(), received_at=RECEIVED, routes=[Route(rule="all", target="PACS")])
-    gateway.route_failed(study_uid(1), "PACS", error="association refused")
+    gateway.route_failed(orthanc_id(1), "PACS", error="association refused")
     finding = found_of(site_of(gateway, database, orthanc.url))["orthanc"]
     assert finding.outcome is WARNING
     assert "1 study could not be read; 1 study can't be sent on" in finding.proven

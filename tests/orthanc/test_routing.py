@@ -48,10 +48,11 @@ def client(orthanc: RealOrthanc) -> Iterator[Orthanc]:
 
 @pytest.fixture
 def arrived(gateway: Gateway, client: Orthanc, orthanc: RealOrthanc, images: Images) -> str:
-    """A study of ACC001 with two images that is to be sent to PACS; its Study Instance UID."""
+    """A study of ACC001 with two images that is to be sent to PACS; its id in Orthanc."""
     schedule(gateway, "ACC001")
     follow(gateway, client, orthanc, images.make(2))
-    return images.study_instance_uid
+    [study] = gateway.studies_of("ACC001")
+    return study.orthanc_id
 
 
 def follow(gateway: Gateway, client: Orthanc, orthanc: RealOrthanc, files: list[Path], routes: Any = PACS) -> None:

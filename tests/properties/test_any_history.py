@@ -23,6 +23,7 @@ from bench.synthetic import (
     completed,
     create_request,
     discontinued,
+    orthanc_id,
     participant,
     place,
     progressing,
@@ -30,7 +31,6 @@ from bench.synthetic import (
     start,
     step_uid,
     study,
-    study_uid,
     wrong_entry,
 )
 from gateway.application import PROJECTIONS, Gateway
@@ -183,7 +183,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(which=st.integers(1, 3), outcome=st.sampled_from(["routed", "failed", "abandoned", "dismissed"]))
     def something_becomes_of_a_study(self, which: int, outcome: str) -> None:
-        uid = study_uid(which)
+        uid = orthanc_id(which)
         with suppress(Refusal):
             if outcome == "routed":
                 self.gateway.route_succeeded(uid, "PACS", arrival=1, job="job", instances=1)

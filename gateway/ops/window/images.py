@@ -28,6 +28,7 @@ class Stranger:
     `named` is the accession number that its images say, `unmatched` why that is no item's.
     """
 
+    orthanc_id: str
     study_instance_uid: str
     received_at: str
     station_ae_title: str
@@ -96,6 +97,7 @@ def look(sources: Sources, given: Visit, _: Request) -> Images:
 
 def _stranger(row: ReceivedStudyRow, *, reveal: bool) -> Stranger:
     return Stranger(
+        orthanc_id=row.orthanc_id,
         study_instance_uid=row.study_instance_uid,
         received_at=row.received_at,
         station_ae_title=row.station_ae_title,
@@ -121,15 +123,14 @@ def _reveal(sources: Sources, given: Visit, form: dict[str, str]) -> str:
 
 def _dismiss(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     require_operator(given)
-    uid = form.get("study_instance_uid", "")
-    sources.gateway.dismiss_study(uid, reason=reason_of(form), operator=given.visitor.name)
+    sources.gateway.dismiss_study(form.get("orthanc_id", ""), reason=reason_of(form), operator=given.visitor.name)
     return "The study is dismissed: it is kept, and no longer listed as nobody’s."
 
 
 def _abandon(sources: Sources, given: Visit, form: dict[str, str]) -> str:
     require_operator(given)
-    uid, target = form.get("study_instance_uid", ""), form.get("target", "")
-    sources.gateway.abandon_route(uid, target, reason=reason_of(form), operator=given.visitor.name)
+    orthanc_id, target = form.get("orthanc_id", ""), form.get("target", "")
+    sources.gateway.abandon_route(orthanc_id, target, reason=reason_of(form), operator=given.visitor.name)
     return f"The study is not sent to {target}. A job that Orthanc has begun goes on."
 
 

@@ -16,6 +16,7 @@ class Routed:
     `images` is how many were sent, `error` why the last try failed, in Orthanc's words.
     """
 
+    orthanc_id: str
     study_instance_uid: str
     accession_number: str
     target: str
@@ -49,7 +50,7 @@ class Study:
 def of_item(sources: Sources, accession_number: str) -> tuple[Study, ...]:
     """The studies of an item with their routes, the oldest first."""
     rows = sources.gateway.studies_of(accession_number)
-    return tuple(study(row, sources.gateway.routes_of(row.study_instance_uid)) for row in rows)
+    return tuple(study(row, sources.gateway.routes_of(row.orthanc_id)) for row in rows)
 
 
 def study(row: ReceivedStudyRow, routes: Sequence[RouteRow] = ()) -> Study:
@@ -70,6 +71,7 @@ def study(row: ReceivedStudyRow, routes: Sequence[RouteRow] = ()) -> Study:
 def routed(row: RouteRow) -> Routed:
     """A route's line."""
     return Routed(
+        orthanc_id=row.orthanc_id,
         study_instance_uid=row.study_instance_uid,
         accession_number=row.accession_number,
         target=row.target,
