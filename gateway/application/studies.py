@@ -12,6 +12,7 @@ from gateway.application.deciding import Decision
 from gateway.application.feed import Feed
 from gateway.application.linking import Linking
 from gateway.application.owed import images_owed
+from gateway.domain import lifecycle
 from gateway.domain.events import Stream, circumstances
 from gateway.domain.identity import images_event_id
 from gateway.domain.performed_procedure_step import Reference
@@ -24,11 +25,15 @@ from projections.received_studies import ReceivedStudyRow, RouteRow
 
 @dataclass(frozen=True, slots=True)
 class StudyOutcome:
-    """What became of a study that Orthanc told of: its item, or why it has none; and whether anything was new."""
+    """What became of a study that Orthanc told of: its item, or why it has none; and whether anything was new.
+
+    `alert` says why nobody should have been examined for the item, or "".
+    """
 
     accession_number: str
     unmatched: str = ""
     is_new: bool = True
+    alert: str = ""
 
 
 class Studies(Linking, Feed):
@@ -80,7 +85,7 @@ class Studies(Linking, Feed):
             changed: list[Stream] = [study]
             if item and is_new:
                 changed += self._with_images(item, report, study.arrival, matched_by, at, tell_web_app=tell_web_app)
-            return StudyOutcome(number, unmatched, is_new=is_new), changed
+            return StudyOutcome(number, unmatched, is_new=is_new, alert=_over(item)), changed
 
         uid = report.study_instance_uid
         with circumstances(source="orthanc", correlation_id=uid, ae_title=report.station_ae_title or None):
@@ -199,6 +204,12 @@ class Studies(Linking, Feed):
         """Studies that are to be sent on, the longest waiting first."""
         with self.reading() as connection:
             return projections.received_studies.open_routes(connection)
+
+
+def _over(item: WorklistItem | None) -> str:
+    if item is None or item.status not in lifecycle.OVER:
+        return ""
+    return f"images of item {item.accession_number} came although it is {item.status}"
 
 
 def _matching_keys(report: StudyReport, item: WorklistItem) -> list[str]:

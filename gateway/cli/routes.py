@@ -80,6 +80,8 @@ def _told(rule: Rule) -> dict[str, Any]:
 def _put_rules(rules: tuple[Rule, ...], path: Path | None) -> None:
     if path is None:
         output.say("GATEWAY_ROUTES_FILE is not set: nothing is sent on")
+    elif not rules:
+        output.say(f"{path} holds no rule: nothing is sent on")
     lines = [
         (
             rule.name,

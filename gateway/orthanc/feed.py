@@ -289,6 +289,8 @@ class ImageFeed:
         }
         if outcome.accession_number:
             log.info("images_received", accession_number=outcome.accession_number, **told)
+            if outcome.alert:
+                log.warning("images_alert", alert=outcome.alert, remedy="a person finds out who was examined", **told)
         else:
             log.warning("images_unmatched", reason=outcome.unmatched, remedy="gateway images unmatched", **told)
 

@@ -101,6 +101,17 @@ def test_the_same_arrival_is_told_once_also_when_its_link_was_lost_and_found(gat
     assert [event.update_sequence for event in images_events(gateway)] == [1, None]
 
 
+def test_images_of_a_cancelled_appointment_are_its_own_and_alerted(gateway: Gateway) -> None:
+    """As a step that is performed all the same (design §3.16)."""
+    schedule(gateway)
+    gateway.cancel("ACC001")
+    outcome = receive(gateway, study())
+    assert (outcome.accession_number, outcome.alert) == (
+        "ACC001",
+        "images of item ACC001 came although it is CANCELLED",
+    )
+
+
 def of_two_patients() -> tuple[Any, Any]:
     """What the wrong patient's entry led to, and what was sent after it was corrected, under the same UIDs."""
     wrong = study(1, orthanc_id=orthanc_id(7), patient_id="9990000026", patient_name="OTHER^PERSON")

@@ -93,3 +93,5 @@ def test_a_file_of_routes_is_checked(run: Command, tmp_path: Path) -> None:
     assert (refused.code, refused.out) == (2, "")
     assert "[[route]] 1 to: is missing: where is the study to be sent?" in refused.err
     assert "nothing is sent on" in run("routes", "check").err
+    file.write_text("# all were taken out\n", encoding="utf-8")
+    assert "holds no rule: nothing is sent on" in run("routes", "check", str(file)).err
