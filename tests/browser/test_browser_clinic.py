@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Enter
-from tests.browser.visiting import Hospital, order, without_reload
+from tests.browser.visiting import Hospital, Visitor, order, without_reload
 from tests.end_to_end.harness import action, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser-clinic")]
@@ -54,6 +54,25 @@ def test_a_new_appointment_arrives_in_its_place(hospital: Hospital, page: Page) 
         hospital.schedule("ACC040", "1030", who=40)
         expect(row(page, "ACC040")).to_be_visible()
         assert order(page)[-1] == "ACC040"
+
+
+def test_an_accession_number_that_looks_like_a_path_leads_to_its_own_page_and_back_to_it(
+    hospital: Hospital, visitor: Visitor
+) -> None:
+    """A browser resolves dots between slashes: the page of another participant would open."""
+    for number, time in (("A/../ACC950", "1110"), ("ACC950", "1120"), ("..", "1130")):
+        hospital.schedule(number, time, who=50)
+    for number in ("A/../ACC950", ".."):
+        page = visitor.open()
+        page.get_by_role("link", name=number, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Step {number}")
+        page.get_by_text("Cancel the appointment").first.click()
+        page.locator("#cancel-reason").fill("she rang")
+        page.get_by_role("button", name="Cancel the appointment").click()
+        expect(page.get_by_role("alert").filter(has_text=number)).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Step {number}")
+        data = page.get_by_role("link", name="This page as JSON").evaluate("link => link.href")
+        assert visitor.context.request.get(data).json()["accession_number"] == number
 
 
 def test_one_that_moves_to_another_time_moves_on_the_list_and_to_another_day_leaves_it(

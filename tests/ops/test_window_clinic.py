@@ -104,8 +104,8 @@ async def test_names_are_revealed_for_a_reason_that_is_kept_and_to_this_browser_
         assert "SMITH JANE" in page
         assert PERSON["patient_id"] in page
         assert "SMITH" not in text(await other.get("/clinic"))
-        assert "SMITH" in text(await browser.get("/clinic/items/ACC001"))
-        assert "SMITH" not in text(await other.get("/clinic/items/ACC001"))
+        assert "SMITH" in text(await browser.get("/clinic/item?accession=ACC001"))
+        assert "SMITH" not in text(await other.get("/clinic/item?accession=ACC001"))
         with service.gateway.reading() as connection:
             (look,) = [one for one in activities.find(connection) if one.activity == "looked"]
         assert (look.subjects, look.details["reason"]) == (("ACC001",), "phone call")

@@ -41,7 +41,7 @@ async def everything(service: Service) -> list[str]:
             return chain.head(connection)[0]
 
     head = await asyncio.to_thread(happened)
-    plain = [page.path for page in PAGES if "{" not in page.path]
+    plain = [page.path for page in PAGES if "{" not in page.path and page.path != "/step"]  # which asks whose
     steps = [f"/step/{number}" for number in ("ACC001", "ACC003", "ACC006", "TEST1", "A%3Cscript%3E")]
     events = [f"/events/{position}" for position in range(1, head + 1)]
     return ["/clinic", *plain, *steps, *events, "/modalities/MAMMO1", f"/modalities/{quote(HOSTILE)}"]

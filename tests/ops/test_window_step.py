@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import re
-from urllib.parse import quote
+from html import unescape
+from urllib.parse import quote, unquote
 
 import pytest
 from ops_support import asynchronous, running
@@ -86,7 +88,12 @@ def test_an_unknown_accession_number_is_a_page_of_its_own_with_404(
     ask()
 
 
-@pytest.mark.parametrize("number", ["A<script>", "A/B", "A?B", "A#B", "A%B", "A%41B", 'A"B&C'])
+HARD = ["A<script>", "A?B", "A#B", "A%B", "A%41B", 'A"B&C', "/", "A/B", "A/../B", "../B", "..", ".", "%2E%2E", "reveal"]
+HARD += ["B.json", "B.csv", ".json", "A/B.json"]
+"""Accession numbers that the contract takes, and that say something else where they stand bare in an address."""
+
+
+@pytest.mark.parametrize("number", HARD)
 def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
     number: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,8 +101,9 @@ def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
     async def ask() -> None:
         async with running(own_settings(), monkeypatch) as (service, port):
             schedule(service.gateway, number)
-            browser, address = Browser(port), f"/step/{quote(number)}"
-            page, told = await browser.get(address), await browser.get(f"{address}.json")
+            browser = Browser(port)
+            [address] = set(steps_of(text(await browser.get("/events"))))
+            page = await browser.get(as_browsers_ask(address))
             done = await browser.post(
                 "/step/complete",
                 secret=secret_of(page),
@@ -103,10 +111,9 @@ def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
                 reason="no MPPS",
                 back=back_of(text(page)),
             )
-            after = await browser.get(done.headers["location"])
-            linked = await browser.get(json_link_of(text(page)))
+            after = await browser.get(as_browsers_ask(done.headers["location"]))
+            told = await browser.get(as_browsers_ask(json_link_of(text(page))))
         assert told.json["accession_number"] == number
-        assert linked.json["accession_number"] == number
         assert "<script>" not in text(page).replace("<script src", "")
         assert (done.status, after.status) == (303, 200)
         assert "scheduled → completed" in text(after)
@@ -114,18 +121,55 @@ def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
     ask()
 
 
+@pytest.mark.parametrize("number", ["A/B", "B C"])
+def test_an_address_with_the_accession_number_in_its_path_is_a_page_too(
+    number: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynchronous
+    async def ask() -> None:
+        async with running(own_settings(), monkeypatch) as (service, port):
+            schedule(service.gateway, number)
+            address = f"/step/{quote(number, safe='')}"
+            page, told = await Browser(port).get(address), await Browser(port).get(f"{address}.json")
+        assert told.json["accession_number"] == number
+        assert (json_link_of(text(page)), back_of(text(page))) == (f"{address}.json", address)
+
+    ask()
+
+
+@asynchronous
+async def test_a_modalitys_links_are_its_own_whatever_it_calls_itself(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        await asyncio.to_thread(schedule, service.gateway, "A/../B")
+        unit = Modality("127.0.0.1", service.dicom.port, "ORTHANC_MWL", "X/../MAMMO1")
+        await asyncio.to_thread(unit.find)
+        await asyncio.to_thread(service.record.close)
+        pages = [text(await Browser(port).get(path)) for path in ("/modalities", "/step?accession=A%2F..%2FB")]
+    assert 'href="/modalities/X%2F..%2FMAMMO1"' in pages[0]
+    assert 'href="/modalities/X%2F..%2FMAMMO1?accession=A%2F..%2FB"' in pages[1]
+
+
+def steps_of(page: str) -> list[str]:
+    """Where a page's links to appointments lead."""
+    return [unescape(link) for link in re.findall(r'href="(/step[/?][^"]*)"', page)]
+
+
+def as_browsers_ask(address: str) -> str:
+    """A browser resolves dots in a path, and a proxy may have decoded its slashes before (RFC 3986 5.2.4)."""
+    path, mark, query = address.partition("?")
+    return posixpath.normpath(unquote(path).replace("%", "%25")) + mark + query if ".." in unquote(path) else address
+
+
 def json_link_of(page: str) -> str:
     """Where the page says that its data is."""
-    from html import unescape
-
-    [link] = re.findall(r'href="([^"]+\.json)"', page)
+    [link] = re.findall(r'href="([^"]+)">This page as JSON', page)
     return unescape(link)
 
 
 def back_of(page: str) -> str:
     """Where the page's forms lead back to, as a browser reads it."""
-    from html import unescape
-
     return unescape(page.split('name="back" value="')[1].split('"', maxsplit=1)[0])
 
 

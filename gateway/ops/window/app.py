@@ -110,7 +110,7 @@ class Window:
             Route("/clinic/live", self._watch),
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
-            Route("/clinic/items/{number:path}", self._clinic_item),
+            Route("/clinic/item", self._clinic_item),
             Mount("/static", StaticFiles(directory=STATIC)),
             *(Route(f"/docs/{{name:path}}{suffix}", self._picture) for suffix in docs.PICTURES),
         ]
@@ -336,7 +336,7 @@ class Window:
         items = clinic.items_of(
             self.sources, clinic.Chosen(day, None), reveals=partial(given.shows, _clinic_subject(day))
         )
-        number = request.path_params["number"]
+        number = request.query_params.get("accession", "")
         for item in items:
             if item.accession_number == number:
                 return Response(self._row(item), media_type="text/html")
@@ -409,8 +409,8 @@ def _as_json(shown: object) -> Response:
 
 
 def _path(request: Request) -> str:
-    """As it is asked for again: an accession number may have signs that mean something in an address."""
-    return quote(request.scope["path"])
+    """As it was asked for: decoded, a slash of an accession number would be one of the address."""
+    return str(request.scope["raw_path"].decode())
 
 
 def _with_query(request: Request) -> str:

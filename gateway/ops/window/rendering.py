@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import nhsuk_frontend_jinja
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, FileSystemLoader, PackageLoader
@@ -13,6 +14,7 @@ from markupsafe import Markup
 
 from gateway import __version__
 from gateway.ops.window.sources import Sources
+from gateway.ops.window.step import address
 
 STYLESHEET = "nhsuk-frontend-10.6.1.min.css"
 
@@ -75,6 +77,8 @@ def environment(sources: Sources) -> Environment:
         "moment": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S"),
         "exact": lambda instant: sources.clock(instant, "%Y-%m-%d %H:%M:%S.%f")[:-3],
         "day": _day,
+        "quoted": lambda text: quote(text, safe=""),  # Jinja's urlencode leaves a slash as it is
+        "step_address": address,
         "dashed": lambda day: f"{day[:4]}-{day[4:6]}-{day[6:]}",
         "words": lambda text: str(text).replace("_", " "),
     }

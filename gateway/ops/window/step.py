@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -20,6 +22,9 @@ from gateway.ops.window.sources import Sources
 from gateway.ops.window.studies import Study, of_item
 from gateway.ops.window.visits import Visit, reason_of, require_operator, reveal
 from projections.worklist import WorklistFilter, WorklistRow
+
+_OTHER_IN_A_PATH = re.compile(r".*/.*|\.{0,2}|.*\.(json|csv)", re.DOTALL)
+"""Browsers and proxies resolve dots and decode slashes; and a suffix is taken for the format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,7 @@ class StepPage:
 
 def look(sources: Sources, given: Visit, request: Request) -> StepPage:
     """Raises `NotFound` for an accession number of which nothing is known."""
-    number = str(request.path_params["accession"])
+    number = str(request.path_params.get("accession") or request.query_params.get("accession", ""))
     revealed = given.seconds_revealed(subject(number))
     hops = story.of_accession(sources.gateway, number, test_ae_titles=sources.site.test_ae_titles)
     row = _row(sources, number)
@@ -106,6 +111,12 @@ def look(sources: Sources, given: Visit, request: Request) -> StepPage:
         askers=tuple(askers),
         seconds_revealed=revealed,
     )
+
+
+def address(accession_number: str) -> str:
+    """Where its page is: in the path, or in the query if on its way a path could become another item's."""
+    quoted = quote(accession_number, safe="")
+    return f"/step?accession={quoted}" if _OTHER_IN_A_PATH.fullmatch(accession_number) else f"/step/{quoted}"
 
 
 def subject(accession_number: str) -> str:
@@ -196,7 +207,10 @@ def _set_status(status: Status) -> Act:
     return act
 
 
-PAGES = (Page("/step/{accession:path}", "step.html", "Step", look),)
+PAGES = (
+    Page("/step", "step.html", "Step", look),
+    Page("/step/{accession:path}", "step.html", "Step", look),
+)
 ACTS: dict[str, Act] = {
     "/step/reveal": _reveal,
     "/step/complete": _set_status(Status.COMPLETED),

@@ -56,7 +56,7 @@ function count() {
 
 /* Names are shown to this browser alone: it asks for its own row. */
 async function own(change) {
-  const answer = await fetch(`/clinic/items/${encodeURIComponent(change.accession_number)}`);
+  const answer = await fetch(`/clinic/item?accession=${encodeURIComponent(change.accession_number)}`);
   return answer.ok ? answer.text() : change.html;
 }
 
