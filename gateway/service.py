@@ -35,6 +35,7 @@ from gateway.dicom.responder import Responder
 from gateway.dicom.tls import TlsDoor, TlsPortUnusable
 from gateway.dicom_door import dicom_door, within_tls
 from gateway.errors import GatewayError, PortUnusable
+from gateway.eventstore.backup import last_good
 from gateway.eventstore.ownership import Ownership
 from gateway.log import get_logger
 from gateway.ops.access import Access
@@ -167,6 +168,7 @@ class Service:
                 step_messages=self.responder.step_messages,
             ),
             zone=settings.zone,
+            last_backup=lambda: last_good(settings.worklist_db_path, settings.backup_folder),
             test_ae_titles=settings.gateway_test_ae_titles,
         )
         self.telemetry = Telemetry(azure_monitor, self.metrics.families) if azure_monitor else None

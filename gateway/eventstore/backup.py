@@ -346,6 +346,17 @@ def taken_until(backups: Sequence[Listed], now: datetime) -> list[Listed]:
     return [backup for backup in backups if backup.taken_at <= now]
 
 
+def last_good(database: Path, folder: Path) -> datetime | None:
+    """When the newest sound backup of this log was taken; None too where the folder lets nobody look.
+
+    Raises `StoreUnusable`.
+    """
+    with suppress(OSError):
+        newest = newest_sound(taken_until(listed(folder, database.stem, origin(database)), datetime.now(UTC)))
+        return newest.taken_at if newest else None
+    return None
+
+
 def newest_sound(backups: Sequence[Listed]) -> Listed | None:
     """The last one that was well when it was taken."""
     return next((backup for backup in reversed(backups) if backup.sound), None)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from bench.synthetic import appointment, schedule
 from gateway.application import Gateway
 from gateway.dicom.record import Query, QueryRecord, RefusedAssociation, now
 from gateway.domain.lifecycle import Status
+from gateway.eventstore.backup import take
 from gateway.ops.metrics import MOST_TITLES, PREFIX, Counters, Metrics, exposition
 from gateway.rehearsal.modality import Modality
 from gateway.settings import Settings
@@ -42,9 +44,13 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
     return samples.get((PREFIX + name, tuple(sorted(labels.items()))))
 
 
+def made(gateway: Gateway, report: dict[str, Any] | None = None, **options: Any) -> Metrics:
+    given: dict[str, Any] = {"counters": Counters(), "zone": LONDON, "last_backup": lambda: None} | options
+    return Metrics(gateway=gateway, health=lambda: report or WELL, **given)
+
+
 def scraped(gateway: Gateway, report: dict[str, Any] | None = None, **options: Any) -> Samples:
-    metrics = Metrics(gateway=gateway, health=lambda: report or WELL, counters=Counters(), zone=LONDON, **options)
-    return read(exposition(metrics)[0])
+    return read(exposition(made(gateway, report, **options))[0])
 
 
 async def asked(port: int) -> Samples:
@@ -111,13 +117,13 @@ async def test_a_running_service_tells_of_itself_and_of_what_came_in(
 
 
 @asynchronous
-async def test_a_service_without_relay_and_backups_tells_nothing_that_it_does_not_know(
+async def test_a_service_without_relay_tells_nothing_that_it_does_not_know(
     own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(own_settings(), monkeypatch) as (_, port):
         samples = await asked(port)
     assert value(samples, "relay_configured") == 0
-    for name in ("relay_proof_age_seconds", "relay_token_remaining_seconds", "backup_age_seconds"):
+    for name in ("relay_proof_age_seconds", "relay_token_remaining_seconds"):
         assert value(samples, name) is None
     assert value(samples, "outbox_waiting") == 0
     assert value(samples, "associations_refused_total") == 0
@@ -148,7 +154,7 @@ async def test_a_scraper_that_asks_for_openmetrics_gets_it(own_settings: Make, m
 
 
 def test_names_follow_prometheus_s_convention_and_each_is_explained(gateway: Gateway) -> None:
-    metrics = Metrics(gateway=gateway, health=lambda: WELL, counters=Counters(), zone=LONDON)
+    metrics = made(gateway)
     families = metrics.families()
     assert len({family.name for family in families}) == len(families)
     for family in families:
@@ -170,7 +176,7 @@ def test_nobody_is_named_by_any_metric(gateway: Gateway) -> None:
     recorded.start()
     recorded.add(query("MAMMO1"))
     recorded.close()
-    metrics = Metrics(gateway=gateway, health=lambda: WELL, counters=Counters(), zone=LONDON)
+    metrics = made(gateway)
     text = exposition(metrics)[0].decode()
     assert "MAMMO1" in text
     for word in ("SMITH", "JANE", "9990000018", "19650315", "ACC001"):
@@ -239,11 +245,28 @@ def test_queries_and_refusals_are_counted_when_they_are_recorded(gateway: Gatewa
 
 
 def test_a_backup_that_there_is_not_yet_is_infinitely_old(gateway: Gateway) -> None:
-    report = WELL | {"checks": {"backup": {"ok": True, "last": None}}}
-    assert value(scraped(gateway, report), "backup_age_seconds") == float("inf")
-    taken = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
-    report = WELL | {"checks": {"backup": {"ok": True, "last": taken}}}
-    assert 7199 < (value(scraped(gateway, report), "backup_age_seconds") or 0) < 7300
+    assert value(scraped(gateway), "backup_age_seconds") == float("inf")
+    taken = datetime.now(UTC) - timedelta(hours=2)
+    assert 7199 < (value(scraped(gateway, last_backup=lambda: taken), "backup_age_seconds") or 0) < 7300
+
+
+@asynchronous
+async def test_where_the_service_takes_no_backups_the_age_is_that_of_the_last_good_one_by_whomever(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the alert for a backup that is missing would be silent where none was ever set up."""
+    settings = own_settings(gateway_backup_folder=tmp_path / "backups")
+    async with running(settings, monkeypatch) as (service, port):
+        schedule(service.gateway)
+        never = await asked(port)
+        await asyncio.to_thread(take, settings.worklist_db_path, settings.backup_folder)
+        [good] = settings.backup_folder.glob("*.db")
+        taken = await asked(port)
+        good.rename(good.with_name(good.name.replace(".db", ".unsound.db")))
+        unsound = await asked(port)
+    assert value(never, "backup_age_seconds") == float("inf")
+    assert 0 <= (value(taken, "backup_age_seconds") or 0) < 60
+    assert value(unsound, "backup_age_seconds") == float("inf")
 
 
 def test_a_projection_that_stands_still_is_behind(gateway: Gateway) -> None:
