@@ -320,3 +320,18 @@ async def test_a_database_that_cannot_be_read_is_a_page_with_503_and_what_to_do(
             cursor.execute("ALTER TABLE lost RENAME TO timeline")
     assert (page.status, told.status, told.json["code"]) == (503, 503, "store_unusable")
     assert told.json["remedy"]
+
+
+@asynchronous
+async def test_a_program_is_refused_names_that_it_could_not_be_shown_and_no_look_is_kept(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(**ROLES), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        program = Browser(port, Authorization=f"Bearer {OPERATOR}", Accept="application/json")
+        told = await program.post("/step/reveal", accession_number="ACC001", reason="phone call")
+        with service.gateway.reading() as connection:
+            looks = [one for one in activities.find(connection) if one.activity == "looked"]
+    assert (told.status, told.json["code"]) == (403, "access_refused")
+    assert "sign in" in told.json["remedy"]
+    assert looks == []

@@ -34,12 +34,16 @@ _LONGEST_FORM = 16 * 1024
 
 @dataclass(slots=True)
 class Visit:
-    """A request that was let in. `cookie` is to be set when the session is new."""
+    """A request that was let in.
+
+    `cookie` is to be set when the session is new; without `is_lasting` the session ends with the request.
+    """
 
     visitor: Visitor
     session: Session
     cookie: str | None
     is_https: bool
+    is_lasting: bool = True
 
     def shows(self, subject: str, number: str) -> bool:
         """Whether this browser was given this name of the subject: what came later was not looked at yet."""
@@ -84,13 +88,14 @@ def visit(access: Access, request: Request) -> Visit:
     """Let in whoever may look. Raises `Refused`."""
     told = asked(request)
     visitor, session, cookie = access.visitor(told), access.session(told), None
+    is_lasting = True
     if session is None or session.visitor.name != visitor.name:
         if is_program(told) or request.url.path.endswith((".json", ".csv")):
-            session = Session(visitor)  # lives as long as the request
+            session, is_lasting = Session(visitor), False  # lives as long as the request
         else:
             cookie, session = access.begin(visitor)
     session.visitor = visitor
-    return Visit(visitor, session, cookie, access.is_https(told))
+    return Visit(visitor, session, cookie, access.is_https(told), is_lasting)
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -128,6 +133,8 @@ def reveal(
     """
     if not given.visitor.may_reveal:
         raise Refused("names are shown to operators and auditors only", status=403, remedy="sign in with another token")
+    if not given.is_lasting:  # else a look would be kept that nobody has had
+        raise Refused("names are shown to browsers only", status=403, remedy="open the window, and sign in there")
     if not numbers:
         raise InvalidValue("there is nobody here whose name could be shown")
     held = {word for name in names for word in _words(name) | _days(name)}
