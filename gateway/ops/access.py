@@ -311,9 +311,7 @@ _OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", 
 
 
 def _somebody_here(asked: Asked) -> Visitor:
-    """Whoever asks from this machine, by its own name: a page of another site that leads here is not that."""
-    host = urlsplit(f"//{asked.headers.get('host', '')}").hostname or ""
-    if is_straight_from_here(asked) and (host == "localhost" or is_loopback(host)):
+    if is_straight_from_here(asked):
         return Visitor(f"{this_user()} at this machine", _EVERY_ROLE)
     raise Refused(
         "the window opens only on the gateway's own machine",
@@ -323,8 +321,20 @@ def _somebody_here(asked: Asked) -> Visitor:
 
 
 def is_straight_from_here(asked: Asked) -> bool:
-    """Whether it comes from this machine, and not through a proxy on it, where anybody may stand behind."""
-    return is_loopback(asked.address) and not any(name in asked.headers for name in _OF_PROXIES)
+    """Whether it comes from this machine, by its own name, and not through a proxy on it.
+
+    Behind a proxy anybody may stand; and a page of another site that leads here (DNS rebinding) names that site.
+    """
+    is_proxied = any(name in asked.headers for name in _OF_PROXIES)
+    return is_loopback(asked.address) and not is_proxied and _names_this_machine(asked.headers.get("host", ""))
+
+
+def _names_this_machine(authority: str) -> bool:
+    try:
+        host = urlsplit(f"//{authority}").hostname or ""
+    except ValueError:  # a bracket without its other
+        return False
+    return host == "localhost" or is_loopback(host)
 
 
 def is_loopback(address: str) -> bool:

@@ -50,7 +50,7 @@ def test_with_nothing_set_nobody_else_may_look(address: str) -> None:
     assert "GATEWAY_OPS_OPERATOR_TOKEN" in refused.value.remedy
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::1"])
 def test_a_name_of_another_site_that_leads_here_is_refused_dns_rebinding(host: str) -> None:
     with pytest.raises(Refused):
         access().visitor(asked(host=host))

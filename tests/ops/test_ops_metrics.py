@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from ops_support import asynchronous, fetch, running
 from prometheus_client.parser import text_string_to_metric_families
+from window_support import Browser
 
 from bench.synthetic import appointment, schedule
 from gateway.application import Gateway
@@ -140,6 +141,19 @@ async def test_a_stranger_on_the_network_needs_a_token(
         strange = await asyncio.to_thread(status_of, port, proxied)
         known = await asyncio.to_thread(status_of, port, proxied | {"Authorization": f"Bearer {token}"})
     assert (strange, known) == (401, 200)
+
+
+@asynchronous
+async def test_who_leads_a_browser_here_by_the_name_of_another_site_is_a_stranger_dns_rebinding(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        hosts = {name: {"Host": f"{name}:{port}"} for name in ("evil.example", "localhost", "127.0.0.1", "[::1]")}
+        scrapes = {name: await asyncio.to_thread(status_of, port, host) for name, host in hosts.items()}
+        healths = {name: (await Browser(port, **host).get("/health.json")).json for name, host in hosts.items()}
+    assert scrapes == {"evil.example": 401, "localhost": 200, "127.0.0.1": 200, "[::1]": 200}
+    assert healths.pop("evil.example").keys() == {"healthy", "version"}
+    assert all("checks" in told for told in healths.values())
 
 
 @asynchronous
