@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from ops_support import asynchronous, running
-from window_support import Browser, Make
+from window_support import OPERATOR, ROLES, Browser, Make, signed_in
 
 from gateway.ops.server import _bound
 
@@ -31,6 +31,29 @@ async def test_what_is_left_of_an_answer_does_not_wait_until_the_rest_was_acknow
 @asynchronous
 async def test_the_live_stream_has_a_head_without_a_body(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(own_settings(), monkeypatch) as (_, port):
-        answer = await asyncio.to_thread(Browser(port)._send, "HEAD", "/clinic/live", None)
+        answer = await Browser(port).head("/clinic/live")
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+@asynchronous
+async def test_head_is_get_without_a_body_also_before_anybody_has_signed_in(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(**ROLES), monkeypatch) as (_, port):
+        for path in ("/clinic", "/sign-in", "/sign-in?next=/outbox", "/nothing", "/clinic.json"):
+            got, head = await Browser(port).get(path), await Browser(port).head(path)
+            assert (head.status, head.body) == (got.status, b""), path
+            assert head.headers.get("location") == got.headers.get("location"), path
+
+
+@asynchronous
+async def test_who_only_looks_at_the_sign_in_page_tries_no_token(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(**ROLES), monkeypatch) as (_, port):
+        for _ in range(11):
+            await Browser(port).head("/sign-in")
+        wrong = await Browser(port).post("/sign-in", token="wrong", name="Nurse Ada")
+        await signed_in(port, OPERATOR)
+    assert wrong.status == 401

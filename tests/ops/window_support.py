@@ -39,6 +39,9 @@ class Browser:
     async def get(self, path: str) -> Answer:
         return await asyncio.to_thread(self._send, "GET", path, None)
 
+    async def head(self, path: str) -> Answer:
+        return await asyncio.to_thread(self._send, "HEAD", path, None)
+
     async def post(self, path: str, **fields: str) -> Answer:
         return await asyncio.to_thread(self._send, "POST", path, fields)
 

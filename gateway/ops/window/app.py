@@ -55,6 +55,8 @@ _TROUBLES_SECONDS = 5.0
 
 STATIC = Path(__file__).parent / "static"
 _EVENTS = "text/event-stream"
+_READING = ("GET", "HEAD")
+"""HEAD is GET without a body (RFC 9110 9.3.2)."""
 
 _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
     (NotFound, 404),
@@ -223,7 +225,7 @@ class Window:
         told["field"] = getattr(error, "field", None)
         if _wants_json(request):
             return JSONResponse(told, status)
-        if status == HTTPStatus.UNAUTHORIZED and self.access.takes_tokens and request.method == "GET":
+        if status == HTTPStatus.UNAUTHORIZED and self.access.takes_tokens and request.method in _READING:
             return RedirectResponse(f"/sign-in?next={quote(_with_query(request))}", status_code=303)
         return self._error_page(request, told, status)
 
@@ -254,7 +256,7 @@ class Window:
         return RedirectResponse("/clinic", status_code=303)
 
     async def _sign_in(self, request: Request) -> Response:
-        if request.method == "GET":
+        if request.method in _READING:
             return self._sign_in_page(_own_path(request.query_params.get("next", "")))
         form = await form_of(request)
         back = _own_path(form.get("next", ""))
