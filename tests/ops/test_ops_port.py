@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 import pytest
-from ops_support import asynchronous, running
+from ops_support import asynchronous, fetch, running
 from window_support import OPERATOR, ROLES, Browser, Make, signed_in
 
 from gateway.ops.server import _bound
@@ -57,3 +57,29 @@ async def test_who_only_looks_at_the_sign_in_page_tries_no_token(
         wrong = await Browser(port).post("/sign-in", token="wrong", name="Nurse Ada")
         await signed_in(port, OPERATOR)
     assert wrong.status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/clinic", "GET, HEAD"),
+        ("DELETE", "/clinic.json", "GET, HEAD"),
+        ("PUT", "/step/ACC001", "GET, HEAD"),
+        ("PUT", "/step/complete", "GET, HEAD, POST"),
+        ("GET", "/sign-out", "POST"),
+        ("DELETE", "/sign-in", "GET, HEAD, POST"),
+        ("POST", "/static/window.js", "GET, HEAD"),
+    ],
+)
+def test_a_page_that_is_asked_by_another_method_says_by_which_it_can_be(
+    method: str, path: str, allowed: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynchronous
+    async def ask() -> None:
+        async with running(own_settings(), monkeypatch) as (_, port):
+            told = await fetch(port, path, method)
+            none = await fetch(port, "/nothing", method)
+        assert (told.status, told.json["code"], told.headers["allow"]) == (405, "wrong_method", allowed)
+        assert none.status == 404
+
+    ask()

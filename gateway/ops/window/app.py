@@ -22,10 +22,18 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gateway.errors import Contention, GatewayError, IllegalTransition, InvalidValue, NotFound, OtherPatient
+from gateway.errors import (
+    Contention,
+    GatewayError,
+    IllegalTransition,
+    InvalidValue,
+    NotFound,
+    OtherPatient,
+    Refusal,
+)
 from gateway.log import get_logger
 from gateway.ops.access import COOKIE, SECURE_COOKIE, Access, Refused, Session
 from gateway.ops.window import (
@@ -58,8 +66,16 @@ _EVENTS = "text/event-stream"
 _READING = ("GET", "HEAD")
 """HEAD is GET without a body (RFC 9110 9.3.2)."""
 
+
+class _WrongMethod(Refusal):
+    """The page is there, and can't be asked like this."""
+
+    code = "wrong_method"
+
+
 _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
     (NotFound, 404),
+    (_WrongMethod, 405),
     (InvalidValue, 400),
     (IllegalTransition, 409),
     (OtherPatient, 409),
@@ -126,7 +142,7 @@ class Window:
             exception_handlers={
                 GatewayError: self._failed,
                 404: self._not_found,
-                405: self._not_found,
+                405: self._wrong_method,
                 Exception: self._broken,
             },
         )
@@ -242,6 +258,13 @@ class Window:
     async def _not_found(self, request: Request, _: Exception) -> Response:
         error = NotFound("there is no such page", remedy="the pages are named above; or /health")
         return await run_in_threadpool(self._error, request, error)
+
+    async def _wrong_method(self, request: Request, _: Exception) -> Response:
+        allowed = ", ".join(_methods_of(request))
+        error = _WrongMethod(f"this page does not take {request.method}", remedy=f"it takes {allowed}")
+        response = await run_in_threadpool(self._error, request, error)
+        response.headers["allow"] = allowed  # RFC 9110 15.5.6
+        return response
 
     async def _broken(self, request: Request, _: Exception) -> Response:
         """Starlette raises it again once this is answered: it is in the log with its traceback."""
@@ -396,6 +419,13 @@ def _status_of(error: GatewayError) -> int:
     if type(error) is GatewayError:
         return 500
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What the path can be asked by, of all routes that have it: an act may lie where a page does."""
+    bare = {"type": "http", "path": request.scope["path"], "method": request.method}
+    found = [route for route in request.app.routes if route.matches(bare)[0] != Match.NONE]
+    return sorted({method for route in found for method in getattr(route, "methods", _READING)})
 
 
 def _wants_json(request: Request) -> bool:
