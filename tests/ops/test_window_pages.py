@@ -159,3 +159,11 @@ async def test_every_page_is_shut_to_who_has_not_signed_in(own_settings: Make, m
     assert {page.headers.get("location", "/sign-in").split("?")[0] for page in pages} == {"/sign-in"}
     assert {answer.status for answer in data} == {401}
     assert {answer.status for answer in acts} == {401}
+
+
+@asynchronous
+async def test_an_error_page_offers_no_data_of_its_own(own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        pages = [await Browser(port).get(path) for path in ("/nothing", "/step/NOBODY", "/sign-out")]
+    assert [page.status for page in pages] == [404, 404, 405]
+    assert not [page for page in pages if "This page as JSON" in text(page)]

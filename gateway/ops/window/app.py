@@ -195,7 +195,7 @@ class Window:
             notices=given.take_notices(),
             path=path,
             query=request.url.query,
-            json_path=f"{path}.json{query}",
+            json_path=f"{path}.json{query}" if page.path else "",  # an error has none
             csv_path=f"{path}.csv{query}" if page.table else "",
             strip=self._render_strip(self._strip()),
             row=self._row,
