@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli import findings, output
+from gateway.cli import UNREACHABLE, UNWELL, findings, output
 from gateway.errors import Contention, GatewayError, StoreUnusable
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 78
 """Columns of the line that says what is still asked."""
+_DOORS = ("service", "dicom", "worklist")
+"""The checks that the service itself answers."""
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +56,7 @@ def doctor(
 
         asked = checks(settings, gateway, for_clinic=clinic, rehearses=clinic and rehearse, clock_peer=clock_peer)
         found = side_by_side(asked, (lambda _: None) if json else told, waiting)
-    code = findings.exit_code(found)
+    code = exit_code(found)
     verdict = _verdict(found, code, settings) if clinic else ""
     if json:
         answer = {"well": code == 0, "verdict": verdict or None, "findings": findings.as_json(found)}
@@ -62,6 +64,13 @@ def doctor(
     elif clinic:
         output.put(verdict)
     raise typer.Exit(code)
+
+
+def exit_code(found: Sequence[Finding]) -> int:
+    """3 only when nothing of the service runs: what else can't be reached is a failure like others."""
+    code = findings.exit_code(found)
+    runs = any(finding.name in _DOORS and finding.code != "unreachable" for finding in found)
+    return UNWELL if code == UNREACHABLE and runs else code
 
 
 def _verdict(found: list[Finding], code: int, settings: Settings) -> str:

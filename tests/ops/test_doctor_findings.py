@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
+from gateway.cli import doctor
 from gateway.errors import StoreUnusable
 from gateway.ops.doctor.finding import Check, Finding, Outcome, carried_out, failed, ok, side_by_side, skipped
 
@@ -89,3 +91,32 @@ def test_one_that_does_not_end_in_time_has_failed_and_holds_up_nobody(gate: thre
 
 def test_of_no_checks_nothing_is_found() -> None:
     assert side_by_side([]) == []
+
+
+@pytest.mark.parametrize(
+    ("unreachable", "code"),
+    [
+        ((), 0),
+        (("orthanc",), 1),
+        (("service",), 1),
+        (("dicom", "worklist"), 1),
+        (("service", "dicom", "worklist"), 3),
+        (("service", "dicom", "worklist", "orthanc"), 3),
+    ],
+)
+def test_the_exit_code_says_that_nothing_runs_only_where_none_of_the_services_doors_answers(
+    unreachable: tuple[str, ...], code: int
+) -> None:
+    nobody = failed("nobody answers", "a call", "start it", code="unreachable")
+    found = [
+        replace(nobody if name in unreachable else well(), name=name)
+        for name in ("service", "dicom", "worklist", "store", "orthanc")
+    ]
+    assert doctor.exit_code(found) == code
+
+
+def test_where_there_is_no_database_the_other_doors_tell_that_nothing_runs() -> None:
+    nobody = failed("nobody answers", "a call", "start it", code="unreachable")
+    none = failed("there is no database", "opening it", "create it", code="store_unusable")
+    found = [replace(nobody, name="service"), replace(nobody, name="dicom"), replace(none, name="store")]
+    assert doctor.exit_code(found) == 3
