@@ -24,7 +24,7 @@ from gateway.dicom.responder import Responder
 from gateway.eventstore import proofs
 from gateway.eventstore.backup import take
 from gateway.ops.doctor import clinic, door, keeping, traffic
-from gateway.ops.doctor.finding import Outcome
+from gateway.ops.doctor.finding import Check, Outcome, carried_out
 from gateway.ops.doctor.site import Site
 from gateway.ops.health import Check as HealthCheck
 from gateway.rehearsal.modality import Modality
@@ -207,6 +207,20 @@ def test_a_port_that_speaks_no_tls_is_a_failure(own_settings: Make, port: int, t
     )
     found = door.tls_answers(settings, "127.0.0.1")
     assert (found.outcome, found.proven.startswith("no TLS handshake")) == (FAILED, True)
+
+
+def test_a_certificate_that_cannot_be_read_is_the_line_certificates_move_and_no_failed_handshake(
+    own_settings: Make, port: int, tmp_path: Path
+) -> None:
+    pair = Hospital(tmp_path).gateway
+    settings = own_settings(
+        gateway_dicom_tls_port=port, gateway_dicom_tls_cert=pair.certificate, gateway_dicom_tls_key=pair.key
+    )
+    pair.certificate.unlink()
+    [tls] = carried_out(Check("dicom tls", lambda: door.tls_answers(settings, "127.0.0.1")))
+    [lasts] = carried_out(Check("certificates", lambda: keeping.certificates_last(settings)))
+    assert (tls.outcome, "not tried" in tls.proven, "certificates" in tls.remedy) == (SKIPPED, True, True)
+    assert (lasts.outcome, "GATEWAY_DICOM_TLS_CERT" in lasts.proven) == (FAILED, True)
 
 
 # --- what keeps the record

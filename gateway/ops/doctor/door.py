@@ -10,10 +10,11 @@ from typing import Any
 
 import projections.worklist
 from gateway.application import Gateway
-from gateway.dicom.tls import shown_at
+from gateway.dicom.tls import ends_at, shown_at
 from gateway.domain.lifecycle import Status
+from gateway.errors import CertificateUnusable
 from gateway.eventstore.chain import Anchor, head, holds
-from gateway.ops.doctor.finding import Finding, failed, ok, warning
+from gateway.ops.doctor.finding import Finding, failed, ok, skipped, warning
 from gateway.ops.doctor.site import Site
 from gateway.ops.doctor.words import counted, duration, few
 from gateway.rehearsal.modality import Modality, ModalityError
@@ -119,6 +120,10 @@ def tls_answers(settings: Settings, host: str) -> Finding:
     port, certificate = settings.gateway_dicom_tls_port, settings.gateway_dicom_tls_cert
     if port is None or certificate is None:  # never asked then
         return ok("no TLS port is configured", "")
+    try:
+        ends_at("GATEWAY_DICOM_TLS_CERT", certificate)
+    except CertificateUnusable:
+        return skipped("not tried: there is no certificate to compare with", "the line certificates says what to do")
     how = f"TLS handshake at port {port}"
     began = time.perf_counter()
     try:
