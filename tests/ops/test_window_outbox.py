@@ -55,6 +55,20 @@ async def test_what_waits_and_what_was_refused_is_told_with_tries_and_the_web_ap
 
 
 @asynchronous
+async def test_one_whose_dials_fail_is_not_told_as_never_sent_but_as_not_having_reached_the_web_app(
+    own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (service, port):
+        _, waiting = one_parked_and_one_waiting(service.gateway)
+        book = AttemptBook(service.gateway)
+        book.take_back(waiting)
+        page = text(await Browser(port).get("/outbox"))
+    row = page.split(f'id="update-{waiting}"')[1].split("</tr>")[0]
+    assert 'data-heading="Reached the web app">0 times</td>' in row
+    assert "the web app answered: error" in row
+
+
+@asynchronous
 async def test_a_refused_one_is_sent_again_by_an_operator_with_a_reason(
     own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
