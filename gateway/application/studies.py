@@ -62,9 +62,8 @@ class Studies(Linking, Feed):
             number = item.accession_number if item else ""
             study = self._load(ReceivedStudy, ReceivedStudy.create_id(report.orthanc_id))
             has_other_content = study is None or not study.holds(report)
-            is_new = (
-                study is None or has_other_content or (study.accession_number, study.unmatched) != (number, unmatched)
-            )
+            known = (study.accession_number, study.unmatched) if study else None
+            is_new = has_other_content or known != (number, unmatched)
             lost = study.lost_routes if study else set()
             wanted = [route for route in routes if has_other_content or route.target in lost]
             if not (is_new or wanted or self._is_parked(report.orthanc_id)):

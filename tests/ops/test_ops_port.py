@@ -71,15 +71,12 @@ async def test_who_only_looks_at_the_sign_in_page_tries_no_token(
         ("POST", "/static/window.js", "GET, HEAD"),
     ],
 )
-def test_a_page_that_is_asked_by_another_method_says_by_which_it_can_be(
+@asynchronous
+async def test_a_page_that_is_asked_by_another_method_says_by_which_it_can_be(
     method: str, path: str, allowed: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (_, port):
-            told = await fetch(port, path, method)
-            none = await fetch(port, "/nothing", method)
-        assert (told.status, told.json["code"], told.headers["allow"]) == (405, "wrong_method", allowed)
-        assert none.status == 404
-
-    ask()
+    async with running(own_settings(), monkeypatch) as (_, port):
+        told = await fetch(port, path, method)
+        none = await fetch(port, "/nothing", method)
+    assert (told.status, told.json["code"], told.headers["allow"]) == (405, "wrong_method", allowed)
+    assert none.status == 404

@@ -75,15 +75,14 @@ async def test_the_list_is_told_as_it_stood_at_any_moment(own_settings: Make, mo
 @pytest.mark.parametrize(
     "query", ["day=2026-13-01", "day=x", "at=yesterday", "minute=x", "minute=-1", "at=2026-11-23T99:00", "day=%00"]
 )
-def test_nonsense_is_told_as_such_with_400(query: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (_, port):
-            page, told = await Browser(port).get(f"/clinic?{query}"), await Browser(port).get(f"/clinic.json?{query}")
-        assert (page.status, told.status, told.json["code"]) == (400, 400, "validation")
-        assert told.json["field"]
-
-    ask()
+@asynchronous
+async def test_nonsense_is_told_as_such_with_400(
+    query: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        page, told = await Browser(port).get(f"/clinic?{query}"), await Browser(port).get(f"/clinic.json?{query}")
+    assert (page.status, told.status, told.json["code"]) == (400, 400, "validation")
+    assert told.json["field"]
 
 
 @asynchronous
@@ -195,23 +194,20 @@ async def test_names_are_not_shown_when_the_look_cannot_be_kept(
     ("headers", "with_secret"),
     [({}, False), ({"Origin": "http://evil.example"}, True), ({"Sec_Fetch_Site": "cross-site"}, True)],
 )
-def test_a_forged_act_is_refused(
+@asynchronous
+async def test_a_forged_act_is_refused(
     headers: dict[str, str], with_secret: bool, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (service, port):
-            schedule(service.gateway, scheduled_date=today())
-            browser = Browser(port)
-            secret = secret_of(await browser.get("/clinic"))
-            browser.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
-            answer = await browser.post(
-                "/clinic/reveal", secret=secret if with_secret else "", day=today(), reason="phone call"
-            )
-        assert answer.status == 403
-        assert "SMITH" not in text(answer)
-
-    ask()
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway, scheduled_date=today())
+        browser = Browser(port)
+        secret = secret_of(await browser.get("/clinic"))
+        browser.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = await browser.post(
+            "/clinic/reveal", secret=secret if with_secret else "", day=today(), reason="phone call"
+        )
+    assert answer.status == 403
+    assert "SMITH" not in text(answer)
 
 
 @asynchronous
@@ -250,14 +246,11 @@ async def test_with_tokens_a_browser_is_led_to_sign_in_and_a_program_is_told(
 @pytest.mark.parametrize(
     "back", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\r\nX: y", ""]
 )
-def test_nobody_is_led_to_another_site(back: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(gateway_ops_operator_token=OPERATOR), monkeypatch) as (_, port):
-            answer = await Browser(port).post("/sign-in", token=OPERATOR, name="N", next=back)
-        assert (answer.status, answer.headers["location"]) == (303, "/clinic")
-
-    ask()
+@asynchronous
+async def test_nobody_is_led_to_another_site(back: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(own_settings(gateway_ops_operator_token=OPERATOR), monkeypatch) as (_, port):
+        answer = await Browser(port).post("/sign-in", token=OPERATOR, name="N", next=back)
+    assert (answer.status, answer.headers["location"]) == (303, "/clinic")
 
 
 @asynchronous

@@ -73,15 +73,14 @@ async def test_events_are_chosen_by_kind_accession_number_and_time(
     "path",
     ["/events?kind=x", "/events?since=yesterday", "/events?until=2026-13-01", "/events?before=x", "/events/x"],
 )
-def test_nonsense_is_told_as_such_with_400(path: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (_, port):
-            page = await Browser(port).get(path)
-            told = await Browser(port).get(path.replace("?", ".json?") if "?" in path else f"{path}.json")
-        assert (page.status, told.status, told.json["code"]) == (400, 400, "validation")
-
-    ask()
+@asynchronous
+async def test_nonsense_is_told_as_such_with_400(
+    path: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(own_settings(), monkeypatch) as (_, port):
+        page = await Browser(port).get(path)
+        told = await Browser(port).get(path.replace("?", ".json?") if "?" in path else f"{path}.json")
+    assert (page.status, told.status, told.json["code"]) == (400, 400, "validation")
 
 
 @asynchronous

@@ -75,17 +75,14 @@ async def test_an_accession_number_that_was_only_ever_refused_has_its_story_too(
 
 
 @pytest.mark.parametrize("path", ["/step/ACC999", "/step/", "/step/%00", "/step/" + "A" * 200])
-def test_an_unknown_accession_number_is_a_page_of_its_own_with_404(
+@asynchronous
+async def test_an_unknown_accession_number_is_a_page_of_its_own_with_404(
     path: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (_, port):
-            page, told = await Browser(port).get(path), await Browser(port).get(f"{path}.json")
-        assert (page.status, told.status, told.json["code"]) == (404, 404, "not_found")
-        assert "That did not work" in text(page)
-
-    ask()
+    async with running(own_settings(), monkeypatch) as (_, port):
+        page, told = await Browser(port).get(path), await Browser(port).get(f"{path}.json")
+    assert (page.status, told.status, told.json["code"]) == (404, 404, "not_found")
+    assert "That did not work" in text(page)
 
 
 HARD = ["A<script>", "A?B", "A#B", "A%B", "A%41B", 'A"B&C', "/", "A/B", "A/../B", "../B", "..", ".", "%2E%2E", "reveal"]
@@ -94,47 +91,41 @@ HARD += ["B.json", "B.csv", ".json", "A/B.json"]
 
 
 @pytest.mark.parametrize("number", HARD)
-def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
+@asynchronous
+async def test_any_accession_number_is_escaped_and_its_page_can_be_shared(
     number: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (service, port):
-            schedule(service.gateway, number)
-            browser = Browser(port)
-            [address] = set(steps_of(text(await browser.get("/events"))))
-            page = await browser.get(as_browsers_ask(address))
-            done = await browser.post(
-                "/step/complete",
-                secret=secret_of(page),
-                accession_number=number,
-                reason="no MPPS",
-                back=back_of(text(page)),
-            )
-            after = await browser.get(as_browsers_ask(done.headers["location"]))
-            told = await browser.get(as_browsers_ask(json_link_of(text(page))))
-        assert told.json["accession_number"] == number
-        assert "<script>" not in text(page).replace("<script src", "")
-        assert (done.status, after.status) == (303, 200)
-        assert "scheduled → completed" in text(after)
-
-    ask()
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway, number)
+        browser = Browser(port)
+        [address] = set(steps_of(text(await browser.get("/events"))))
+        page = await browser.get(as_browsers_ask(address))
+        done = await browser.post(
+            "/step/complete",
+            secret=secret_of(page),
+            accession_number=number,
+            reason="no MPPS",
+            back=back_of(text(page)),
+        )
+        after = await browser.get(as_browsers_ask(done.headers["location"]))
+        told = await browser.get(as_browsers_ask(json_link_of(text(page))))
+    assert told.json["accession_number"] == number
+    assert "<script>" not in text(page).replace("<script src", "")
+    assert (done.status, after.status) == (303, 200)
+    assert "scheduled → completed" in text(after)
 
 
 @pytest.mark.parametrize("number", ["A/B", "B C"])
-def test_an_address_with_the_accession_number_in_its_path_is_a_page_too(
+@asynchronous
+async def test_an_address_with_the_accession_number_in_its_path_is_a_page_too(
     number: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (service, port):
-            schedule(service.gateway, number)
-            address = f"/step/{quote(number, safe='')}"
-            page, told = await Browser(port).get(address), await Browser(port).get(f"{address}.json")
-        assert told.json["accession_number"] == number
-        assert (json_link_of(text(page)), back_of(text(page))) == (f"{address}.json", address)
-
-    ask()
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway, number)
+        address = f"/step/{quote(number, safe='')}"
+        page, told = await Browser(port).get(address), await Browser(port).get(f"{address}.json")
+    assert told.json["accession_number"] == number
+    assert (json_link_of(text(page)), back_of(text(page))) == (f"{address}.json", address)
 
 
 @asynchronous
@@ -211,19 +202,16 @@ async def test_names_and_written_reasons_are_shown_for_a_reason_that_is_kept_wit
     "reason",
     ["NHS 999 000 0018 rang", "born 1965-03-15", "born 15/03/1965", "Frau SMÍTH rang", "\uff2a\uff41\uff4e\uff45"],
 )
-def test_a_reason_names_nobody_however_it_is_written(
+@asynchronous
+async def test_a_reason_names_nobody_however_it_is_written(
     reason: str, own_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @asynchronous
-    async def ask() -> None:
-        async with running(own_settings(), monkeypatch) as (service, port):
-            schedule(service.gateway)
-            browser = Browser(port)
-            secret = secret_of(await browser.get("/step/ACC001"))
-            done = await browser.post("/step/reveal", secret=secret, accession_number="ACC001", reason=reason)
-        assert done.status == 400
-
-    ask()
+    async with running(own_settings(), monkeypatch) as (service, port):
+        schedule(service.gateway)
+        browser = Browser(port)
+        secret = secret_of(await browser.get("/step/ACC001"))
+        done = await browser.post("/step/reveal", secret=secret, accession_number="ACC001", reason=reason)
+    assert done.status == 400
 
 
 @asynchronous
